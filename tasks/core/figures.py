@@ -1,0 +1,49 @@
+"""Pictures of a comparison."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = {"pytorch": "#D55E00", "keras": "#0072B2"}  # Okabe & Ito (2008): told apart by colour-blind readers
+APART = 0.17  # half the distance between two backends' rows, of 1 between initializers
+JITTER = 0.09  # cells are spread so much around their row, for accuracies are often equal
+
+
+def intervals(cells: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
+    """Draw test accuracy and test loss by initializer: each finished cell, the mean and its 95 % interval."""
+    initializers = list(dict.fromkeys(comparison["initializer"]))[::-1]
+    figure = Figure(figsize=(11, 1.6 + 0.5 * len(initializers)), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2, sharey=True)
+    for axes, measure in ((accuracy, "test_accuracy"), (loss, "test_loss")):
+        for backend, summary in comparison.groupby("backend"):
+            side = (APART if backend == "pytorch" else -APART) * (comparison["backend"].nunique() > 1)
+            rows = {name: place + side for place, name in enumerate(initializers)}
+            finished = cells[(cells["backend"] == backend) & (cells["status"] == "finished")]
+            _draw(axes, str(backend), measure, rows, finished, summary)
+        axes.grid(axis="x", color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    accuracy.set_xlabel("test accuracy (higher is better)")
+    accuracy.set_yticks(range(len(initializers)), initializers)
+    loss.set_xlabel("test loss (lower is better)")
+    loss.set_xscale("log")
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def _draw(
+    axes: Axes, backend: str, measure: str, rows: dict[str, float], finished: pd.DataFrame, summary: pd.DataFrame
+) -> None:
+    spread = np.random.default_rng(0).uniform(-JITTER, JITTER, len(finished))
+    axes.scatter(finished[measure], finished["initializer"].map(rows) + spread, s=9, alpha=0.35, color=COLOURS[backend])
+    mean = summary[f"{measure}_mean"]
+    axes.errorbar(
+        mean,
+        summary["initializer"].map(rows),
+        xerr=[mean - summary[f"{measure}_low"], summary[f"{measure}_high"] - mean],
+        fmt="o",
+        markersize=6,
+        capsize=3,
+        color=COLOURS[backend],
+        label=f"{backend}: mean and 95 % interval; small dots are single seeds",
+    )

@@ -1,0 +1,78 @@
+"""What became of a cell: finished, diverged or failed, with everything measured on the way."""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.study import Cell
+
+Status = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Measures after each epoch, entry 0 before training: arrays of shape (epochs + 1,)."""
+
+    train_loss: NDArray[np.float32]
+    test_loss: NDArray[np.float32]
+    train_accuracy: NDArray[np.float32]
+    test_accuracy: NDArray[np.float32]
+
+    def items(self) -> list[tuple[str, NDArray[np.float32]]]:
+        """Return each measure's name and values."""
+        return [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
+
+    @property
+    def diverged_at(self) -> int | None:
+        """Return the first epoch after which a loss is NaN or infinite, or None."""
+        broken = ~(np.isfinite(self.train_loss) & np.isfinite(self.test_loss))
+        return int(np.argmax(broken)) if broken.any() else None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Test rows by their number in the dataset, their classes (n,) and the network's logits (n, classes)."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves behind: `weights` are named and laid out as the framework's own model loads them."""
+
+    curves: Curves
+    predictions: Predictions
+    weights: dict[str, NDArray[np.float32]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A cell with its status; a failed cell has a reason and nothing trained."""
+
+    cell: Cell
+    status: Status
+    reason: str = ""
+    trained: Trained | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, cell: Cell, trained: Trained) -> "Outcome":
+        """Judge a trained cell: diverged if a loss ever was NaN or infinite, else finished."""
+        epoch = trained.curves.diverged_at
+        if epoch is None:
+            return cls(cell, "finished", trained=trained)
+        return cls(cell, "diverged", f"loss was not finite at epoch {epoch}", trained)
+
+
+def epochs_to_target(test_accuracy: NDArray[np.float32], target: float) -> int | None:
+    """Return the first epoch whose test accuracy is at least the target, or None if there is none.
+
+    >>> epochs_to_target(np.array([0.3, 0.8, 0.9, 0.7], dtype=np.float32), target=0.9)
+    2
+    """
+    reached = test_accuracy >= np.float32(target)
+    return int(np.argmax(reached)) if reached.any() else None

@@ -1,0 +1,57 @@
+"""Do two backends compute the same thing? Identical weights and batches go in, every tensor of every step comes out.
+
+Without that, a difference between backends could as well be a bug of this benchmark. Both optimizers train a network
+of smooth units, for at a ReLU's kink a rounding error decides which way a weight goes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core import datasets, training
+from tasks.core.study import Cell, Network, Recipe, Study
+from tasks.core.training import Framework, Stack, Weights
+
+BATCH = 30  # of 120 train rows: four steps an epoch, all alike
+STEPS = 100
+NETWORK = Network(hidden=(16, 16), activation="tanh")
+
+
+def _study(recipe: Recipe) -> Study:
+    return Study(name="parity", network=NETWORK, recipe=recipe, weights="shared")
+
+
+STUDIES = {
+    "sgd": _study(Recipe(optimizer="sgd", learning_rate=0.1, batch_size=BATCH, epochs=STEPS * BATCH // 120)),
+    "adam": _study(Recipe(optimizer="adam", learning_rate=0.001, batch_size=BATCH, epochs=STEPS * BATCH // 120)),
+}
+BOUNDS = {"sgd": 5.4e-7, "adam": 1.6e-6}
+"""Largest difference of any weight at any step; float32 rounding of weights near 1 is 6e-8 a step."""
+
+
+def trace(framework: Framework, study: Study, *, seed: int) -> list[Weights]:
+    """Train one cell and return its weights before training and after each step, (1, ...) each."""
+    dataset = datasets.load(study.dataset)
+    recipe = study.recipe_for(framework.NAME)
+    sizes = training.fans(study.network, len(dataset.features), dataset.classes)
+    fold = datasets.divide(dataset, study.split, seed)
+    order = datasets.visits(len(fold.y_train), recipe.epochs, seed, shuffle=True)
+    cell = Cell(framework.NAME, "glorot_uniform", seed)
+    program = framework.program(study.network, recipe, sizes, 1)
+    program.start(Stack.of([fold]), training.stacked([training.initial_weights(framework, study, cell, sizes)]))
+    weights = [program.weights()]
+    for batch in order.reshape(-1, 1, 1, BATCH):  # one batch an epoch, so that the weights can be read at each step
+        program.run(batch)
+        weights.append(program.weights())
+    return weights
+
+
+def gaps(ours: Sequence[Weights], theirs: Sequence[Weights]) -> NDArray[np.float64]:
+    """Return the largest absolute difference of any weight at each step, the start included: (steps + 1,)."""
+    return np.array(
+        [
+            max(float(np.abs(one - other).max()) for one, other in zip(before, after, strict=True))
+            for before, after in zip(ours, theirs, strict=True)
+        ]
+    )

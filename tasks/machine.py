@@ -1,0 +1,92 @@
+"""What this machine is: the processors, GPUs and versions that a result depends on."""
+
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from tasks.core.initializers import BACKENDS, Backend
+
+PACKAGES = ("initbench", "torch", "tensorflow", "keras", "numpy", "scikit-learn", "pandas", "mlflow", "prefect")
+FRAMEWORK_PACKAGES: dict[Backend, tuple[str, ...]] = {"pytorch": ("torch",), "keras": ("keras", "tensorflow")}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as nvidia-smi lists it."""
+
+    index: int
+    name: str
+    driver: str
+
+
+def gpus() -> list[Gpu]:
+    """Return the NVIDIA GPUs that this process may use; CUDA_VISIBLE_DEVICES narrows them, -1 or empty to none."""
+    listed = [Gpu(int(index), name, driver) for index, name, driver in _nvidia_smi()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return listed
+    allowed = {word.strip() for word in visible.split(",")}
+    return [gpu for gpu in listed if str(gpu.index) in allowed]
+
+
+def _nvidia_smi() -> list[list[str]]:
+    query = ["nvidia-smi", "--query-gpu=index,name,driver_version", "--format=csv,noheader"]
+    output = _output(query)
+    return [line.split(", ") for line in output.splitlines()]
+
+
+def processors() -> int:
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device() -> str:
+    """Return the kind of device that cells train on: `cpu`, or the first GPU's model."""
+    found = gpus()
+    return found[0].name if found else "cpu"
+
+
+@cache
+def frameworks() -> dict[Backend, str]:
+    """Return each backend's framework with its version, without importing it."""
+    return {
+        backend: " ".join(f"{package} {version(package)}" for package in FRAMEWORK_PACKAGES[backend])
+        for backend in BACKENDS
+    }
+
+
+def release() -> str:
+    """Return initbench's Major.Minor."""
+    return ".".join(version("initbench").split(".")[:2])
+
+
+def describe() -> dict[str, object]:
+    """Return all of the above and the git commit of this code, for the record."""
+    return {
+        "packages": {package: version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "processors": processors(),
+        "gpus": [gpu.__dict__ for gpu in gpus()],
+        "commit": _output(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def _output(command: list[str]) -> str:
+    """Return what a command prints, or nothing where it is not installed or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return ""
