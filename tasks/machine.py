@@ -5,11 +5,12 @@ import platform
 import re
 import subprocess
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from tasks.core.initializers import BACKENDS, Backend
+from tasks.core.study import Platform
+from tasks.core.training import DETERMINISTIC, TF32
 
 PACKAGES = ("initbench", "torch", "tensorflow", "keras", "numpy", "scikit-learn", "pandas", "mlflow", "prefect")
 FRAMEWORK_PACKAGES: dict[Backend, tuple[str, ...]] = {"pytorch": ("torch",), "keras": ("keras", "tensorflow")}
@@ -45,34 +46,30 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def device() -> str:
-    """Return the kind of device that cells train on: `cpu`, or the first GPU's model."""
+def platform_for(data: str) -> Platform:
+    """Return what decides a cell's numbers here beside its study, for data of this checksum; imports no framework."""
     found = gpus()
-    return found[0].name if found else "cpu"
-
-
-@cache
-def frameworks() -> dict[Backend, str]:
-    """Return each backend's framework with its version, without importing it."""
-    return {
-        backend: " ".join(f"{package} {version(package)}" for package in FRAMEWORK_PACKAGES[backend])
-        for backend in BACKENDS
-    }
-
-
-def release() -> str:
-    """Return initbench's Major.Minor."""
-    return ".".join(version("initbench").split(".")[:2])
+    return Platform(
+        frameworks={
+            backend: " ".join(f"{package} {version(package)}" for package in FRAMEWORK_PACKAGES[backend])
+            for backend in BACKENDS
+        },
+        device=found[0].name if found else "cpu",
+        release=".".join(version("initbench").split(".")[:2]),
+        data=data,
+    )
 
 
 def describe() -> dict[str, object]:
-    """Return all of the above and the git commit of this code, for the record."""
+    """Return all of this machine that is worth a record, and the git commit of this code."""
     return {
         "packages": {package: version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
         "processors": processors(),
+        "precision": f"float32, TF32 {'on' if TF32 else 'off'}",
+        "deterministic": DETERMINISTIC,
         "gpus": [gpu.__dict__ for gpu in gpus()],
         "commit": _output(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]),
     }

@@ -20,10 +20,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from loky import ProcessPoolExecutor
 
-from tasks.core import training
+from tasks.core import parity, training
 from tasks.core.initializers import Backend
 from tasks.core.outcome import Outcome
 from tasks.core.study import Cell, Study
+from tasks.core.training import Weights
 
 MAX_BATCH = 128  # cells trained together: beyond, memory grows and a cell gets no cheaper
 QUIET = 0.2  # seconds without a new arrival after which a batch is taken as complete
@@ -123,6 +124,10 @@ def _train(study: Study, cells: tuple[Cell, ...]) -> list[Outcome]:
     return training.train(_backend(cells[0].backend), study, cells, clock=time.perf_counter)
 
 
+def _trace(backend: Backend, study: Study, seed: int) -> list[Weights]:
+    return parity.trace(_backend(backend), study, seed=seed)
+
+
 @dataclass
 class _Seat:
     """A slot in use: the backends it serves and the trainers started there so far."""
@@ -199,6 +204,11 @@ class Pool:
             if together:
                 self._train_together(trainer, study, together)
         return request.outcomes.result()
+
+    def trace(self, backend: Backend, study: Study, seed: int) -> list[Weights]:
+        """Return the weights of every step of one cell; see `parity.trace`."""
+        with self.lease(backend) as trainer:
+            return trainer.call(_trace, backend, study, seed)
 
     def _wait_for_quiet(self) -> None:
         waiting = 0

@@ -30,7 +30,7 @@ from tasks.core.initializers import (
     known,
 )
 from tasks.core.study import Network, Recipe
-from tasks.core.training import Stack, Weights
+from tasks.core.training import DETERMINISTIC, TF32, Stack, Weights
 
 NAME: Backend = "keras"
 PLACES = (2, 16, 128)  # cells a compiled program holds: few sizes, since each costs two seconds to compile
@@ -38,14 +38,15 @@ COMPILED_PROGRAMS = 16  # kept for reuse, the least recently used dropped first
 
 
 def setup(threads: int) -> str:
-    """Set threads, memory growth, full float32 precision and determinism; return the device's name.
+    """Set threads, memory growth, precision and determinism; return the device's name.
 
     Call it before TensorFlow's first operation.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(TF32)
+    if DETERMINISTIC:
+        tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)

@@ -32,7 +32,7 @@ from tasks.core.initializers import (
     known,
 )
 from tasks.core.study import Network, Recipe
-from tasks.core.training import Stack, Weights
+from tasks.core.training import DETERMINISTIC, TF32, Stack, Weights
 
 NAME: Backend = "pytorch"
 ADAM_EPSILON = 1e-8  # torch.optim.Adam's default
@@ -45,11 +45,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def setup(threads: int) -> str:
-    """Set threads, full float32 precision and determinism for this process; return the device's name."""
+    """Set threads, precision and determinism for this process; return the device's name."""
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    torch.use_deterministic_algorithms(DETERMINISTIC)
+    torch.backends.cuda.matmul.allow_tf32 = TF32
+    torch.backends.cudnn.allow_tf32 = TF32
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 

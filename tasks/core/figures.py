@@ -1,9 +1,14 @@
 """Pictures of a comparison."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tasks.core.parity import BOUNDS
 
 COLOURS = {"pytorch": "#D55E00", "keras": "#0072B2"}  # Okabe & Ito (2008): told apart by colour-blind readers
 APART = 0.17  # half the distance between two backends' rows, of 1 between initializers
@@ -47,3 +52,16 @@ def _draw(
         color=COLOURS[backend],
         label=f"{backend}: mean and 95 % interval; small dots are single seeds",
     )
+
+
+def parity(gaps: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """Draw the largest weight difference between the backends after each step, and its bound, by optimizer."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for colour, (optimizer, gap) in zip(COLOURS.values(), gaps.items(), strict=True):
+        axes.plot(gap, color=colour, label=optimizer)
+        axes.axhline(BOUNDS[optimizer], color=colour, linestyle="--", label=f"{optimizer}: bound")
+    axes.set(xlabel="step", ylabel="largest weight difference between backends", ylim=(0, None))
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

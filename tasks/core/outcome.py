@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from tasks.core.study import Cell
 
+REASON_LENGTH = 300  # characters; a framework's errors can be pages long
+
 Status = Literal["finished", "diverged", "failed"]
 
 
@@ -66,6 +68,12 @@ class Outcome:
         if epoch is None:
             return cls(cell, "finished", trained=trained)
         return cls(cell, "diverged", f"loss was not finite at epoch {epoch}", trained)
+
+    @classmethod
+    def failure(cls, cell: Cell, error: BaseException) -> "Outcome":
+        """Return the outcome of a cell that could not be trained; the reason is the error's first line."""
+        first, *_ = str(error).splitlines() or [""]
+        return cls(cell, "failed", f"{type(error).__name__}: {first[:REASON_LENGTH]}")
 
 
 def epochs_to_target(test_accuracy: NDArray[np.float32], target: float) -> int | None:

@@ -124,3 +124,13 @@ def as_text(comparison: pd.DataFrame, notes: Sequence[str], style: str) -> str:
     """Return the comparison as a table in a style of tabulate's (`simple`, `github`), its notes below."""
     body = tabulate(shown(comparison), headers="keys", tablefmt=style, showindex=False, disable_numparse=True)
     return "\n\n".join([body, *notes]) + "\n"
+
+
+def metrics(comparison: pd.DataFrame) -> dict[str, float]:
+    """Return each group's aggregates under `backend/initializer/measure`, those that have no number left out."""
+    named = {
+        f"{row['backend']}/{row['initializer']}/{measure}": float(row[measure])
+        for _, row in comparison.iterrows()
+        for measure in comparison.columns.drop(["study", "backend", "initializer"])
+    }
+    return {name: value for name, value in named.items() if np.isfinite(value)}

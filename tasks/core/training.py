@@ -17,6 +17,9 @@ from tasks.core.initializers import INITIALIZERS, Backend, Initializer, bias_bou
 from tasks.core.outcome import Curves, Outcome, Predictions, Trained
 from tasks.core.study import Cell, Network, Recipe, Study
 
+TF32 = False  # Keras's default is on: float32 products with 10 bits of precision, on GPUs since Ampere
+DETERMINISTIC = True
+
 Weights = list[Floats]
 """Kernel (fan_in, fan_out) and bias (fan_out,) of each layer in turn; stacked, each has a leading axis of cells."""
 

@@ -1,0 +1,152 @@
+"""The `initbench` command. Prefect, MLflow and pandas take seconds to import: each command imports what it needs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import yaml
+
+from flows import studies
+
+INVALID = 2
+FAILED = 1
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+QUIET = {
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ALEMBIC_LOGGING_LEVEL": "WARNING",
+}
+
+
+class Invalid(click.ClickException):
+    """Wrong input: its message is printed, one fault a line, and nothing runs."""
+
+    exit_code = INVALID
+
+    def show(self, file: object = None) -> None:
+        for line in self.message.splitlines():
+            click.echo(f"error: {line}", err=True)
+
+
+@click.group()
+@click.version_option(package_name="initbench")
+def cli() -> None:
+    """Compare weight initializers, in PyTorch and Keras, with evidence."""
+
+
+@cli.command()
+@click.argument("study", default="iris", metavar="[NAME|FILE.yaml]")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting: recipe.epochs=50.")
+@click.option("--export", type=click.Path(file_okay=False, path_type=Path), help="Copy the tables into this folder.")
+@click.option("--fresh", is_flag=True, help="Train every cell again, also those trained before.")
+@click.option("--parity/--no-parity", default=True, help="Check first that the backends agree on equal inputs.")
+@click.option("--dry-run", is_flag=True, help="Print the grid and what would be trained; train nothing.")
+def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, parity: bool, dry_run: bool) -> None:
+    """Train a study's grid and print the comparison. Cells that an earlier run finished are reused.
+
+    Exit status: 0 if every cell has an outcome, diverging being one; 1 if some failed; 2 if the input is invalid.
+    """
+    try:
+        asked = studies.load(study, changes)
+    except studies.StudyError as error:
+        raise Invalid(str(error)) from None
+    if dry_run:
+        _print_plan(asked, fresh)
+        return
+    from flows.benchmark import CellsFailed, benchmark
+    from flows.server import ServerError
+    from tasks import tracking
+    from tasks.comparison import TABLES
+    from tasks.core import table
+    from tasks.parity import ParityError
+
+    failure: CellsFailed | None = None
+    try:
+        comparison = benchmark(asked, fresh=fresh, parity=parity)
+    except CellsFailed as error:
+        failure, comparison = error, error.comparison
+    except (ServerError, tracking.StoreError) as error:
+        raise Invalid(str(error)) from None
+    except ParityError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
+    click.echo(f"MLflow run: {comparison.attrs['link']} (initbench ui)")
+    if export:
+        tracking.export(comparison.attrs["run_id"], TABLES, export)
+        click.echo(f"Exported {', '.join(TABLES)} to {export}")
+    if failure:
+        raise click.ClickException(str(failure))
+
+
+def _print_plan(study: studies.Study, fresh: bool) -> None:
+    from tasks import machine, tracking
+    from tasks.core import datasets
+
+    cells = study.cells()
+    reused = {} if fresh else tracking.find(study, machine.platform_for(datasets.load(study.dataset).checksum))
+    missing = [cell for cell in cells if cell not in reused]
+    click.echo(f"study         {study.name}")
+    click.echo(f"backends      {', '.join(study.backends)}")
+    click.echo(f"initializers  {', '.join(study.initializers)}")
+    click.echo(f"seeds         {', '.join(map(str, study.seed_list))}")
+    click.echo(f"cells         {len(cells)}: {len(missing)} to train, {len(reused)} reused")
+    click.echo(f"tasks         {len(study.batches(missing))}")
+    for backend in study.backends:
+        for initializer in study.initializers:
+            new = [cell.seed for cell in missing if (cell.backend, cell.initializer) == (backend, initializer)]
+            if new:
+                click.echo(f"train         {backend} · {initializer} · seeds {', '.join(map(str, new))}")
+
+
+@cli.command("studies")
+@click.argument("name", required=False)
+def list_studies(name: str | None) -> None:
+    """List the studies that ship, or print one with all its settings."""
+    try:
+        for each in [name] if name else studies.names():
+            study = studies.load(each)
+            if name:
+                click.echo(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), nl=False)
+            else:
+                click.echo(f"{each:12}{studies.summary(each)} ({len(study.cells())} cells)")
+    except studies.StudyError as error:
+        raise Invalid(str(error)) from None
+
+
+@cli.command()
+@click.option("--port", default=5000, show_default=True, help="Port on this machine's loopback address.")
+def ui(port: int) -> None:
+    """Open the MLflow UI on the results of the current folder, or of MLFLOW_TRACKING_URI."""
+    from tasks import tracking
+
+    try:
+        tracking.open_store()
+    except tracking.StoreError as error:
+        raise Invalid(str(error)) from None
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    click.echo(f"MLflow at http://127.0.0.1:{port}; Ctrl-C ends it")
+    store = ["--backend-store-uri", tracking.uri()]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    sys.exit(subprocess.run([*command, *store], env=environment).returncode)
+
+
+def main() -> None:
+    """Run the command; wrong usage is one line, as any other wrong input."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.UsageError as error:
+        Invalid(error.format_message()).show()
+        sys.exit(INVALID)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was trained is recorded and will be reused", err=True)
+        sys.exit(INTERRUPTED)

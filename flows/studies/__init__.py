@@ -1,0 +1,114 @@
+"""The studies that ship, one YAML file each, and how a study is read from a file."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from tasks.core.study import Study
+
+FOLDER = Path(__file__).parent
+LONG = 120  # characters; what was given is shown up to here
+
+
+class StudyError(ValueError):
+    """A study is not valid; `faults` are one line each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+def names() -> list[str]:
+    """Return the names of the studies that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def summary(name: str) -> str:
+    """Return what the file of a study that ships says of it: its opening comment."""
+    lines = takewhile(lambda line: line.startswith("#"), (FOLDER / f"{name}.yaml").read_text().splitlines())
+    return " ".join(line.removeprefix("# ") for line in lines)
+
+
+def load(source: str, changes: Sequence[str] = ()) -> Study:
+    """Return a study that ships, or one from a YAML file, with changes of the form `dotted.key=value`.
+
+    Raises:
+        StudyError: if there is no such study, or it or a change is not valid.
+    """
+    path = FOLDER / f"{source}.yaml" if source in names() else Path(source)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise StudyError([f"no study {source!r}; choose one of {', '.join(names())}, or give a .yaml file that exists"])
+    settings = _parse(path.read_text(), f"{path} must be valid YAML")
+    if not isinstance(settings, dict):
+        raise StudyError([f"{path} must hold a mapping of settings; it holds {type(settings).__name__}"])
+    for change in changes:
+        _change(settings, change)
+    try:
+        return Study.model_validate(settings)
+    except ValidationError as error:
+        raise StudyError(_faults(error, settings)) from None
+
+
+def _parse(text: str, rule: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise StudyError([f"{rule}: {' '.join(str(error).split())}"]) from None
+
+
+def _change(settings: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    *parents, last = name.split(".")
+    if not equals or not last:
+        raise StudyError([f"a change must look like dotted.key=value; got {change!r}"])
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+        if not isinstance(settings, dict):
+            raise StudyError([f"{name}: {parent} is a value, not a group of settings"])
+    settings[last] = _parse(text, f"{name} must be valid YAML")
+
+
+def _faults(error: ValidationError, settings: dict[str, Any]) -> list[str]:
+    """Return a line for each setting at fault: where it is, the rule, and what was given."""
+    by_place: dict[tuple[str, ...], list[Any]] = {}
+    for fault in error.errors():
+        by_place.setdefault(_place(fault["loc"], settings), []).append(fault)
+    return [_line(place, faults) for place, faults in by_place.items()]
+
+
+def _place(location: tuple[int | str, ...], settings: Any) -> tuple[str, ...]:
+    """Return the part of a location that leads to a setting; the rest names alternatives that pydantic tried."""
+    path = []
+    for step in location:
+        if not (isinstance(settings, dict) and step in settings or isinstance(settings, list)):
+            break
+        path.append(str(step))
+        settings = settings[step]
+    return tuple(path)
+
+
+def _line(place: tuple[str, ...], faults: Sequence[Any]) -> str:
+    meant = [fault for fault in faults if not fault["type"].endswith("_type")] or faults  # the alternative meant
+    if meant[0]["type"] == "extra_forbidden":
+        rules = [f"no such setting; choose one of {', '.join(_settings(place[:-1]))}"]
+    else:
+        rules = [fault["msg"].removeprefix("Value error, ") for fault in meant]
+    given = repr(meant[0]["input"])
+    got = f"; got {given}" if place and len(given) < LONG else ""
+    return f"{'.'.join(place) or 'study'}: {' or '.join(dict.fromkeys(rules))}{got}"
+
+
+def _settings(group: tuple[str, ...]) -> list[str]:
+    """Return the settings of a group of a study.
+
+    >>> _settings(("overrides", "keras"))[:2]
+    ['optimizer', 'learning_rate']
+    """
+    kind: Any = Study
+    for step in group:
+        kind = kind.model_fields[step].annotation if hasattr(kind, "model_fields") else get_args(kind)[-1]
+    return list(kind.model_fields)

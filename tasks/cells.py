@@ -1,0 +1,48 @@
+"""Train batches of cells and record what became of each."""
+
+from collections.abc import Sequence
+
+from prefect import runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from tasks import tracking, workers
+from tasks.core.outcome import Outcome
+from tasks.core.study import Batch, Cell, Platform, Study
+from tasks.tracking import Benchmark
+
+RETRIES = 2  # a trainer that died is replaced at the first; the cells it held then train apart
+
+
+@task(task_run_name="{batch}", retries=RETRIES, cache_policy=NO_CACHE)
+def train_cells(study: Study, batch: Batch, platform: Platform, benchmark: Benchmark) -> dict[Cell, str]:
+    """Train these cells on a free slot, with others that wait, and record each; return their run ids."""
+    outcomes = workers.current().train(study, batch.cells)
+    return tracking.record(benchmark, study, platform, outcomes, prefect_tags())
+
+
+def settle(
+    study: Study,
+    batches: Sequence[Batch],
+    futures: Sequence[PrefectFuture[dict[Cell, str]]],
+    platform: Platform,
+    benchmark: Benchmark,
+) -> dict[Cell, str]:
+    """Return the run id of every cell; those whose task failed are recorded as failed, with the reason.
+
+    No task: Prefect skips a task that is given a failed future, and with it the comparison of all other cells.
+    """
+    settled: dict[Cell, str] = {}
+    for batch, future in zip(batches, futures, strict=True):
+        result = future.result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            failed = [Outcome.failure(cell, result) for cell in batch.cells]
+            result = tracking.record(benchmark, study, platform, failed, prefect_tags())
+        settled |= result
+    return settled
+
+
+def prefect_tags() -> dict[str, str]:
+    """Return the MLflow tags that lead back to the Prefect run at hand."""
+    tags = {"prefect.flow_run_id": runtime.flow_run.id, "prefect.task_run_id": runtime.task_run.id}
+    return {name: str(value) for name, value in tags.items() if value}

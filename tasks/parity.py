@@ -1,0 +1,42 @@
+"""The gate: before anything is compared, the two backends must agree on identical weights and batches."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import workers
+from tasks.core import parity
+from tasks.core.initializers import BACKENDS
+from tasks.core.study import Study
+
+
+class ParityError(RuntimeError):
+    """The backends computed different things from identical inputs."""
+
+
+@task(cache_policy=NO_CACHE)
+def check_parity(seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Return the largest weight difference between the backends at each step, by optimizer.
+
+    Raises:
+        ParityError: if one exceeds its bound.
+    """
+    found = {optimizer: _gaps(study, seed) for optimizer, study in parity.STUDIES.items()}
+    for optimizer, gaps in found.items():
+        if not gaps.max() <= parity.BOUNDS[optimizer]:
+            step = int(np.argmax(~(gaps <= parity.BOUNDS[optimizer])))
+            raise ParityError(
+                f"{' and '.join(BACKENDS)} must agree within {parity.BOUNDS[optimizer]:g} under {optimizer} from "
+                f"identical weights and batches; at step {step} they differ by {gaps[step]:.1e}"
+            )
+    return found
+
+
+def _gaps(study: Study, seed: int) -> NDArray[np.float64]:
+    trainers = workers.current()
+    with ThreadPoolExecutor(len(BACKENDS)) as threads:  # both at once, for each has a framework to load
+        ours, theirs = threads.map(lambda backend: trainers.trace(backend, study, seed), BACKENDS)
+    return parity.gaps(ours, theirs)
