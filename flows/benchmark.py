@@ -1,6 +1,6 @@
 """The benchmark: gate, fan out, settle, compare, publish."""
 
-from functools import partial
+from contextlib import AbstractContextManager
 
 import pandas as pd
 from prefect import unmapped
@@ -8,18 +8,18 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from tqdm import tqdm
 
-from flows.server import ServedFlow, recorded
+from flows.plan import plan
+from flows.server import recorded, served_flow
 from tasks import machine, tracking, workers
 from tasks.cells import prefect_tags, settle, train_cells
 from tasks.comparison import compare, publish
-from tasks.core import datasets
 from tasks.core.study import Study
 from tasks.parity import check_parity
 
 THREADS = 200  # tasks at once; nearly all wait, and those that wait for the same backend train together
 
 
-class CellsFailed(RuntimeError):
+class FailedCellsError(RuntimeError):
     """Some cells could not be trained; `comparison` holds what became of the others."""
 
     def __init__(self, comparison: pd.DataFrame) -> None:
@@ -28,7 +28,12 @@ class CellsFailed(RuntimeError):
         super().__init__(f"{failed} of {cells} cells failed; the reasons are in cells.csv")
 
 
-@partial(ServedFlow, name="benchmark", flow_run_name="{study.name}", task_runner=ThreadPoolTaskRunner(THREADS))
+def pool(study: Study) -> AbstractContextManager[workers.Pool]:
+    """Hold trainers for a study on every GPU of this machine, or on shares of its processors."""
+    return workers.pool(workers.slots([gpu.index for gpu in machine.gpus()], machine.processors()), study.backends)
+
+
+@served_flow(name="benchmark", flow_run_name="{study.name}", task_runner=ThreadPoolTaskRunner(THREADS))
 def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) -> pd.DataFrame:
     """Train a study's grid in every backend and compare its initializers.
 
@@ -41,26 +46,23 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
         parity: First check that the backends agree on identical weights and batches.
 
     Raises:
-        CellsFailed: if a cell could not be trained; everything else is published first.
+        FailedCellsError: if a cell could not be trained; everything else is published first.
         ParityError: if the backends disagree.
     """
-    platform = machine.platform_for(datasets.load(study.dataset).checksum)
-    slots = workers.slots([gpu.index for gpu in machine.gpus()], machine.processors())
-    reused = {} if fresh else tracking.find(study, platform)
-    batches = study.batches([cell for cell in study.cells() if cell not in reused])
+    todo = plan(study, fresh=fresh)
     with (
         recorded(),
-        workers.pool(slots, study.backends),
+        pool(study),
         tracking.benchmark(study, machine.describe(), prefect_tags()) as record,
     ):
-        gaps = check_parity() if parity and batches and len(study.backends) > 1 else {}
-        futures = train_cells.map(unmapped(study), batches, unmapped(platform), unmapped(record))
+        gaps = check_parity() if parity and todo.batches and len(study.backends) > 1 else {}
+        futures = train_cells.map(unmapped(study), todo.batches, unmapped(todo.platform), unmapped(record))
         for _ in tqdm(as_completed(futures), study.name, len(futures), unit="task", mininterval=0.5):
             pass
-        run_ids = reused | settle(study, batches, futures, platform, record)
+        run_ids = todo.reused | settle(study, todo.batches, futures, todo.platform, record)
         cells, comparison, notes = compare(study, record, [run_ids[cell] for cell in study.cells()])
         publish(record, cells, comparison, notes, gaps)
         comparison.attrs = {"notes": notes, "run_id": record.run_id, "link": record.link}
         if comparison["failed"].any():
-            raise CellsFailed(comparison)
+            raise FailedCellsError(comparison)
         return comparison

@@ -26,7 +26,7 @@ class Invalid(click.ClickException):
 
     exit_code = INVALID
 
-    def show(self, file: object = None) -> None:
+    def show(self, file: object = None) -> None:  # noqa: ARG002  # click's signature
         for line in self.message.splitlines():
             click.echo(f"error: {line}", err=True)
 
@@ -54,21 +54,33 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
     except studies.StudyError as error:
         raise Invalid(str(error)) from None
     if dry_run:
-        _print_plan(asked, fresh)
+        from flows.plan import plan
+        from tasks.tracking import StoreError
+
+        try:
+            click.echo(plan(asked, fresh=fresh))
+        except StoreError as error:
+            raise Invalid(str(error)) from None
         return
-    from flows.benchmark import CellsFailed, benchmark
-    from flows.server import ServerError
+    from flows import server
+
+    server.start()  # it takes the longest, so it goes first
+    from flows.benchmark import FailedCellsError, benchmark, pool
+    from flows.plan import plan
     from tasks import tracking
     from tasks.comparison import TABLES
     from tasks.core import table
     from tasks.parity import ParityError
 
-    failure: CellsFailed | None = None
+    failure: FailedCellsError | None = None
     try:
-        comparison = benchmark(asked, fresh=fresh, parity=parity)
-    except CellsFailed as error:
+        with pool(asked) as trainers:
+            if plan(asked, fresh=fresh).batches:
+                trainers.warm_up()  # frameworks load while the server starts
+            comparison = benchmark(asked, fresh=fresh, parity=parity)
+    except FailedCellsError as error:
         failure, comparison = error, error.comparison
-    except (ServerError, tracking.StoreError) as error:
+    except (server.ServerError, tracking.StoreError) as error:
         raise Invalid(str(error)) from None
     except ParityError as error:
         raise click.ClickException(str(error)) from None
@@ -79,26 +91,6 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
         click.echo(f"Exported {', '.join(TABLES)} to {export}")
     if failure:
         raise click.ClickException(str(failure))
-
-
-def _print_plan(study: studies.Study, fresh: bool) -> None:
-    from tasks import machine, tracking
-    from tasks.core import datasets
-
-    cells = study.cells()
-    reused = {} if fresh else tracking.find(study, machine.platform_for(datasets.load(study.dataset).checksum))
-    missing = [cell for cell in cells if cell not in reused]
-    click.echo(f"study         {study.name}")
-    click.echo(f"backends      {', '.join(study.backends)}")
-    click.echo(f"initializers  {', '.join(study.initializers)}")
-    click.echo(f"seeds         {', '.join(map(str, study.seed_list))}")
-    click.echo(f"cells         {len(cells)}: {len(missing)} to train, {len(reused)} reused")
-    click.echo(f"tasks         {len(study.batches(missing))}")
-    for backend in study.backends:
-        for initializer in study.initializers:
-            new = [cell.seed for cell in missing if (cell.backend, cell.initializer) == (backend, initializer)]
-            if new:
-                click.echo(f"train         {backend} · {initializer} · seeds {', '.join(map(str, new))}")
 
 
 @cli.command("studies")

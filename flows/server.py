@@ -1,7 +1,7 @@
 """A real Prefect server for every run: the configured one, or a private one that loses no task run.
 
 Prefect's own temporary server stops with its queues: of 500 quick tasks it records some 470. This one is tuned to
-record in bulk, keeps its database in the current folder, and stops after the process has sent all it had to say.
+record in bulk and stops only when this process has sent all it had to say.
 """
 
 import atexit
@@ -10,10 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import httpx
@@ -33,7 +32,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DATABASE = "prefect.db"
 START_SECONDS = 90  # a first start migrates an empty database, 15 s on two slow cores
 RECORD_SECONDS = 120
 POLL_SECONDS = 0.1
@@ -48,7 +46,7 @@ SETTINGS = {
     },
 }
 # The shell ends the server when its own input closes, which it does however this process ends.
-SUPERVISE = 'log=$1; shift; "$@" >"$log" 2>&1 & server=$!; cat >/dev/null; kill $server; wait $server 2>/dev/null'
+SUPERVISE = '"$@" & cat >/dev/null; kill $!'
 
 
 class ServerError(RuntimeError):
@@ -58,7 +56,7 @@ class ServerError(RuntimeError):
 class ServedFlow(Flow[P, R]):
     """A flow that runs on a private server when it is called where none is configured."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the flow.
 
         Raises:
@@ -68,46 +66,63 @@ class ServedFlow(Flow[P, R]):
             return super().__call__(*args, **kwargs)
 
 
+def served_flow(**options: Any) -> Callable[[Callable[P, R]], ServedFlow[P, R]]:
+    """Decorate a function as `prefect.flow` does, with the same options, to be a `ServedFlow`."""
+    return lambda function: ServedFlow(function, **options)
+
+
 def api_url() -> str:
-    """Return the address of the configured server, or of the private one, started if it is not running."""
-    configured = PREFECT_API_URL.value()
-    if configured is None:
-        return start_private()
-    if not _healthy(configured):
-        raise ServerError(f"PREFECT_API_URL must be the address of a running Prefect server; {configured} is not")
-    return configured
+    """Return the address of the configured server, or of the private one, once it answers.
 
-
-@cache
-def start_private() -> str:
-    """Start a tuned server on a free loopback port, to be stopped when this process ends; return its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    database = Path.cwd() / DATABASE
-    log = database.with_suffix(".log")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        ["sh", "-c", SUPERVISE, "sh", str(log), *command],
-        stdin=subprocess.PIPE,
-        env={**os.environ, **SETTINGS, "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"},
-        start_new_session=True,  # an interrupt from the keyboard is for the flow, which then tells the server
-    )
-    atexit.register(process.communicate)
-    url = f"http://127.0.0.1:{port}/api"
-    deadline = time.monotonic() + START_SECONDS
-    while not _healthy(url):
-        if time.monotonic() > deadline:
-            raise ServerError(f"Prefect's server did not start within {START_SECONDS} s; its log is {log}")
-        time.sleep(POLL_SECONDS)
+    Raises:
+        ServerError: if it does not.
+    """
+    private = start()
+    url = private or PREFECT_API_URL.value()
+    if not _answers(url, START_SECONDS if private else 0):
+        raise ServerError(
+            f"a private Prefect server did not start within {START_SECONDS} s; see what `prefect server start` says"
+            if private
+            else f"PREFECT_API_URL must be the address of a running Prefect server; {url} does not answer"
+        )
     return url
 
 
-def _healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health").is_success
-    except httpx.HTTPError:
-        return False
+@cache
+def start() -> str | None:
+    """Begin to start a private server where none is configured; return its address-to-be.
+
+    It keeps its database where Prefect keeps it by default, so `prefect server start` shows the runs later, and it
+    ends with this process.
+    """
+    if PREFECT_API_URL.value():
+        return None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        ["sh", "-c", SUPERVISE, "sh", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**SETTINGS, **os.environ},
+        start_new_session=True,  # an interrupt from the keyboard is for the flow, which has yet to tell the server
+    )
+    atexit.register(process.communicate)
+    return f"http://127.0.0.1:{port}/api"
+
+
+def _answers(url: str, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    with httpx.Client() as client:
+        while True:
+            try:
+                return client.get(f"{url}/health").is_success
+            except httpx.HTTPError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(POLL_SECONDS)
 
 
 @contextmanager
@@ -120,7 +135,8 @@ def recorded() -> Iterator[None]:
         yield
     finally:
         context = FlowRunContext.get()
-        assert context is not None and context.flow_run is not None, "recorded() belongs in a flow"
+        if context is None or context.flow_run is None:
+            raise RuntimeError("recorded() belongs in the body of a flow")
         expected = sum(int(last) + 1 for last in context.task_run_dynamic_keys.values())
         this = FlowRunFilter(id=FlowRunFilterId(any_=[context.flow_run.id]))
         ended = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=list(TERMINAL_STATES))))

@@ -47,6 +47,7 @@ def publish(
             pd.DataFrame(parity).rename_axis("step").to_csv(folder / "parity.csv")
             figures.parity(parity).savefig(folder / "parity.png", dpi=150)
         tracking.publish(benchmark, folder, table.metrics(comparison))
-    create_table_artifact(table.shown(comparison).to_dict("records"), key="comparison", description=notes[0])
+    rows = [dict(row) for _, row in table.shown(comparison).astype(str).iterrows()]
+    create_table_artifact(rows, key="comparison", description=notes[0])
     create_markdown_artifact(f"{markdown}\n[Open in MLflow]({benchmark.link})\n", key="summary")
     create_link_artifact(benchmark.link, key="mlflow", link_text="This benchmark in MLflow")

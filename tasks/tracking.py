@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from safetensors.numpy import save_file
@@ -84,7 +84,9 @@ def _client(uri: str) -> MlflowClient:
         client.search_experiments(max_results=1)  # makes the tables where there are none
     except (MlflowException, SQLAlchemyError) as error:
         first, *_ = str(error).splitlines()
-        raise StoreError(f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {uri} it says: {first}") from None
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {uri} it says: {first}"
+        ) from None
     if fresh:
         with closing(sqlite3.connect(local_store())) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # a run then costs a fifth
@@ -126,7 +128,9 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     experiment = _experiment(client, study)
     run_id = client.create_run(experiment, tags=dict(tags), run_name=study.name).info.run_id
     try:
-        client.log_batch(run_id, params=_params(_flat(study.model_dump(mode="json", exclude={"initializers", "seeds"}))))
+        client.log_batch(
+            run_id, params=_params(_flat(study.model_dump(mode="json", exclude={"initializers", "seeds"})))
+        )
         client.log_text(run_id, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), "study.yaml")
         client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
         client.log_inputs(run_id, [_dataset_input(study)])
@@ -173,9 +177,7 @@ def record(
     return {outcome.cell: _record(benchmark, study, platform, outcome, tags) for outcome in outcomes}
 
 
-def _record(
-    benchmark: Benchmark, study: Study, platform: Platform, outcome: Outcome, tags: Mapping[str, str]
-) -> str:
+def _record(benchmark: Benchmark, study: Study, platform: Platform, outcome: Outcome, tags: Mapping[str, str]) -> str:
     client, cell = _client(benchmark.uri), outcome.cell
     settings = study.model_dump(mode="json", include={"dataset", "split", "network", "weights", "target"})
     recipe = study.recipe_for(cell.backend).model_dump(mode="json")

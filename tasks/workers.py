@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,6 +205,15 @@ class Pool:
                 self._train_together(trainer, study, together)
         return request.outcomes.result()
 
+    def warm_up(self) -> None:
+        """Begin to start a trainer for each backend, without waiting for any of them."""
+        for backend in {backend for seat in self._seats for backend in seat.backends}:
+            threading.Thread(target=self._start_one, args=(backend,), daemon=True).start()
+
+    def _start_one(self, backend: Backend) -> None:
+        with suppress(TrainerError), self.lease(backend):  # what is wrong will be told to those who come to train
+            pass
+
     def trace(self, backend: Backend, study: Study, seed: int) -> list[Weights]:
         """Return the weights of every step of one cell; see `parity.trace`."""
         with self.lease(backend) as trainer:
@@ -264,7 +273,13 @@ _current: ContextVar[Pool] = ContextVar("pool")
 
 @contextmanager
 def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
-    """Hold a pool of trainers; inside, `current` returns it, also in the tasks that start there."""
+    """Hold a pool of trainers, the one that is held already where there is one.
+
+    Inside, `current` returns it, also in the tasks that start there.
+    """
+    if outer := _current.get(None):
+        yield outer
+        return
     held = Pool(slots, backends)
     token = _current.set(held)
     try:

@@ -84,10 +84,10 @@ def _place(location: tuple[int | str, ...], settings: Any) -> tuple[str, ...]:
     """Return the part of a location that leads to a setting; the rest names alternatives that pydantic tried."""
     path = []
     for step in location:
-        if not (isinstance(settings, dict) and step in settings or isinstance(settings, list)):
+        if not ((isinstance(settings, dict) and step in settings) or isinstance(settings, list)):
             break
         path.append(str(step))
-        settings = settings[step]
+        settings = settings[step]  # type: ignore[index]  # an integer step indexes a list, any other a mapping
     return tuple(path)
 
 

@@ -199,9 +199,7 @@ class Program:
         return tf.vectorized_map(lambda cell: self._call(*cell), (self._values(), x))
 
     @tf.function
-    def _run(
-        self, order: tf.Tensor, x: tf.Tensor, y: tf.Tensor, x_test: tf.Tensor, y_test: tf.Tensor
-    ) -> tf.Tensor:
+    def _run(self, order: tf.Tensor, x: tf.Tensor, y: tf.Tensor, x_test: tf.Tensor, y_test: tf.Tensor) -> tf.Tensor:
         rows = order.shape[-1]
         size = rows if self.recipe.batch_size == "full" else min(self.recipe.batch_size, rows)
         whole = rows - rows % size  # a last, smaller batch has another shape, so it stands outside the loop

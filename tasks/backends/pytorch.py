@@ -7,6 +7,7 @@ loop, whatever the batch.
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -53,9 +54,7 @@ def setup(threads: int) -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def init_weights(
-    module: nn.Module, initializer: str = "he_normal", generator: torch.Generator | None = None
-) -> None:
+def init_weights(module: nn.Module, initializer: str = "he_normal", generator: torch.Generator | None = None) -> None:
     """Initialize a linear or convolutional layer and leave any other alone: `model.apply(init_weights)`.
 
     Biases become zeros, or U(±1/√fan_in) for pytorch_default. Give the other arguments with `functools.partial`;
@@ -115,7 +114,7 @@ def native(initializer: Initializer, fan_in: int, fan_out: int, seed: int) -> Fl
 def perceptron(network: Network, fans: tuple[int, ...]) -> nn.Sequential:
     """Return the multilayer perceptron with layers of the given sizes, inputs first and logits last."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(fans, fans[1:], strict=False):
+    for fan_in, fan_out in pairwise(fans):
         layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[network.activation]()]
     return nn.Sequential(*layers[:-1])
 
@@ -181,7 +180,8 @@ class Program:
         return np.array(measures, np.float32).reshape(len(order), 4, order.shape[1])
 
     def logits(self) -> Floats:
-        return self._logits(self.tensors, self.x_test).cpu().numpy()
+        logits: Tensor = self._logits(self.tensors, self.x_test)
+        return logits.cpu().numpy()
 
     def weights(self) -> Weights:
         return [np.swapaxes(tensor.cpu().numpy(), 1, -1).copy() for tensor in self.tensors.values()]

@@ -22,7 +22,7 @@ def intervals(cells: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
     accuracy, loss = figure.subplots(1, 2, sharey=True)
     for axes, measure in ((accuracy, "test_accuracy"), (loss, "test_loss")):
         for backend, summary in comparison.groupby("backend"):
-            side = (APART if backend == "pytorch" else -APART) * (comparison["backend"].nunique() > 1)
+            side = APART if backend == "pytorch" else -APART
             rows = {name: place + side for place, name in enumerate(initializers)}
             finished = cells[(cells["backend"] == backend) & (cells["status"] == "finished")]
             _draw(axes, str(backend), measure, rows, finished, summary)
@@ -45,7 +45,7 @@ def _draw(
     axes.errorbar(
         mean,
         summary["initializer"].map(rows),
-        xerr=[mean - summary[f"{measure}_low"], summary[f"{measure}_high"] - mean],
+        xerr=[(mean - summary[f"{measure}_low"]).clip(lower=0), (summary[f"{measure}_high"] - mean).clip(lower=0)],
         fmt="o",
         markersize=6,
         capsize=3,

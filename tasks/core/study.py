@@ -29,9 +29,7 @@ def _axis(values: tuple[T, ...]) -> tuple[T, ...]:
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Units = Annotated[int, Field(ge=1, le=4096)]
-InitializerName = Annotated[
-    str, AfterValidator(known), WithJsonSchema({"type": "string", "enum": list(INITIALIZERS)})
-]
+InitializerName = Annotated[str, AfterValidator(known), WithJsonSchema({"type": "string", "enum": list(INITIALIZERS)})]
 
 
 class Settings(BaseModel):
@@ -158,10 +156,7 @@ class Study(Settings):
         "zeros",
     )
     """Initializers of the hidden layers."""
-    seeds: (
-        Annotated[int, Field(ge=1, le=MAX_CELLS)]
-        | Annotated[tuple[Seed, ...], AfterValidator(_axis)]
-    ) = 10
+    seeds: Annotated[int, Field(ge=1, le=MAX_CELLS)] | Annotated[tuple[Seed, ...], AfterValidator(_axis)] = 10
     """How many seeds, counted from 0; or the seeds themselves. A seed fixes split, batch order and weights."""
     dataset: Literal["iris"] = "iris"
     """Data to learn."""
@@ -212,7 +207,7 @@ class Study(Settings):
         >>> [str(batch) for batch in study.batches(study.cells())]
         ['pytorch · 3 cells', 'keras · 3 cells']
         """
-        size = -(-len(cells) // self.max_tasks)
+        size = max(1, -(-len(cells) // self.max_tasks))
         by_backend = [[cell for cell in cells if cell.backend == backend] for backend in self.backends]
         return [Batch(tuple(row[at : at + size])) for row in by_backend for at in range(0, len(row), size)]
 

@@ -122,7 +122,7 @@ def _placed(backend: Backend, value: float, cells: pd.DataFrame) -> str:
 
 def as_text(comparison: pd.DataFrame, notes: Sequence[str], style: str) -> str:
     """Return the comparison as a table in a style of tabulate's (`simple`, `github`), its notes below."""
-    body = tabulate(shown(comparison), headers="keys", tablefmt=style, showindex=False, disable_numparse=True)
+    body = tabulate(shown(comparison).to_dict("list"), headers="keys", tablefmt=style, disable_numparse=True)
     return "\n\n".join([body, *notes]) + "\n"
 
 

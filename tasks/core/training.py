@@ -6,6 +6,7 @@ weights. A backend supplies the program that advances all cells of the batch tog
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -93,7 +94,7 @@ def initial_weights(framework: Framework, study: Study, cell: Cell, sizes: tuple
     """Draw a cell's weights, each layer's kernel and bias from streams of their own."""
     weights: Weights = []
     last = len(sizes) - 2
-    for layer, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         own = layer < last or study.network.output_initializer == "same"
         initializer = INITIALIZERS[cell.initializer if own else study.network.output_initializer]
         kernel_stream = seeds.stream(cell.seed, "weights", layer, 0)
@@ -107,9 +108,7 @@ def initial_weights(framework: Framework, study: Study, cell: Cell, sizes: tuple
     return weights
 
 
-def train(
-    framework: Framework, study: Study, cells: Sequence[Cell], *, clock: Callable[[], float]
-) -> list[Outcome]:
+def train(framework: Framework, study: Study, cells: Sequence[Cell], *, clock: Callable[[], float]) -> list[Outcome]:
     """Train cells of one backend together and return the outcome of each, in their order.
 
     `clock` gives seconds; a cell's `seconds` are its share of the batch's, compilation left out.

@@ -1,0 +1,71 @@
+import numpy as np
+from sklearn.datasets import load_iris
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from tasks.core.datasets import divide, load, visits
+from tasks.core.study import Split
+
+IRIS = load("iris")
+
+
+def test_split_repeats_and_varies():
+    """A cell's seed decides its split."""
+    first, again, other = (divide(IRIS, Split(), seed).test_rows for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_fixed_split_ignores_the_cell():
+    """A split with a seed of its own is the same for every cell."""
+    assert np.array_equal(*(divide(IRIS, Split(seed=42), seed).test_rows for seed in (1, 2)))
+
+
+def test_notebook_split_and_scaling():
+    """Split 42 with the scaler on all rows is what the notebook's lines give."""
+    x, y = load_iris(return_X_y=True)
+    scaled = StandardScaler().fit_transform(x)
+    x_train, x_test, y_train, y_test = train_test_split(scaled, y, test_size=0.2, random_state=42)
+    fold = divide(IRIS, Split(seed=42, stratified=False, scaler="all"), seed=0)
+    np.testing.assert_array_equal(fold.x_train, x_train.astype(np.float32))
+    np.testing.assert_array_equal(fold.x_test, x_test.astype(np.float32))
+    np.testing.assert_array_equal(fold.y_train, y_train)
+    np.testing.assert_array_equal(fold.y_test, y_test)
+
+
+def test_stratified_split_is_even():
+    """Of 30 stratified test rows 10 are of each species."""
+    assert np.bincount(divide(IRIS, Split(), seed=3).y_test).tolist() == [10, 10, 10]
+
+
+def test_train_scaler_does_not_see_the_test():
+    """Scaled on train rows, these have mean 0 and variance 1; all rows together do not."""
+    fold = divide(IRIS, Split(), seed=3)
+    np.testing.assert_allclose(fold.x_train.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(fold.x_train.var(0), 1, atol=1e-5)
+    assert np.abs(np.concatenate([fold.x_train, fold.x_test]).mean(0)).max() > 1e-3
+
+
+def test_visits_are_permutations():
+    """Each epoch visits every row once, each in an order of its own."""
+    order = visits(120, 5, seed=0, shuffle=True)
+    assert np.array_equal(np.sort(order, axis=1), np.tile(np.arange(120), (5, 1)))
+    assert len({tuple(epoch) for epoch in order.tolist()}) == 5
+
+
+def test_visits_depend_on_the_seed_alone():
+    """The same seed visits alike, another does not; more epochs only add to the order."""
+    assert np.array_equal(visits(120, 5, seed=0, shuffle=True), visits(120, 9, seed=0, shuffle=True)[:5])
+    assert not np.array_equal(visits(120, 5, seed=0, shuffle=True), visits(120, 5, seed=1, shuffle=True))
+
+
+def test_unshuffled_visits():
+    """Without shuffling rows are visited as they stand."""
+    assert np.array_equal(visits(3, 2, seed=0, shuffle=False), [[0, 1, 2], [0, 1, 2]])
+
+
+def test_checksum_follows_the_data():
+    """One changed number changes the checksum."""
+    from dataclasses import replace
+
+    assert replace(IRIS, x=IRIS.x + np.eye(150, 4)).checksum != IRIS.checksum

@@ -1,0 +1,148 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tasks.core.initializers import BACKENDS, INITIALIZERS
+from tasks.core.study import Cell, Network, Platform, Recipe, RecipeChanges, Split, Study
+
+HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", "abc")
+CELL = Cell("keras", "he_normal", 3)
+
+axes = st.fixed_dictionaries(
+    {
+        "backends": st.permutations(BACKENDS),
+        "initializers": st.lists(st.sampled_from(sorted(INITIALIZERS)), min_size=1, unique=True),
+        "seeds": st.lists(st.integers(0, 50), min_size=1, max_size=9, unique=True),
+    }
+)
+
+
+@given(axes)
+def test_key_ignores_axes(axes):
+    """A cell's key does not depend on the order or extent of the axes it was asked under."""
+    study = Study(**axes)
+    for cell in study.cells():
+        assert study.cell_key(cell, HERE) == Study().cell_key(cell, HERE)
+
+
+@given(axes)
+def test_keys_are_distinct(axes):
+    """No two cells of a grid share a key."""
+    study = Study(**axes)
+    assert len({study.cell_key(cell, HERE) for cell in study.cells()}) == len(study.cells())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"split": Split(test_fraction=0.3)},
+        {"split": Split(seed=42)},
+        {"network": Network(hidden=(8,))},
+        {"recipe": Recipe(epochs=21)},
+        {"overrides": {"keras": RecipeChanges(learning_rate=0.1)}},
+        {"weights": "shared"},
+    ],
+)
+def test_key_covers_settings(change):
+    """A setting that decides a cell's outcome changes its key."""
+    assert Study(**change).cell_key(CELL, HERE) != Study().cell_key(CELL, HERE)
+
+
+@pytest.mark.parametrize("field", ["frameworks", "device", "release", "data"])
+def test_key_covers_platform(field):
+    """Another framework version, device, release or dataset is another cell."""
+    from dataclasses import replace
+
+    other = {"pytorch": "torch 1", "keras": "keras 2"} if field == "frameworks" else "other"
+    assert Study().cell_key(CELL, replace(HERE, **{field: other})) != Study().cell_key(CELL, HERE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"target": 0.5},
+        {"max_tasks": 1},
+        {"overrides": {"pytorch": RecipeChanges(learning_rate=0.1)}},
+        {"overrides": {"keras": RecipeChanges(learning_rate=0.01)}},
+    ],
+)
+def test_key_ignores_what_decides_nothing(change):
+    """Names, targets, the other backend's recipe and a change that changes nothing leave a cell reusable."""
+    assert Study(**change).cell_key(CELL, HERE) == Study().cell_key(CELL, HERE)
+
+
+@given(axes, st.integers(1, 12))
+def test_batches_partition_the_cells(axes, max_tasks):
+    """Every cell is in exactly one batch, of one backend, and there are about max_tasks of them."""
+    study = Study(**axes, max_tasks=max_tasks)
+    batches = study.batches(study.cells())
+    assert sorted(map(str, (cell for batch in batches for cell in batch.cells))) == sorted(map(str, study.cells()))
+    assert all({cell.backend for cell in batch.cells} == {batch.backend} for batch in batches)
+    assert len(batches) <= max_tasks + 1
+
+
+def test_no_cells_no_batches():
+    """A study of which nothing is missing has nothing to train."""
+    assert Study().batches([]) == []
+
+
+def test_one_cell_a_task_up_to_the_limit():
+    """Up to max_tasks cells each cell is a task of its own."""
+    assert {len(batch.cells) for batch in Study().batches(Study().cells())} == {1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seeds": 0},
+        {"seeds": (1, 1)},
+        {"seeds": (-1,)},
+        {"seeds": ()},
+        {"initializers": ()},
+        {"initializers": ("he",)},
+        {"backends": ("pytorch", "pytorch")},
+        {"seeds": 10_000},
+        {"unknown": 1},
+        {"name": "Not A Name"},
+        {"recipe": {"learning_rate": float("nan")}},
+        {"weights": "shared", "network": {"bias": "framework"}},
+    ],
+)
+def test_invalid_studies_are_refused(wrong):
+    """What a study does not allow is refused where it enters."""
+    with pytest.raises(ValidationError):
+        Study.model_validate(wrong)
+
+
+def test_studies_are_frozen():
+    """A study cannot change under those who share it."""
+    with pytest.raises(ValidationError):
+        Study().name = "other"
+
+
+def test_matched_recipe_is_comparable():
+    """The default study gives both backends the same recipe, to the place of Adam's epsilon."""
+    assert Study().backend_differences() == []
+
+
+def test_differences_are_named():
+    """Whatever differs between the backends is named, the frameworks' silent defaults too."""
+    study = Study(
+        network=Network(bias="framework"),
+        recipe=Recipe(epsilon="framework"),
+        overrides={"keras": RecipeChanges(batch_size="full")},
+    )
+    found = " ".join(study.backend_differences())
+    assert all(word in found for word in ("batch_size (pytorch 32, keras full)", "epsilon", "biases"))
+
+
+def test_import_is_light():
+    """Importing the study loads no framework, store or scheduler: the command line answers at once."""
+    code = "import sys, tasks.core.study; print(*sys.modules)"
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    assert not loaded & {"prefect", "mlflow", "torch", "tensorflow", "keras", "pandas", "scipy", "sklearn"}

@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.core import figures, table
+from tasks.core.study import Recipe, RecipeChanges, Study
+
+
+def cells(**changes):
+    rows = [
+        {
+            "study": "iris",
+            "backend": backend,
+            "initializer": initializer,
+            "seed": seed,
+            "status": "finished",
+            "test_accuracy": 0.9 + 0.01 * seed + 0.05 * (initializer == "he_normal"),
+            "test_loss": 0.2,
+            "train_accuracy": 1.0,
+            "train_loss": 0.1,
+            "epochs_to_target": 3.0 + seed,
+            "train_seconds": 0.01,
+            "run_id": "r",
+            "reason": "",
+        }
+        for backend in ("pytorch", "keras")
+        for initializer in ("zeros", "he_normal")
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows, columns=list(table.CELL_COLUMNS))
+
+
+def test_best_first():
+    """The highest mean test accuracy stands first, ties by name."""
+    order = table.compare(cells())[["backend", "initializer"]].to_numpy().tolist()
+    assert order == [["keras", "he_normal"], ["pytorch", "he_normal"], ["keras", "zeros"], ["pytorch", "zeros"]]
+
+
+def test_moments_are_numpys():
+    """Mean and standard deviation (n - 1) are over the finished cells."""
+    row = table.compare(cells()).iloc[0]
+    sample = [0.95, 0.96, 0.97]
+    assert row["test_accuracy_mean"] == pytest.approx(np.mean(sample))
+    assert row["test_accuracy_sd"] == pytest.approx(np.std(sample, ddof=1))
+    assert row["test_accuracy_low"] < np.mean(sample) < row["test_accuracy_high"]
+
+
+def test_holes_are_counted():
+    """Diverged and failed cells stay in the table as counts, and out of its means; a group of them comes last."""
+    frame = cells()
+    measures = ["test_accuracy", "test_loss", "train_accuracy", "train_loss", "epochs_to_target", "train_seconds"]
+    frame.loc[[0, 1], "status"] = "failed"
+    frame.loc[2, "status"] = "diverged"
+    frame.loc[[0, 1], measures] = np.nan
+    last = table.compare(frame).iloc[-1]
+    assert (last["backend"], last["finished"], last["diverged"], last["failed"]) == ("pytorch", 0, 1, 2)
+    assert np.isnan(last["test_accuracy_mean"])
+    text = table.as_text(table.compare(frame), [], "simple")
+    assert "nan" not in text
+    figures.intervals(frame, table.compare(frame)).canvas.draw()
+
+
+def test_misses_are_not_dropped():
+    """Two misses of three make the median a miss, where dropping them would make it 3."""
+    frame = cells()
+    frame.loc[[1, 2], "epochs_to_target"] = np.nan
+    shown = table.shown(table.compare(frame)).set_index(["backend", "initializer"])
+    assert shown.loc[("pytorch", "zeros"), "epochs to target"] == "never (2 missed)"
+    assert shown.loc[("keras", "zeros"), "epochs to target"] == "4"
+
+
+def test_notes_say_what_is_not_comparable():
+    """Recipes that differ are named first."""
+    study = Study(recipe=Recipe(), overrides={"keras": RecipeChanges(learning_rate=0.001)})
+    first, *_ = table.notes(study, cells(), 30)
+    assert first.startswith("The backends are not comparable")
+    assert "learning_rate (pytorch 0.01, keras 0.001)" in first
+
+
+def test_notes_place_reported_numbers():
+    """A number reported elsewhere is placed in the distribution over seeds."""
+    study = Study(reported={"pytorch": 0.9667})
+    text = " ".join(table.notes(study, cells(), 30))
+    assert "reported 0.9667 of pytorch is at percentile 83 of 6 seeds" in text
+
+
+def test_notes_state_the_resolution():
+    """The table says how coarse its accuracies are."""
+    assert any("steps of 0.033" in note for note in table.notes(Study(), cells(), 30))
+
+
+def test_metrics_are_numbers():
+    """Summary metrics leave out what has no number, such as an infinite median."""
+    frame = cells()
+    frame["epochs_to_target"] = np.nan
+    metrics = table.metrics(table.compare(frame))
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert "keras/zeros/test_accuracy_mean" in metrics
