@@ -1,7 +1,6 @@
 """The `initbench` command. Prefect, MLflow and pandas take seconds to import: each command imports what it needs."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ QUIET = {
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "ALEMBIC_LOGGING_LEVEL": "WARNING",
 }
 
@@ -64,10 +64,13 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
         return
     from flows import server
 
-    server.start()  # it takes the longest, so it goes first
+    try:
+        server.start()  # it takes the longest, so it goes first
+    except server.ServerError as error:
+        raise Invalid(str(error)) from None
     from flows.benchmark import FailedCellsError, benchmark, pool
     from flows.plan import plan
-    from tasks import tracking
+    from tasks import tracking, workers
     from tasks.comparison import TABLES
     from tasks.core import table
     from tasks.parity import ParityError
@@ -82,7 +85,7 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
         failure, comparison = error, error.comparison
     except (server.ServerError, tracking.StoreError) as error:
         raise Invalid(str(error)) from None
-    except ParityError as error:
+    except (ParityError, workers.TrainerError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
     click.echo(f"MLflow run: {comparison.attrs['link']} (initbench ui)")
@@ -122,7 +125,7 @@ def ui(port: int) -> None:
     click.echo(f"MLflow at http://127.0.0.1:{port}; Ctrl-C ends it")
     store = ["--backend-store-uri", tracking.uri()]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    sys.exit(subprocess.run([*command, *store], env=environment).returncode)
+    os.execve(sys.executable, [*command, *store], environment)  # noqa: S606  # no shell is meant
 
 
 def main() -> None:

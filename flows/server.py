@@ -72,31 +72,36 @@ def served_flow(**options: Any) -> Callable[[Callable[P, R]], ServedFlow[P, R]]:
 
 
 def api_url() -> str:
-    """Return the address of the configured server, or of the private one, once it answers.
+    """Return the address of the configured server, or of the private one once it answers.
 
     Raises:
         ServerError: if it does not.
     """
-    private = start()
-    url = private or PREFECT_API_URL.value()
-    if not _answers(url, START_SECONDS if private else 0):
-        raise ServerError(
-            f"a private Prefect server did not start within {START_SECONDS} s; see what `prefect server start` says"
-            if private
-            else f"PREFECT_API_URL must be the address of a running Prefect server; {url} does not answer"
-        )
+    url = start()
+    if not _answers(url, START_SECONDS):
+        raise ServerError(f"Prefect's server did not start in {START_SECONDS} s; see what `prefect server start` says")
     return url
 
 
-@cache
-def start() -> str | None:
-    """Begin to start a private server where none is configured; return its address-to-be.
+def start() -> str:
+    """Return the address of the configured server, or of a private one that begins to start.
 
-    It keeps its database where Prefect keeps it by default, so `prefect server start` shows the runs later, and it
-    ends with this process.
+    A private one keeps its database where Prefect keeps it by default, so that `prefect server start` shows its runs
+    later; it ends with this process.
+
+    Raises:
+        ServerError: if one is configured and does not answer.
     """
-    if PREFECT_API_URL.value():
-        return None
+    configured: str | None = PREFECT_API_URL.value()
+    if configured is None:
+        return _start_private()
+    if not _answers(configured, 0):
+        raise ServerError(f"PREFECT_API_URL must be the address of a running Prefect server; {configured} is not")
+    return configured
+
+
+@cache
+def _start_private() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from loky import ProcessPoolExecutor
+from loky.process_executor import ShutdownExecutorError
 
 from tasks.core import parity, training
 from tasks.core.initializers import Backend
@@ -71,14 +72,25 @@ class Trainer:
             "OMP_NUM_THREADS": str(slot.threads),
             "TF_CPP_MIN_LOG_LEVEL": "2",
         }
+        self._slot = slot
         self._process = ProcessPoolExecutor(max_workers=1, env=environment)
-        device = self.call(_start, backend, slot.threads, os.getpid(), str(log))
-        if slot.gpu is not None and device == "cpu":
-            self.stop()
+        self._started = False
+
+    def start(self) -> None:
+        """Load the framework, if that has not been done.
+
+        Raises:
+            TrainerError: if the process dies, or the framework cannot use the slot's GPU.
+        """
+        if self._started:
+            return
+        device = self.call(_start, self.backend, self._slot.threads, os.getpid(), str(self._log))
+        if self._slot.gpu is not None and device == "cpu":
             raise TrainerError(
-                f"GPU {slot.gpu} is visible but this build of {backend} cannot use it; install one that can, "
-                "or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU"
+                f"GPU {self._slot.gpu} is visible but this build of {self.backend} cannot use it; install one that "
+                "can, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU"
             )
+        self._started = True
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a function in the trainer's process and return what it returns.
@@ -88,7 +100,7 @@ class Trainer:
         """
         try:
             result: R = self._process.submit(function, *args, **kwargs).result()
-        except BrokenExecutor as error:
+        except (BrokenExecutor, ShutdownExecutorError, CancelledError) as error:
             words = self._log.read_text().splitlines()[-1:] if self._log.exists() else []
             codes = [line for line in str(error).splitlines() if "exit code" in line]
             raise TrainerError(" ".join([f"the {self.backend} trainer died.", *codes, *words])) from error
@@ -155,17 +167,16 @@ class Pool:
         self._waiting: list[_Request] = []
         self._suspects: set[Cell] = set()
         self._closed = False
-        self._logs = tempfile.TemporaryDirectory(prefix="initbench-trainers-")
+        self._logs = tempfile.TemporaryDirectory(prefix="initbench-trainers-", ignore_cleanup_errors=True)
 
     @contextmanager
     def lease(self, backend: Backend) -> Iterator[Trainer]:
         """Wait for a free slot that serves the backend and hold it; its trainer is replaced if it dies meanwhile."""
         seat = self._sit(backend)
         try:
-            if backend not in seat.trainers:
-                log = Path(self._logs.name, f"{backend}-{self._seats.index(seat)}.log")
-                seat.trainers[backend] = Trainer(backend, seat.slot, log)
-            yield seat.trainers[backend]
+            trainer = self._trainer(seat, backend)
+            trainer.start()
+            yield trainer
         except TrainerError:
             if dead := seat.trainers.pop(backend, None):
                 dead.stop()
@@ -175,14 +186,21 @@ class Pool:
                 seat.busy = False
                 self._changed.notify_all()
 
+    def _trainer(self, seat: _Seat, backend: Backend) -> Trainer:
+        with self._changed:
+            if self._closed:
+                raise TrainerError("the pool of trainers is closed")
+            if backend not in seat.trainers:
+                log = Path(self._logs.name, f"{backend}-{self._seats.index(seat)}.log")
+                seat.trainers[backend] = Trainer(backend, seat.slot, log)
+            return seat.trainers[backend]
+
     def _sit(self, backend: Backend) -> _Seat:
         def free() -> list[_Seat]:
             return [seat for seat in self._seats if backend in seat.backends and not seat.busy]
 
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or free())
-            if self._closed:
-                raise TrainerError("the pool of trainers is closed")
+            self._changed.wait_for(free)
             seat = max(free(), key=lambda seat: backend in seat.trainers)
             seat.busy = True
             return seat
@@ -258,10 +276,9 @@ class Pool:
                 request.outcomes.set_result([next(outcomes) for _ in request.cells])
 
     def close(self) -> None:
-        """Stop every trainer; whoever waits for one is told so."""
+        """Stop every trainer, busy or not; whoever waits for one is told so."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
         for seat in self._seats:
             for trainer in seat.trainers.values():
                 trainer.stop()

@@ -84,10 +84,11 @@ def _place(location: tuple[int | str, ...], settings: Any) -> tuple[str, ...]:
     """Return the part of a location that leads to a setting; the rest names alternatives that pydantic tried."""
     path = []
     for step in location:
-        if not ((isinstance(settings, dict) and step in settings) or isinstance(settings, list)):
+        listed = isinstance(settings, list) and isinstance(step, int)
+        if not listed and not (isinstance(settings, dict) and step in settings):
             break
         path.append(str(step))
-        settings = settings[step]  # type: ignore[index]  # an integer step indexes a list, any other a mapping
+        settings = settings[step]
     return tuple(path)
 
 

@@ -31,7 +31,8 @@ def intervals(cells: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
     accuracy.set_xlabel("test accuracy (higher is better)")
     accuracy.set_yticks(range(len(initializers)), initializers)
     loss.set_xlabel("test loss (lower is better)")
-    loss.set_xscale("log")
+    if comparison["test_loss_mean"].gt(0).any():
+        loss.set_xscale("log")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
@@ -40,7 +41,13 @@ def _draw(
     axes: Axes, backend: str, measure: str, rows: dict[str, float], finished: pd.DataFrame, summary: pd.DataFrame
 ) -> None:
     spread = np.random.default_rng(0).uniform(-JITTER, JITTER, len(finished))
-    axes.scatter(finished[measure], finished["initializer"].map(rows) + spread, s=9, alpha=0.35, color=COLOURS[backend])
+    axes.scatter(
+        finished[measure],
+        finished["initializer"].map(rows).astype(float) + spread,
+        s=9,
+        alpha=0.35,
+        color=COLOURS[backend],
+    )
     mean = summary[f"{measure}_mean"]
     axes.errorbar(
         mean,

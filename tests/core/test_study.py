@@ -144,5 +144,7 @@ def test_differences_are_named():
 def test_import_is_light():
     """Importing the study loads no framework, store or scheduler: the command line answers at once."""
     code = "import sys, tasks.core.study; print(*sys.modules)"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert not loaded & {"prefect", "mlflow", "torch", "tensorflow", "keras", "pandas", "scipy", "sklearn"}

@@ -60,6 +60,17 @@ def test_holes_are_counted():
     figures.intervals(frame, table.compare(frame)).canvas.draw()
 
 
+def test_nothing_finished():
+    """A benchmark of which every cell failed still has its table and its picture."""
+    frame = cells()
+    frame["status"] = "failed"
+    frame[["test_accuracy", "test_loss", "epochs_to_target", "train_seconds"]] = np.nan
+    comparison = table.compare(frame)
+    assert comparison["failed"].tolist() == [3, 3, 3, 3]
+    assert "never (3 missed)" in table.as_text(comparison, [], "github")
+    figures.intervals(frame, comparison).canvas.draw()
+
+
 def test_misses_are_not_dropped():
     """Two misses of three make the median a miss, where dropping them would make it 3."""
     frame = cells()

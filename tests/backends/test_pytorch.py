@@ -1,0 +1,181 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.datasets import load_iris
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from flows import studies
+from tasks.backends import pytorch
+from tasks.core.study import Cell, Recipe, Study
+from tests.backends.programs import EXPLODING, STUDIES, cells_of, inputs, train
+
+pytorch.setup(threads=1)
+
+
+def plain_loop(study, cell):
+    """Train one cell the way anyone would write it."""
+    fold, order, weights = inputs(pytorch, study, cell)
+    recipe = study.recipe_for("pytorch")
+    model = pytorch.perceptron(study.network, (4, *study.network.hidden, 3))
+    with torch.no_grad():
+        for parameter, array in zip(model.parameters(), weights, strict=True):
+            parameter.copy_(torch.from_numpy(array.T))
+    optimizer = (
+        torch.optim.SGD(model.parameters(), lr=recipe.learning_rate)
+        if recipe.optimizer == "sgd"
+        else torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+    )
+    x, y = torch.from_numpy(fold.x_train), torch.from_numpy(fold.y_train)
+    size = len(y) if recipe.batch_size == "full" else recipe.batch_size
+    for epoch in torch.from_numpy(order).long():
+        for rows in epoch.split(size):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+    x_test, y_test = torch.from_numpy(fold.x_test), torch.from_numpy(fold.y_test)
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(x_test), y_test).item()
+    return {name: p.detach().numpy() for name, p in model.named_parameters()}, loss
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_batch_equals_plain_loop(study):
+    """Every cell of a batch ends with the weights, bit for bit, and the loss of a plain PyTorch loop."""
+    cells = cells_of(pytorch, study)
+    for cell, outcome in zip(cells, train(pytorch, study, cells), strict=True):
+        weights, loss = plain_loop(study, cell)
+        for name, array in weights.items():
+            np.testing.assert_array_equal(outcome.trained.weights[name], array, err_msg=f"{cell}: {name}")
+        assert outcome.trained.curves.test_loss[-1] == pytest.approx(loss, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 16, 64, 130])
+def test_numbers_do_not_depend_on_the_batch(size):
+    """A cell's weights and curves are the same, bit for bit, in a batch of any size and at either end of it."""
+    study = Study(recipe=Recipe(epochs=2), seeds=17)
+    cells = cells_of(pytorch, study)[:size]
+    alone = train(pytorch, study, cells[-1:])[0]
+    batch = train(pytorch, study, cells)[-1]
+    reverse = train(pytorch, study, cells[::-1])[0]
+    for other in (batch, reverse):
+        for name, array in alone.trained.weights.items():
+            np.testing.assert_array_equal(other.trained.weights[name], array)
+
+
+def test_divergence_stays_in_its_cell():
+    """An initializer that explodes is an outcome of its own cell; its neighbour ends as it would alone."""
+    exploded, neighbour = train(pytorch, EXPLODING, cells_of(pytorch, EXPLODING))
+    assert (exploded.status, neighbour.status) == ("diverged", "finished")
+    assert "not finite at epoch" in exploded.reason
+    alone = train(pytorch, EXPLODING, [neighbour.cell])[0]
+    for name, array in alone.trained.weights.items():
+        np.testing.assert_array_equal(neighbour.trained.weights[name], array)
+
+
+def test_weights_load_into_the_module():
+    """The stored weights are a state dict: loaded into the plain module they give the stored logits."""
+    study = Study(seeds=2, recipe=Recipe(epochs=2))
+    cell = Cell("pytorch", "orthogonal", 1)
+    trained = train(pytorch, study, [cell, Cell("pytorch", "zeros", 0)])[0].trained
+    model = pytorch.perceptron(study.network, (4, 64, 32, 3))
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in trained.weights.items()})
+    fold, _, _ = inputs(pytorch, study, cell)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(fold.x_test)).numpy()
+    np.testing.assert_allclose(trained.predictions.logits, logits, rtol=1e-5, atol=1e-6)
+
+
+def test_training_leaves_the_global_generator_alone():
+    """Nothing seeds or draws from torch's global generator."""
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(pytorch, Study(recipe=Recipe(epochs=1)), [Cell("pytorch", "he_normal", 0)])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def notebook_accuracy(seed):
+    """Run the notebook's PyTorch cell, seeded."""
+    torch.manual_seed(seed)
+    x, y = load_iris(return_X_y=True)
+    x = StandardScaler().fit_transform(x)
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=42)
+    x_train, x_test = (torch.tensor(part, dtype=torch.float32) for part in (x_train, x_test))
+    y_train, y_test = (torch.tensor(part, dtype=torch.long) for part in (y_train, y_test))
+    model = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3))
+    nn.init.kaiming_normal_(model[0].weight, nonlinearity="relu")
+    nn.init.kaiming_normal_(model[2].weight, nonlinearity="relu")
+    nn.init.xavier_normal_(model[4].weight)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(10):
+        optimizer.zero_grad()
+        nn.CrossEntropyLoss()(model(x_train), y_train).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return (model(x_test).argmax(1) == y_test).float().mean().item()
+
+
+def test_notebook_study_is_the_notebook():
+    """Over 200 seeds the notebook study's mean accuracy is that of the notebook's own code, within sampling error."""
+    study = studies.load("notebook").model_copy(update={"seeds": 200})
+    ours = [outcome.trained.curves.test_accuracy[-1] for outcome in train(pytorch, study, cells_of(pytorch, study))]
+    theirs = [notebook_accuracy(seed) for seed in range(200)]
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=3.5 * np.sqrt((np.var(ours) + np.var(theirs)) / 200))
+    assert np.std(ours) == pytest.approx(np.std(theirs), rel=0.4)
+
+
+def test_init_weights_idiom():
+    """`model.apply(init_weights)` is the notebook's: He-normal kernels, zero biases, everything else untouched."""
+    model = nn.Sequential(nn.Linear(400, 300), nn.LayerNorm(300), nn.ReLU(), nn.Linear(300, 10, bias=False))
+    model.apply(pytorch.init_weights)
+    assert stats.kstest(model[0].weight.detach().ravel(), stats.norm(0, np.sqrt(2 / 400)).cdf).pvalue > 1e-4
+    assert not model[0].bias.any()
+    assert model[1].weight.all()
+
+
+def test_init_weights_of_convolutions():
+    """A convolution's fan_in is its channels times its kernel."""
+    convolution = nn.Conv2d(50, 60, 5)
+    pytorch.init_weights(convolution, "he_uniform", torch.Generator().manual_seed(0))
+    bound = np.sqrt(6 / (50 * 25))
+    assert stats.kstest(convolution.weight.detach().ravel(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 1e-4
+
+
+def test_init_weights_generator_and_default_biases():
+    """A generator decides the draw; pytorch_default brings PyTorch's biases."""
+
+    def initialized(seed):
+        model = nn.Linear(100, 50)
+        generator = torch.Generator().manual_seed(seed)
+        model.apply(partial(pytorch.init_weights, initializer="pytorch_default", generator=generator))
+        return model
+
+    one, same, other = (initialized(seed) for seed in (1, 1, 2))
+    assert torch.equal(one.weight, same.weight)
+    assert not torch.equal(one.weight, other.weight)
+    assert 0.08 < one.bias.abs().max() <= 0.1
+
+
+def test_init_weights_refuses_unknown_names():
+    """A wrong name is refused even by a layer that would be left alone."""
+    with pytest.raises(ValueError, match="unknown initializer"):
+        pytorch.init_weights(nn.ReLU(), "xavier")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and PyTorch sees none")
+def test_grid_on_cuda():
+    """A small grid trains on CUDA, repeats bit for bit, and agrees with the CPU."""
+    study = Study(seeds=2, recipe=Recipe(epochs=3))
+    cells = cells_of(pytorch, study)
+    first, second = (train(pytorch, study, cells) for _ in range(2))
+    for cell, one, again in zip(cells, first, second, strict=True):
+        weights, loss = plain_loop(study, cell)
+        for name, array in one.trained.weights.items():
+            np.testing.assert_array_equal(array, again.trained.weights[name])
+            np.testing.assert_allclose(array, weights[name], atol=1e-3)
+        assert one.trained.curves.test_loss[-1] == pytest.approx(loss, abs=1e-3)

@@ -1,0 +1,130 @@
+"""The flow on a real Prefect server, a real store and real trainers."""
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.benchmark import FailedCellsError, benchmark
+from tasks import comparison, parity, workers
+from tasks.core.study import Network, Recipe, Study
+
+STUDY = Study(
+    name="small",
+    initializers=("he_normal", "zeros"),
+    seeds=2,
+    network=Network(hidden=(8,)),
+    recipe=Recipe(epochs=2),
+    max_tasks=4,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trainers():
+    """Hold one pool for the module, so that frameworks load once."""
+    with workers.pool(workers.slots([], 2), STUDY.backends) as pool:
+        yield pool
+
+
+def task_runs():
+    with get_client(sync_client=True) as client:
+        return client.read_task_runs()
+
+
+def test_benchmark_from_python(folder):
+    """Called from Python it returns the comparison; a longer study trains only what is new, and publishes it all."""
+    table = benchmark(STUDY)
+    assert table[["backend", "initializer"]].to_numpy().tolist()[0][1] == "he_normal"
+    assert table["finished"].tolist() == [2, 2, 2, 2]
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    parent = client.get_run(table.attrs["run_id"])
+    assert parent.info.status == "FINISHED"
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert files == {
+        "cells.csv",
+        "comparison.csv",
+        "comparison.md",
+        "comparison.png",
+        "environment.json",
+        "parity.csv",
+        "parity.png",
+        "study.yaml",
+    }
+    gaps = pd.read_csv(client.download_artifacts(parent.info.run_id, "parity.csv"), index_col="step")
+    assert len(gaps) == 101
+    assert parent.data.metrics["keras/he_normal/finished"] == 2
+
+    longer = benchmark(STUDY.model_copy(update={"seeds": 3}), parity=False)
+    assert longer["finished"].tolist() == [3, 3, 3, 3]
+    runs = client.search_runs([parent.info.experiment_id], "tags.`initbench.cell` LIKE '%'")
+    assert len(runs) == 8 + 4
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_every_task_run_is_recorded(folder):
+    """When the flow ends the server has every task run, each in a terminal state."""
+    before = {run.id for run in task_runs()}
+    benchmark(STUDY, fresh=True)
+    new = [run for run in task_runs() if run.id not in before]
+    names = [run.name for run in new]
+    assert len([name for name in names if "·" in name]) == 4
+    assert "pytorch · 2 cells" in names
+    assert len(new) == 4 + 3  # and check_parity, compare, publish
+    assert all(run.state.is_final() for run in new)
+
+
+def test_artifacts_in_prefect(folder):
+    """The comparison is a table, a summary and a link in Prefect."""
+    table = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)}))
+    with get_client(sync_client=True) as client:
+        artifacts = client.read_artifacts()
+    assert {"comparison", "summary", "mlflow"} <= {artifact.key for artifact in artifacts}
+    assert any(table.attrs["link"] in artifact.data for artifact in artifacts if artifact.key == "summary")
+
+
+def test_failed_cells_fail_the_flow_after_publishing(folder, monkeypatch):
+    """A cell that cannot be trained is a row with a reason; the others are compared, then the flow fails."""
+    train = workers.Pool.train
+
+    def refuse(pool, study, cells):
+        if cells[0].initializer == "zeros" and cells[0].backend == "keras":
+            raise workers.TrainerError("it died")
+        return train(pool, study, cells)
+
+    monkeypatch.setattr(workers.Pool, "train", refuse)
+    with pytest.raises(FailedCellsError, match="2 of 8 cells failed") as error:
+        benchmark(STUDY.model_copy(update={"max_tasks": 200}), parity=False)
+    table = error.value.comparison.set_index(["backend", "initializer"])
+    assert table.loc[("keras", "zeros"), "failed"] == 2
+    assert table.loc[("keras", "he_normal"), "finished"] == 2
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    assert client.get_run(error.value.comparison.attrs["run_id"]).info.status == "FAILED"
+    cells = pd.read_csv(client.download_artifacts(error.value.comparison.attrs["run_id"], "cells.csv"))
+    assert cells["reason"].dropna().tolist() == ["TrainerError: it died"] * 2
+
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    again = benchmark(STUDY, parity=False)
+    assert again["failed"].sum() == 0
+
+
+def test_parity_gate_stops_the_flow(folder, monkeypatch):
+    """Backends that disagree beyond the bound stop the benchmark before anything is trained."""
+    monkeypatch.setitem(parity.parity.BOUNDS, "sgd", 1e-12)
+    with pytest.raises(parity.ParityError, match="must agree within 1e-12 under sgd"):
+        benchmark(STUDY)
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("initbench/small").experiment_id])
+    assert run.info.status == "FAILED"
+
+
+def test_tables_are_exported_files():
+    """What the command exports is what a benchmark publishes."""
+    assert comparison.TABLES == ("cells.csv", "comparison.csv", "comparison.md")

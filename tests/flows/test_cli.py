@@ -1,0 +1,179 @@
+"""The command as a user runs it: its own process, private server, store and trainers."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+STUDY = """
+name: small
+initializers: [he_normal, zeros]
+seeds: [0, 3]
+network: {hidden: [8]}
+recipe: {epochs: 2}
+"""
+INITBENCH = Path(sys.executable).with_name("initbench")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Return the environment of a user who has configured nothing, with a home of Prefect's own."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "TF_"))}
+    return {**mine, "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect"))}
+
+
+@pytest.fixture(scope="module")
+def initbench(environment):
+    """Return a function that runs the command in a folder."""
+
+    def run(folder, *arguments, **changes):
+        command = [INITBENCH, *arguments]
+        return subprocess.run(command, cwd=folder, env={**environment, **changes}, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, initbench):
+    """Return a folder in which a small study has run, and how that went."""
+    folder = tmp_path_factory.mktemp("first")
+    (folder / "small.yaml").write_text(STUDY)
+    return folder, initbench(folder, "run", "small.yaml", "--export", "out")
+
+
+def task_runs(environment):
+    with closing(sqlite3.connect(Path(environment["PREFECT_HOME"], "prefect.db"))) as database:
+        latest = "(SELECT id FROM flow_run ORDER BY created DESC LIMIT 1)"
+        return database.execute(f"SELECT name, state_type FROM task_run WHERE flow_run_id = {latest}").fetchall()  # noqa: S608
+
+
+def one_line(result):
+    """Check that wrong input was answered with one line and exit status 2, and return the line."""
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_run(first, environment):
+    """A run prints the comparison, exports it, and ends when its server has recorded every task."""
+    folder, result = first
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:2] == ["backend", "initializer"]
+    assert "steps of 0.033" in result.stdout
+    recorded = task_runs(environment)
+    assert len(recorded) == 8 + 3  # a task a cell, and check_parity, compare, publish
+    assert {state for _, state in recorded} == {"COMPLETED"}
+    assert ("pytorch · he_normal · seed 3", "COMPLETED") in recorded
+    cells = pd.read_csv(folder / "out" / "cells.csv")
+    assert {
+        *("study", "backend", "initializer", "seed", "status", "test_accuracy", "test_loss", "train_loss"),
+        *("epochs_to_target", "train_seconds", "run_id"),
+    } <= set(cells)
+    assert cells["status"].tolist() == ["finished"] * 8
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["cells.csv", "comparison.csv", "comparison.md"]
+
+
+def test_nothing_but_progress_is_heard(first):
+    """No log of TensorFlow, Prefect or MLflow reaches the user: stderr is the progress bar."""
+    _, result = first
+    for line in result.stderr.replace("\r", "\n").splitlines():
+        assert line.startswith("small: ") or not line.strip(), line
+    assert "100%" in result.stderr
+
+
+def test_longer_study_trains_what_is_missing(first, initbench, environment):
+    """A dry run tells what would be trained; the run trains just that, and tables all of it."""
+    folder, _ = first
+    more = ("run", "small.yaml", "--set", "seeds=[3, 0, 7]", "--set", "backends=[keras, pytorch]")
+    plan = initbench(folder, *more, "--dry-run")
+    assert plan.returncode == 0
+    assert "12: 4 to train in 4 tasks, 8 reused" in plan.stdout
+    assert "keras · zeros · seeds 7\n" in plan.stdout
+    result = initbench(folder, *more, "--export", "more")
+    assert result.returncode == 0, result.stderr
+    assert len([name for name, _ in task_runs(environment) if "·" in name]) == 4
+    before, after = (pd.read_csv(folder / out / "cells.csv") for out in ("out", "more"))
+    assert len(after) == 12
+    assert set(before["run_id"]) < set(after["run_id"])
+
+
+def test_dry_run_leaves_nothing(tmp_path, initbench):
+    """A dry run in an empty folder prints the grid and makes no file."""
+    result = initbench(tmp_path, "run", "--dry-run")
+    assert result.returncode == 0
+    assert "160: 160 to train in 160 tasks, 0 reused" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "irs"], "no study 'irs'; choose one of iris, notebook"),
+        (["run", "--set", "recipe.epochs=0"], "recipe.epochs: Input should be greater than or equal to 1; got 0"),
+        (["run", "--epochs", "3"], "No such option"),
+        (["runn"], "No such command"),
+        (["studies", "irs"], "no study 'irs'"),
+    ],
+)
+def test_invalid_input(tmp_path, initbench, arguments, words):
+    """Wrong input is one line that says what is wrong, exit status 2, and nothing is made."""
+    assert words in one_line(initbench(tmp_path, *arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["PREFECT_API_URL", "MLFLOW_TRACKING_URI"])
+def test_servers_that_do_not_answer(tmp_path, initbench, name):
+    """A configured server that does not answer is told in one line before anything runs."""
+    line = one_line(initbench(tmp_path, "run", **{name: "http://127.0.0.1:9/api"}))
+    assert f"{name} must be the address of a running" in line
+
+
+def test_failed_cells_exit_1(tmp_path, initbench):
+    """Cells that cannot be trained are rows with a reason, and the exit status is 1."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, NVIDIA X, 1.0'\n")  # a GPU that this build of PyTorch cannot use
+    program.chmod(0o755)
+    (tmp_path / "small.yaml").write_text(STUDY)
+    one = ("--set", "backends=[pytorch]", "--set", "initializers=[zeros]", "--set", "seeds=1")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    result = initbench(tmp_path, "run", "small.yaml", *one, "--export", "out", PATH=path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "Error: 1 of 1 cells failed; the reasons are in cells.csv"
+    (cell,) = pd.read_csv(tmp_path / "out" / "cells.csv").to_dict("records")
+    assert cell["status"] == "failed"
+    assert "set CUDA_VISIBLE_DEVICES=-1 to train on the CPU" in cell["reason"]
+
+
+def test_studies(tmp_path, initbench):
+    """The studies that ship are listed with what they are, and each can be printed as YAML."""
+    listed = initbench(tmp_path, "studies").stdout
+    assert "160 cells" in listed
+    assert "notebook" in listed
+    assert "learning_rate: 0.01" in initbench(tmp_path, "studies", "iris").stdout
+
+
+def test_ui(first, environment, eventually):
+    """The MLflow UI answers on the folder's results, and ends when it is told to."""
+    folder, _ = first
+    port = "5923"
+    server = subprocess.Popen([INITBENCH, "ui", "--port", port], cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+
+    def answers():
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status == 200
+        except OSError:
+            return False
+
+    try:
+        eventually(answers, seconds=60)
+    finally:
+        server.terminate()
+        server.wait(20)

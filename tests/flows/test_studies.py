@@ -1,0 +1,92 @@
+import pytest
+
+from flows import studies
+from tasks.core.study import Study
+
+
+def faults(source="iris", *changes):
+    with pytest.raises(studies.StudyError) as error:
+        studies.load(source, changes)
+    return error.value.faults
+
+
+def test_iris_is_the_default():
+    """The shipped default says in YAML what Study() is, so neither can drift."""
+    assert studies.load("iris") == Study()
+    assert len(Study().cells()) == 160
+
+
+def test_every_study_ships_valid():
+    """Each study that ships loads under its own name and says what it is."""
+    assert studies.names() == ["iris", "notebook"]
+    for name in studies.names():
+        assert studies.load(name).name == name
+        assert len(studies.summary(name)) > 40
+
+
+def test_notebook_is_the_notebook():
+    """The notebook study has each framework's recipe as the notebook has it, and says they are not comparable."""
+    study = studies.load("notebook")
+    ours, theirs = study.recipe_for("pytorch"), study.recipe_for("keras")
+    assert (ours.learning_rate, ours.batch_size, ours.epochs) == (0.01, "full", 10)
+    assert (theirs.learning_rate, theirs.batch_size, theirs.epochs, theirs.shuffle) == (0.001, 32, 10, True)
+    assert (study.split.seed, study.split.scaler, study.split.stratified) == (42, "all", False)
+    assert len(study.backend_differences()) == 5
+
+
+def test_changes_reach_any_depth():
+    """A change is a dotted key and a YAML value."""
+    study = studies.load("iris", ["recipe.epochs=5", "network.hidden=[8, 8]", "overrides.keras.learning_rate=1e-3"])
+    assert (study.recipe.epochs, study.network.hidden, study.recipe_for("keras").learning_rate) == (5, (8, 8), 0.001)
+
+
+def test_file(tmp_path):
+    """A study of one's own is a YAML file; what it leaves out has its default."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nseeds: [3, 5]\n")
+    assert studies.load(str(path)) == Study(name="mine", seeds=(3, 5))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("recipe.learning_rate=-1", ["recipe.learning_rate:", "greater than 0", "got -1"]),
+        ("recipe.batch_size=half", ["recipe.batch_size:", "valid integer", "'full'", "got 'half'"]),
+        ("initializers=[he]", ["initializers.0:", "unknown initializer 'he'", "he_normal"]),
+        ("seeds=[1, 1]", ["seeds:", "distinct", "got [1, 1]"]),
+        ("seeds=0", ["seeds:", "greater than or equal to 1", "got 0"]),
+        ("seeds=10000", ["study:", "at most 10,000 cells", "160,000"]),
+        ("recipe.lr=1", ["recipe.lr:", "no such setting", "learning_rate"]),
+        ("overrides.keras.lr=1", ["overrides.keras.lr:", "no such setting", "learning_rate"]),
+        ("overrides.jax.epochs=1", ["overrides.jax:", "'pytorch' or 'keras'"]),
+        ("recipe=adam", ["recipe:", "valid dictionary", "got 'adam'"]),
+        ("epochs", ["dotted.key=value", "got 'epochs'"]),
+        ("name.x=1", ["name", "not a group"]),
+        ("seeds=[1", ["seeds must be valid YAML"]),
+    ],
+)
+def test_a_fault_is_one_line(change, words):
+    """Each fault is one line: the setting, the rule, what came."""
+    (line,) = faults("iris", change)
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+def test_every_fault_is_told():
+    """Two wrong settings are two lines."""
+    assert len(faults("iris", "recipe.epochs=0", "split.test_fraction=2")) == 2
+
+
+def test_unknown_study_is_told_the_known_ones():
+    """A wrong name is answered with the names there are."""
+    assert faults("irs") == ["no study 'irs'; choose one of iris, notebook, or give a .yaml file that exists"]
+
+
+def test_file_that_is_no_study(tmp_path):
+    """A file that is not YAML, or no mapping, is told in one line."""
+    for text, word in (("a: [", "valid YAML"), ("- 1", "must hold a mapping")):
+        path = tmp_path / "bad.yaml"
+        path.write_text(text)
+        (line,) = faults(str(path))
+        assert word in line

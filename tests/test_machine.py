@@ -1,0 +1,45 @@
+import pytest
+
+from tasks import machine
+
+LISTED = "0, NVIDIA H200, 580.1\n1, NVIDIA H200, 580.1\n"
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """Put an nvidia-smi on PATH that lists two GPUs."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '{LISTED}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_no_gpus(monkeypatch, tmp_path):
+    """Without nvidia-smi there are no GPUs, and cells train on the CPU."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.gpus() == []
+    assert machine.platform_for("data").device == "cpu"
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+def test_gpus():
+    """Every GPU is found with its model and driver."""
+    assert machine.gpus() == [machine.Gpu(0, "NVIDIA H200", "580.1"), machine.Gpu(1, "NVIDIA H200", "580.1")]
+    assert machine.platform_for("data").device == "NVIDIA H200"
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+@pytest.mark.parametrize(("visible", "found"), [("1", [1]), ("-1", []), ("", []), ("1,0", [0, 1])])
+def test_visible_devices(monkeypatch, visible, found):
+    """CUDA_VISIBLE_DEVICES narrows the GPUs, as it does for the frameworks."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.index for gpu in machine.gpus()] == found
+
+
+def test_description_has_every_version():
+    """The record names the version of every package that a result depends on."""
+    described = machine.describe()
+    assert set(described["packages"]) == set(machine.PACKAGES)
+    assert described["precision"] == "float32, TF32 off"
+    assert described["processor"]
