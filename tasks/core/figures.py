@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tasks.core.parity import BOUNDS
 
 COLOURS = {"pytorch": "#D55E00", "keras": "#0072B2"}  # Okabe & Ito (2008): told apart by colour-blind readers
+OPTIMIZER_COLOURS = ("#009E73", "#CC79A7")  # of the same palette
 APART = 0.17  # half the distance between two backends' rows, of 1 between initializers
 JITTER = 0.09  # cells are spread so much around their row, for accuracies are often equal
 
@@ -65,7 +66,7 @@ def parity(gaps: Mapping[str, NDArray[np.float64]]) -> Figure:
     """Draw the largest weight difference between the backends after each step, and its bound, by optimizer."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for colour, (optimizer, gap) in zip(COLOURS.values(), gaps.items(), strict=True):
+    for colour, (optimizer, gap) in zip(OPTIMIZER_COLOURS, gaps.items(), strict=True):
         axes.plot(gap, color=colour, label=optimizer)
         axes.axhline(BOUNDS[optimizer], color=colour, linestyle="--", label=f"{optimizer}: bound")
     axes.set(xlabel="step", ylabel="largest weight difference between backends", ylim=(0, None))

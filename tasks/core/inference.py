@@ -32,12 +32,12 @@ def bootstrap_interval(sample: NDArray[np.float64], *, seed: int) -> tuple[float
     return float(interval.low), float(interval.high)
 
 
-def percentile_of(value: float, sample: NDArray[np.float64]) -> float:
-    """Return the percent of a sample below a value, ties counted half.
+def percentile_of(value: float, sample: NDArray[np.float64], *, digits: int) -> float:
+    """Return the percent of a sample below a value, ties counted half; equal is what agrees to so many digits.
 
-    >>> percentile_of(0.9, np.array([0.8, 0.9, 0.9, 1.0]))
+    >>> percentile_of(0.6667, np.array([0.5, 2 / 3, 2 / 3, 1.0]), digits=4)
     50.0
     """
     from scipy import stats
 
-    return float(stats.percentileofscore(sample, value, kind="mean"))
+    return float(stats.percentileofscore(sample.astype(np.float64).round(digits), round(value, digits), kind="mean"))

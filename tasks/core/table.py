@@ -29,6 +29,7 @@ CELL_COLUMNS = (
 
 MEASURES = ("test_accuracy", "test_loss")
 BOOTSTRAP_SEED = 0
+REPORTED_DIGITS = 4  # of accuracies published elsewhere
 
 
 def compare(cells: pd.DataFrame) -> pd.DataFrame:
@@ -113,8 +114,9 @@ def _placed(backend: Backend, value: float, cells: pd.DataFrame) -> str:
     sample = finished["test_accuracy"].to_numpy(np.float64)
     if not len(sample):
         return f"The reported {value:.4f} of {backend} cannot be placed: no cell of it finished."
+    percentile = inference.percentile_of(value, sample, digits=REPORTED_DIGITS)
     return (
-        f"The reported {value:.4f} of {backend} is at percentile {inference.percentile_of(value, sample):.0f} of "
+        f"The reported {value:.4f} of {backend} is at percentile {percentile:.0f} of "
         f"{len(sample)} seeds (ties counted half), which run from {sample.min():.4f} to {sample.max():.4f} with mean "
         f"{sample.mean():.4f}."
     )

@@ -11,6 +11,7 @@ from flows import studies
 from tasks.backends import keras
 from tasks.core import seeds
 from tasks.core.study import Cell, Network, Recipe, Study
+from tests.backends.plain import fitted
 from tests.backends.programs import EXPLODING, cells_of, inputs, train
 
 UNSHUFFLED = {
@@ -22,23 +23,6 @@ UNSHUFFLED = {
         seeds=2,
     ),
 }
-
-
-def fitted(study, cell):
-    """Train one cell with compile and fit."""
-    fold, _, weights = inputs(keras, study, cell)
-    recipe = study.recipe_for("keras")
-    model = keras.perceptron(study.network, (4, *study.network.hidden, 3))
-    model.set_weights(weights)
-    model.compile(
-        keras_package.optimizers.get(
-            {"class_name": recipe.optimizer, "config": {"learning_rate": recipe.learning_rate}}
-        ),
-        keras_package.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    size = len(fold.y_train) if recipe.batch_size == "full" else recipe.batch_size
-    model.fit(fold.x_train, fold.y_train, batch_size=size, epochs=recipe.epochs, shuffle=False, verbose=0)
-    return model.get_weights(), model.evaluate(fold.x_test, fold.y_test, verbose=0)
 
 
 @pytest.mark.parametrize("study", UNSHUFFLED.values(), ids=UNSHUFFLED)

@@ -12,35 +12,10 @@ from torch import nn
 from flows import studies
 from tasks.backends import pytorch
 from tasks.core.study import Cell, Recipe, Study
+from tests.backends.plain import plain_loop
 from tests.backends.programs import EXPLODING, STUDIES, cells_of, inputs, train
 
 pytorch.setup(threads=1)
-
-
-def plain_loop(study, cell):
-    """Train one cell the way anyone would write it."""
-    fold, order, weights = inputs(pytorch, study, cell)
-    recipe = study.recipe_for("pytorch")
-    model = pytorch.perceptron(study.network, (4, *study.network.hidden, 3))
-    with torch.no_grad():
-        for parameter, array in zip(model.parameters(), weights, strict=True):
-            parameter.copy_(torch.from_numpy(array.T))
-    optimizer = (
-        torch.optim.SGD(model.parameters(), lr=recipe.learning_rate)
-        if recipe.optimizer == "sgd"
-        else torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-    )
-    x, y = torch.from_numpy(fold.x_train), torch.from_numpy(fold.y_train)
-    size = len(y) if recipe.batch_size == "full" else recipe.batch_size
-    for epoch in torch.from_numpy(order).long():
-        for rows in epoch.split(size):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
-            optimizer.step()
-    x_test, y_test = torch.from_numpy(fold.x_test), torch.from_numpy(fold.y_test)
-    with torch.no_grad():
-        loss = nn.functional.cross_entropy(model(x_test), y_test).item()
-    return {name: p.detach().numpy() for name, p in model.named_parameters()}, loss
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)

@@ -32,5 +32,6 @@ def test_no_interval_of_one():
 
 
 def test_percentile():
-    """A value above all others is at percentile 100."""
-    assert percentile_of(2.0, np.array([0.0, 1.0])) == 100
+    """A value above all others is at percentile 100; a rounded one ties with what it was rounded from."""
+    assert percentile_of(2.0, np.array([0.0, 1.0]), digits=4) == 100
+    assert percentile_of(0.9667, np.array([29 / 30], np.float32), digits=4) == 50

@@ -1,0 +1,54 @@
+"""How much cheaper cells are together: `python -m tests.benchmarks.training pytorch`, or `keras`.
+
+Times one batch of cells against one cell at a time and against the framework's plain way, in turn within one run,
+and prints the medians and their ratio to the batch. The machine's own speed cancels out.
+"""
+
+import importlib
+import sys
+import time
+from statistics import median
+
+from tasks.core import training
+from tasks.core.study import Study
+from tests.backends import plain
+
+CELLS = 64
+SINGLES = 4  # single cells timed per round, for they take long
+ROUNDS = 5
+
+
+def seconds(function) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    name = sys.argv[1]
+    framework = importlib.import_module(f"tasks.backends.{name}")
+    framework.setup(threads=1)
+    study = Study()
+    cells = [cell for cell in study.cells() if cell.backend == name][:CELLS]
+
+    def train(some):
+        training.train(framework, study, some, clock=time.perf_counter)
+
+    ways = {
+        f"batch of {CELLS}": lambda: seconds(lambda: train(cells)) / CELLS,
+        "batches of one": lambda: seconds(lambda: [train([cell]) for cell in cells[:SINGLES]]) / SINGLES,
+        "plain framework": lambda: seconds(lambda: [plain.TRAIN[name](study, c) for c in cells[:SINGLES]]) / SINGLES,
+    }
+    for way in ways.values():
+        way()  # compiles
+    measured = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            measured[name].append(way())
+    base = median(measured[f"batch of {CELLS}"])
+    for name, times in measured.items():
+        print(f"{name:20}{1000 * median(times):9.2f} ms a cell{median(times) / base:8.1f} x")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
