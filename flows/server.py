@@ -134,23 +134,29 @@ def _answers(url: str, patience: float) -> bool:
 def recorded() -> Iterator[None]:
     """Leave the body of a flow only when the server has recorded every task run started in it, each in its last state.
 
-    Task runs reach the server as events, some time after their end.
+    Task runs reach the server as events, some time after their end. An interrupt does not wait for them.
     """
     try:
         yield
-    finally:
-        context = FlowRunContext.get()
-        if context is None or context.flow_run is None:
-            raise RuntimeError("recorded() belongs in the body of a flow")
-        expected = sum(int(last) + 1 for last in context.task_run_dynamic_keys.values())
-        this = FlowRunFilter(id=FlowRunFilterId(any_=[context.flow_run.id]))
-        ended = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=list(TERMINAL_STATES))))
-        deadline = time.monotonic() + RECORD_SECONDS
-        with get_client(sync_client=True) as client:
-            # the last of the expected runs is there when all are
-            while expected and not client.read_task_runs(
-                flow_run_filter=this, task_run_filter=ended, limit=1, offset=expected - 1
-            ):
-                if time.monotonic() > deadline:
-                    raise ServerError(f"Prefect's server did not record all {expected} task runs in {RECORD_SECONDS} s")
-                time.sleep(POLL_SECONDS)
+    except Exception:
+        _wait_until_recorded()
+        raise
+    _wait_until_recorded()
+
+
+def _wait_until_recorded() -> None:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise RuntimeError("recorded() belongs in the body of a flow")
+    expected = sum(int(last) + 1 for last in context.task_run_dynamic_keys.values())
+    this = FlowRunFilter(id=FlowRunFilterId(any_=[context.flow_run.id]))
+    ended = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=list(TERMINAL_STATES))))
+    deadline = time.monotonic() + RECORD_SECONDS
+    with get_client(sync_client=True) as client:
+        # the last of the expected runs is there when all are
+        while expected and not client.read_task_runs(
+            flow_run_filter=this, task_run_filter=ended, limit=1, offset=expected - 1
+        ):
+            if time.monotonic() > deadline:
+                raise ServerError(f"Prefect's server did not record all {expected} task runs in {RECORD_SECONDS} s")
+            time.sleep(POLL_SECONDS)

@@ -295,7 +295,11 @@ def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
     Inside, `current` returns it, also in the tasks that start there.
     """
     if outer := _current.get(None):
-        yield outer
+        try:
+            yield outer
+        except KeyboardInterrupt:
+            outer.close()  # at once: tasks under way would keep the interrupted flow from ending
+            raise
         return
     held = Pool(slots, backends)
     token = _current.set(held)

@@ -41,13 +41,13 @@ def main() -> None:
     }
     for way in ways.values():
         way()  # compiles
-    measured = {name: [] for name in ways}
+    measured = {label: [] for label in ways}
     for _ in range(ROUNDS):
-        for name, way in ways.items():
-            measured[name].append(way())
+        for label, way in ways.items():
+            measured[label].append(way())
     base = median(measured[f"batch of {CELLS}"])
-    for name, times in measured.items():
-        print(f"{name:20}{1000 * median(times):9.2f} ms a cell{median(times) / base:8.1f} x")  # noqa: T201
+    for label, times in measured.items():
+        print(f"{label:20}{1000 * median(times):9.2f} ms a cell{median(times) / base:8.1f} x")  # noqa: T201
 
 
 if __name__ == "__main__":
