@@ -55,13 +55,14 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
         pool(study),
         tracking.benchmark(study, machine.describe(), prefect_tags()) as record,
     ):
-        gaps = check_parity() if parity and todo.batches and len(study.backends) > 1 else {}
+        if parity and todo.batches and len(study.backends) > 1:
+            check_parity(record)
         futures = train_cells.map(unmapped(study), todo.batches, unmapped(todo.platform), unmapped(record))
         for _ in tqdm(as_completed(futures), study.name, len(futures), unit="task", mininterval=0.5):
             pass
         run_ids = todo.reused | settle(study, todo.batches, futures, todo.platform, record)
         cells, comparison, notes = compare(study, record, [run_ids[cell] for cell in study.cells()])
-        publish(record, cells, comparison, notes, gaps)
+        publish(record, cells, comparison, notes)
         comparison.attrs = {"notes": notes, "run_id": record.run_id, "link": record.link}
         if comparison["failed"].any():
             raise FailedCellsError(comparison)

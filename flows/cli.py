@@ -2,12 +2,19 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import yaml
 
 from flows import studies
+from tasks.core.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INVALID = 2
 FAILED = 1
@@ -31,6 +38,15 @@ class Invalid(click.ClickException):
             click.echo(f"error: {line}", err=True)
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Tell what the input is at fault for, instead of a traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise Invalid(str(error)) from None
+
+
 @click.group()
 @click.version_option(package_name="initbench")
 def cli() -> None:
@@ -49,66 +65,66 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
     Exit status: 0 if every cell has an outcome, diverging being one; 1 if some failed; 2 if the input is invalid.
     """
-    try:
+    with refusing():
         asked = studies.load(study, changes)
-    except studies.StudyError as error:
-        raise Invalid(str(error)) from None
-    if dry_run:
-        from flows.plan import plan
-        from tasks.tracking import StoreError
+        if dry_run:
+            from flows.plan import plan
 
-        try:
             click.echo(plan(asked, fresh=fresh))
-        except StoreError as error:
-            raise Invalid(str(error)) from None
-        return
-    from flows import server
+            return
+        if export:
+            export.mkdir(parents=True, exist_ok=True)
+    comparison, failure = _train(asked, fresh=fresh, parity=parity)
 
-    try:
-        server.start()  # it takes the longest, so it goes first
-    except server.ServerError as error:
-        raise Invalid(str(error)) from None
-    from flows.benchmark import FailedCellsError, benchmark, pool
-    from flows.plan import plan
-    from tasks import tracking, workers
+    from tasks import tracking
     from tasks.comparison import TABLES
     from tasks.core import table
-    from tasks.parity import ParityError
 
-    failure: FailedCellsError | None = None
-    try:
-        with pool(asked) as trainers:
-            if plan(asked, fresh=fresh).batches:
-                trainers.warm_up()  # frameworks load while the server starts
-            comparison = benchmark(asked, fresh=fresh, parity=parity)
-    except FailedCellsError as error:
-        failure, comparison = error, error.comparison
-    except (server.ServerError, tracking.StoreError) as error:
-        raise Invalid(str(error)) from None
-    except (ParityError, workers.TrainerError) as error:
-        raise click.ClickException(str(error)) from None
     click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
     click.echo(f"MLflow run: {comparison.attrs['link']} (initbench ui)")
     if export:
         tracking.export(comparison.attrs["run_id"], TABLES, export)
         click.echo(f"Exported {', '.join(TABLES)} to {export}")
     if failure:
-        raise click.ClickException(str(failure))
+        raise failure
+
+
+def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", click.ClickException | None]:
+    """Return the comparison, and what to tell in the end if some cells failed."""
+    from flows import server
+
+    with refusing():
+        server.start()  # it takes the longest, so it goes first
+    from flows.benchmark import FailedCellsError, benchmark, pool
+    from flows.plan import plan
+    from tasks.parity import ParityError
+    from tasks.tracking import RecordError
+    from tasks.workers import TrainerError
+
+    with pool(study) as trainers:
+        with refusing():
+            todo = plan(study, fresh=fresh)
+        if todo.batches:
+            trainers.warm_up()  # frameworks load while the server starts
+        try:
+            return benchmark(study, fresh=fresh, parity=parity), None
+        except FailedCellsError as error:
+            return error.comparison, click.ClickException(str(error))
+        except (ParityError, RecordError, TrainerError, TimeoutError) as error:
+            raise click.ClickException(str(error)) from None
 
 
 @cli.command("studies")
 @click.argument("name", required=False)
 def list_studies(name: str | None) -> None:
     """List the studies that ship, or print one with all its settings."""
-    try:
+    with refusing():
         for each in [name] if name else studies.names():
             study = studies.load(each)
             if name:
                 click.echo(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), nl=False)
             else:
                 click.echo(f"{each:12}{studies.summary(each)} ({len(study.cells())} cells)")
-    except studies.StudyError as error:
-        raise Invalid(str(error)) from None
 
 
 @cli.command()
@@ -117,10 +133,8 @@ def ui(port: int) -> None:
     """Open the MLflow UI on the results of the current folder, or of MLFLOW_TRACKING_URI."""
     from tasks import tracking
 
-    try:
+    with refusing():
         tracking.open_store()
-    except tracking.StoreError as error:
-        raise Invalid(str(error)) from None
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     click.echo(f"MLflow at http://127.0.0.1:{port}; Ctrl-C ends it")
     store = ["--backend-store-uri", tracking.uri()]
@@ -143,5 +157,5 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was trained is recorded and will be reused", err=True)
+        click.echo("interrupted; what was recorded will be reused", err=True)
         sys.exit(INTERRUPTED)

@@ -38,7 +38,10 @@ def plan(study: Study, *, fresh: bool) -> Plan:
 
     Raises:
         StoreError: if the tracking store cannot be used.
+        ValueError: if the data cannot be split as the study says.
     """
-    platform = machine.platform_for(datasets.load(study.dataset).checksum)
+    data = datasets.load(study.dataset)
+    datasets.divide(data, study.split, study.seed_list[0])
+    platform = machine.platform_for(data.checksum)
     reused = {} if fresh else tracking.find(study, platform)
     return Plan(study, platform, reused, study.batches([cell for cell in study.cells() if cell not in reused]))

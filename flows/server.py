@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
 
 import httpx
-from prefect import Flow
+from prefect import Flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -49,8 +49,8 @@ SETTINGS = {
 SUPERVISE = '"$@" & cat >/dev/null; kill $!'
 
 
-class ServerError(RuntimeError):
-    """A Prefect server cannot be reached or started."""
+class ServerError(ValueError):
+    """The configured Prefect server does not answer."""
 
 
 class ServedFlow(Flow[P, R]):
@@ -60,7 +60,8 @@ class ServedFlow(Flow[P, R]):
         """Run the flow.
 
         Raises:
-            ServerError: if the configured server does not answer, or a private one does not start.
+            ServerError: if the configured server does not answer.
+            TimeoutError: if a private one does not start.
         """
         with temporary_settings({PREFECT_API_URL: api_url()}):
             return super().__call__(*args, **kwargs)
@@ -75,11 +76,14 @@ def api_url() -> str:
     """Return the address of the configured server, or of the private one once it answers.
 
     Raises:
-        ServerError: if it does not.
+        ServerError: if the configured one does not.
+        TimeoutError: if the private one does not.
     """
     url = start()
-    if not _answers(url, START_SECONDS):
-        raise ServerError(f"Prefect's server did not start in {START_SECONDS} s; see what `prefect server start` says")
+    if url == PREFECT_API_URL.value():
+        return url
+    if not _answers(url):
+        raise TimeoutError(f"Prefect's server did not start in {START_SECONDS} s; see what `prefect server start` says")
     return url
 
 
@@ -95,7 +99,9 @@ def start() -> str:
     configured: str | None = PREFECT_API_URL.value()
     if configured is None:
         return _start_private()
-    if not _answers(configured, 0):
+    with temporary_settings({PREFECT_API_URL: configured}), get_client(sync_client=True) as client:
+        healthy = client.api_healthcheck() is None
+    if not healthy:
         raise ServerError(f"PREFECT_API_URL must be the address of a running Prefect server; {configured} is not")
     return configured
 
@@ -118,16 +124,15 @@ def _start_private() -> str:
     return f"http://127.0.0.1:{port}/api"
 
 
-def _answers(url: str, patience: float) -> bool:
-    deadline = time.monotonic() + patience
+def _answers(url: str) -> bool:
+    deadline = time.monotonic() + START_SECONDS
     with httpx.Client() as client:
-        while True:
-            try:
-                return client.get(f"{url}/health").is_success
-            except httpx.HTTPError:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(POLL_SECONDS)
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if client.get(f"{url}/health").is_success:
+                    return True
+            time.sleep(POLL_SECONDS)
+    return False
 
 
 @contextmanager
@@ -158,5 +163,6 @@ def _wait_until_recorded() -> None:
             flow_run_filter=this, task_run_filter=ended, limit=1, offset=expected - 1
         ):
             if time.monotonic() > deadline:
-                raise ServerError(f"Prefect's server did not record all {expected} task runs in {RECORD_SECONDS} s")
+                get_run_logger().warning("Prefect's server has yet to record all %s task runs", expected)
+                return
             time.sleep(POLL_SECONDS)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from tasks import tracking, workers
@@ -14,7 +15,12 @@ from tasks.tracking import Benchmark
 RETRIES = 2  # a trainer that died is replaced at the first; the cells it held then train apart
 
 
-@task(task_run_name="{batch}", retries=RETRIES, cache_policy=NO_CACHE)
+def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
+    """Tell whether a failed task could end otherwise: not where its backend cannot use the slot at all."""
+    return not isinstance(state.result(raise_on_failure=False), workers.UnusableSlotError)
+
+
+@task(task_run_name="{batch}", retries=RETRIES, retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE)
 def train_cells(study: Study, batch: Batch, platform: Platform, benchmark: Benchmark) -> dict[Cell, str]:
     """Train these cells on a free slot, with others that wait, and record each; return their run ids."""
     outcomes = workers.current().train(study, batch.cells)

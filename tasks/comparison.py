@@ -1,12 +1,10 @@
 """Read the cells back, compare them, and publish the comparison in MLflow and Prefect."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -33,7 +31,6 @@ def publish(
     cells: pd.DataFrame,
     comparison: pd.DataFrame,
     notes: Sequence[str],
-    parity: Mapping[str, NDArray[np.float64]],
 ) -> None:
     """Store the comparison with the benchmark's run and show it in Prefect."""
     markdown = table.as_text(comparison, notes, "github")
@@ -43,9 +40,6 @@ def publish(
         comparison.to_csv(folder / "comparison.csv", index=False)
         (folder / "comparison.md").write_text(markdown)
         figures.intervals(cells, comparison).savefig(folder / "comparison.png", dpi=150)
-        if parity:
-            pd.DataFrame(parity).rename_axis("step").to_csv(folder / "parity.csv")
-            figures.parity(parity).savefig(folder / "parity.png", dpi=150)
         tracking.publish(benchmark, folder, table.metrics(comparison))
     rows = [dict(row) for _, row in table.shown(comparison).astype(str).iterrows()]
     create_table_artifact(rows, key="comparison", description=notes[0])

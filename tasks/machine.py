@@ -21,22 +21,23 @@ class Gpu:
     """A GPU as nvidia-smi lists it."""
 
     index: int
+    uuid: str
     name: str
     driver: str
 
 
 def gpus() -> list[Gpu]:
     """Return the NVIDIA GPUs that this process may use; CUDA_VISIBLE_DEVICES narrows them, -1 or empty to none."""
-    listed = [Gpu(int(index), name, driver) for index, name, driver in _nvidia_smi()]
+    listed = [Gpu(int(index), uuid, name, driver) for index, uuid, name, driver in _nvidia_smi()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return listed
     allowed = {word.strip() for word in visible.split(",")}
-    return [gpu for gpu in listed if str(gpu.index) in allowed]
+    return [gpu for gpu in listed if str(gpu.index) in allowed or gpu.uuid in allowed]
 
 
 def _nvidia_smi() -> list[list[str]]:
-    query = ["nvidia-smi", "--query-gpu=index,name,driver_version", "--format=csv,noheader"]
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,driver_version", "--format=csv,noheader"]
     output = _output(query)
     return [line.split(", ") for line in output.splitlines()]
 
@@ -54,7 +55,7 @@ def platform_for(data: str) -> Platform:
             backend: " ".join(f"{package} {version(package)}" for package in FRAMEWORK_PACKAGES[backend])
             for backend in BACKENDS
         },
-        device=found[0].name if found else "cpu",
+        device=" and ".join(sorted({gpu.name for gpu in found})) or "cpu",
         release=".".join(version("initbench").split(".")[:2]),
         data=data,
     )

@@ -1,30 +1,38 @@
 """The gate: before anything is compared, the two backends must agree on identical weights and batches."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import workers
-from tasks.core import parity
+from tasks import tracking, workers
+from tasks.core import figures, parity
 from tasks.core.initializers import BACKENDS
 from tasks.core.study import Study
+from tasks.tracking import Benchmark
 
 
 class ParityError(RuntimeError):
     """The backends computed different things from identical inputs."""
 
 
-@task(cache_policy=NO_CACHE)
-def check_parity(seed: int = 0) -> dict[str, NDArray[np.float64]]:
-    """Return the largest weight difference between the backends at each step, by optimizer.
+@task(retries=1, cache_policy=NO_CACHE)
+def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
+    """Store the largest weight difference between the backends at each step, by optimizer, and judge it.
 
     Raises:
         ParityError: if one exceeds its bound.
     """
     found = {optimizer: _gaps(study, seed) for optimizer, study in parity.STUDIES.items()}
+    with TemporaryDirectory() as folder:
+        pd.DataFrame(found).rename_axis("step").to_csv(Path(folder, "parity.csv"))
+        figures.parity(found).savefig(Path(folder, "parity.png"), dpi=150)
+        tracking.publish(benchmark, Path(folder), {})
     for optimizer, gaps in found.items():
         if not gaps.max() <= parity.BOUNDS[optimizer]:
             step = int(np.argmax(~(gaps <= parity.BOUNDS[optimizer])))
@@ -32,7 +40,6 @@ def check_parity(seed: int = 0) -> dict[str, NDArray[np.float64]]:
                 f"{' and '.join(BACKENDS)} must agree within {parity.BOUNDS[optimizer]:g} under {optimizer} from "
                 f"identical weights and batches; at step {step} they differ by {gaps[step]:.1e}"
             )
-    return found
 
 
 def _gaps(study: Study, seed: int) -> NDArray[np.float64]:

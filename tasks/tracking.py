@@ -6,12 +6,13 @@ by their id, never taken from MLflow's ambient state, which does not reach the t
 
 import json
 import os
+import re
 import sqlite3
 import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,10 @@ class StoreError(ValueError):
     """The tracking store cannot be used."""
 
 
+class RecordError(RuntimeError):
+    """The tracking store failed while a benchmark ran."""
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """A benchmark's run in the store."""
@@ -55,7 +60,7 @@ class Benchmark:
     @property
     def link(self) -> str:
         """Return where the MLflow UI shows it."""
-        base = self.uri if self.uri.startswith("http") else UI
+        base = re.sub("//[^/@]*@", "//", self.uri.rstrip("/")) if self.uri.startswith("http") else UI  # no password
         return f"{base}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
 
@@ -82,7 +87,7 @@ def _client(uri: str) -> MlflowClient:
     try:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)  # makes the tables where there are none
-    except (MlflowException, SQLAlchemyError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
         first, *_ = str(error).splitlines()
         raise StoreError(
             f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {uri} it says: {first}"
@@ -96,7 +101,7 @@ def _client(uri: str) -> MlflowClient:
 def _answers(uri: str) -> bool:
     try:
         return httpx.get(f"{uri.rstrip('/')}/health").is_success
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 
@@ -112,6 +117,8 @@ def open_store() -> None:
 def _experiment(client: MlflowClient, study: Study) -> str:
     name = f"initbench/{study.name}"
     found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage != "active":
+        raise StoreError(f"experiment {name} is deleted; restore it in MLflow, or give the study another name")
     if found:
         return str(found.experiment_id)
     local = client.tracking_uri.startswith("sqlite:")
@@ -123,7 +130,12 @@ def _experiment(client: MlflowClient, study: Study) -> str:
 
 @contextmanager
 def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[Benchmark]:
-    """Open the run of a benchmark with its study, environment and data; end it as FINISHED, or FAILED on an error."""
+    """Open the run of a benchmark with its study, environment and data; end it as FINISHED, or FAILED on an error.
+
+    Raises:
+        StoreError: if the store cannot be used.
+        RecordError: if it fails on the way.
+    """
     client = _client(uri())
     experiment = _experiment(client, study)
     run_id = client.create_run(experiment, tags=dict(tags), run_name=study.name).info.run_id
@@ -135,6 +147,11 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
         client.log_inputs(run_id, [_dataset_input(study)])
         yield Benchmark(uri(), experiment, run_id)
+    except MlflowException as error:
+        with suppress(MlflowException):
+            client.set_terminated(run_id, "FAILED")
+        first, *_ = str(error).splitlines()
+        raise RecordError(f"MLflow failed on the way, and what it holds will be reused: {first}") from error
     except BaseException as error:
         client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
@@ -283,7 +300,9 @@ def _row(client: MlflowClient, run: Run, study: Study) -> dict[str, object]:
         history = client.get_metric_history(run.info.run_id, "test_accuracy")
         curve = np.array([point.value for point in sorted(history, key=lambda point: point.step)], np.float32)
         reached = epochs_to_target(curve, study.target)
-    return {name: metrics.get(name, np.nan) for name in CELL_COLUMNS} | {
+    measures = {name: metrics.get(name, np.nan) for name in CELL_COLUMNS}
+    largest = np.finfo(np.float64).max  # SQL stores keep infinity so
+    return {name: np.inf if value >= largest else value for name, value in measures.items()} | {
         "study": study.name,
         "backend": params["backend"],
         "initializer": params["initializer"],

@@ -7,6 +7,7 @@ for the same backend under the same study are trained together, whichever tasks 
 
 import importlib
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -39,6 +40,10 @@ class TrainerError(RuntimeError):
     """A trainer process could not start, or died."""
 
 
+class UnusableSlotError(TrainerError):
+    """A backend cannot use a slot; trying again does not help."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """One GPU by its index, or a share of the CPU where gpu is None; `threads` bounds its framework's threads."""
@@ -66,6 +71,7 @@ class Trainer:
         self.backend = backend
         self._log = log
         environment = {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts, not fastest first
             "CUDA_VISIBLE_DEVICES": "-1" if slot.gpu is None else str(slot.gpu),
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # PyTorch's deterministic matrix products on CUDA need it
             "KERAS_BACKEND": "tensorflow",
@@ -73,20 +79,21 @@ class Trainer:
             "TF_CPP_MIN_LOG_LEVEL": "2",
         }
         self._slot = slot
-        self._process = ProcessPoolExecutor(max_workers=1, env=environment)
+        self._process = ProcessPoolExecutor(max_workers=1, env=environment, initializer=_ignore_interrupts)
         self._started = False
 
     def start(self) -> None:
         """Load the framework, if that has not been done.
 
         Raises:
-            TrainerError: if the process dies, or the framework cannot use the slot's GPU.
+            TrainerError: if the process dies.
+            UnusableSlotError: if the framework cannot use the slot's GPU.
         """
         if self._started:
             return
         device = self.call(_start, self.backend, self._slot.threads, os.getpid(), str(self._log))
         if self._slot.gpu is not None and device == "cpu":
-            raise TrainerError(
+            raise UnusableSlotError(
                 f"GPU {self._slot.gpu} is visible but this build of {self.backend} cannot use it; install one that "
                 "can, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU"
             )
@@ -113,6 +120,10 @@ class Trainer:
     def stop(self) -> None:
         """End the process, whatever it is doing."""
         self._process.shutdown(kill_workers=True)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
 
 
 def _start(backend: Backend, threads: int, parent: int, log: str) -> str:
@@ -147,6 +158,7 @@ class _Seat:
     slot: Slot
     backends: tuple[Backend, ...]
     trainers: dict[Backend, Trainer] = field(default_factory=dict)
+    unusable: dict[Backend, UnusableSlotError] = field(default_factory=dict)
     busy: bool = False
 
 
@@ -177,8 +189,12 @@ class Pool:
             trainer = self._trainer(seat, backend)
             trainer.start()
             yield trainer
-        except TrainerError:
-            if dead := seat.trainers.pop(backend, None):
+        except TrainerError as error:
+            with self._changed:
+                dead = seat.trainers.pop(backend, None)
+                if isinstance(error, UnusableSlotError):
+                    seat.unusable[backend] = error
+            if dead:
                 dead.stop()
             raise
         finally:
@@ -190,6 +206,8 @@ class Pool:
         with self._changed:
             if self._closed:
                 raise TrainerError("the pool of trainers is closed")
+            if backend in seat.unusable:
+                raise seat.unusable[backend]
             if backend not in seat.trainers:
                 log = Path(self._logs.name, f"{backend}-{self._seats.index(seat)}.log")
                 seat.trainers[backend] = Trainer(backend, seat.slot, log)
@@ -215,12 +233,16 @@ class Pool:
         request = _Request(study, tuple(cells))
         with self._changed:
             self._waiting.append(request)
-        with self.lease(cells[0].backend) as trainer:
-            if request in self._waiting:
-                self._wait_for_quiet()
-            together = self._take(request)
-            if together:
-                self._train_together(trainer, study, together)
+        try:
+            with self.lease(cells[0].backend) as trainer:
+                if request in self._waiting:
+                    self._wait_for_quiet()
+                if together := self._take(request):
+                    self._train_together(trainer, study, together)
+        except BaseException:
+            with self._changed:
+                self._waiting = [other for other in self._waiting if other is not request]  # nobody waits for it now
+            raise
         return request.outcomes.result()
 
     def warm_up(self) -> None:
@@ -265,11 +287,11 @@ class Pool:
         parts = [cells[at : at + MAX_BATCH] for at in range(0, len(cells), MAX_BATCH)]
         try:
             outcomes = iter([outcome for part in parts for outcome in trainer.train(study, part)])
-        except Exception as error:  # whatever it was, each waiting task has to hear of it
+        except BaseException as error:  # whatever it was, each waiting task has to hear of it
             self._suspects.update(cells)
             for request in requests:
                 request.outcomes.set_exception(error)
-            if isinstance(error, TrainerError):
+            if not isinstance(error, Exception) or isinstance(error, TrainerError):
                 raise
         else:
             for request in requests:
@@ -279,9 +301,9 @@ class Pool:
         """Stop every trainer, busy or not; whoever waits for one is told so."""
         with self._changed:
             self._closed = True
-        for seat in self._seats:
-            for trainer in seat.trainers.values():
-                trainer.stop()
+            trainers = [trainer for seat in self._seats for trainer in seat.trainers.values()]
+        for trainer in trainers:
+            trainer.stop()
         self._logs.cleanup()
 
 
@@ -297,8 +319,10 @@ def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
     if outer := _current.get(None):
         try:
             yield outer
-        except KeyboardInterrupt:
-            outer.close()  # at once: tasks under way would keep the interrupted flow from ending
+        except Exception:
+            raise
+        except BaseException:  # an interrupt or termination: tasks under way would keep the flow from ending
+            outer.close()
             raise
         return
     held = Pool(slots, backends)

@@ -2,7 +2,7 @@ import pytest
 
 from tasks import machine
 
-LISTED = "0, NVIDIA H200, 580.1\n1, NVIDIA H200, 580.1\n"
+LISTED = "0, GPU-a, NVIDIA H200, 580.1\n1, GPU-b, NVIDIA H200, 580.1\n"
 
 
 @pytest.fixture
@@ -25,12 +25,15 @@ def test_no_gpus(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("nvidia_smi")
 def test_gpus():
     """Every GPU is found with its model and driver."""
-    assert machine.gpus() == [machine.Gpu(0, "NVIDIA H200", "580.1"), machine.Gpu(1, "NVIDIA H200", "580.1")]
+    assert machine.gpus() == [
+        machine.Gpu(0, "GPU-a", "NVIDIA H200", "580.1"),
+        machine.Gpu(1, "GPU-b", "NVIDIA H200", "580.1"),
+    ]
     assert machine.platform_for("data").device == "NVIDIA H200"
 
 
 @pytest.mark.usefixtures("nvidia_smi")
-@pytest.mark.parametrize(("visible", "found"), [("1", [1]), ("-1", []), ("", []), ("1,0", [0, 1])])
+@pytest.mark.parametrize(("visible", "found"), [("1", [1]), ("-1", []), ("", []), ("1,0", [0, 1]), ("GPU-b", [1])])
 def test_visible_devices(monkeypatch, visible, found):
     """CUDA_VISIBLE_DEVICES narrows the GPUs, as it does for the frameworks."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

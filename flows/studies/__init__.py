@@ -42,7 +42,7 @@ def load(source: str, changes: Sequence[str] = ()) -> Study:
     path = FOLDER / f"{source}.yaml" if source in names() else Path(source)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         raise StudyError([f"no study {source!r}; choose one of {', '.join(names())}, or give a .yaml file that exists"])
-    settings = _parse(path.read_text(), f"{path} must be valid YAML")
+    settings = _parse(path.read_bytes(), f"{path} must be valid YAML")
     if not isinstance(settings, dict):
         raise StudyError([f"{path} must hold a mapping of settings; it holds {type(settings).__name__}"])
     for change in changes:
@@ -53,10 +53,10 @@ def load(source: str, changes: Sequence[str] = ()) -> Study:
         raise StudyError(_faults(error, settings)) from None
 
 
-def _parse(text: str, rule: str) -> Any:
+def _parse(text: str | bytes, rule: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError([f"{rule}: {' '.join(str(error).split())}"]) from None
 
 

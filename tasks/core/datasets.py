@@ -54,16 +54,23 @@ def load(name: str) -> Dataset:
 
 
 def divide(dataset: Dataset, split: Split, seed: int) -> Fold:
-    """Split and scale a dataset; the same split and seed give the same fold in every backend."""
+    """Split and scale a dataset; the same split and seed give the same fold in every backend.
+
+    Raises:
+        ValueError: if a part would be empty or, stratified, too small for every class.
+    """
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
-    train, test = train_test_split(
-        np.arange(len(dataset.y)),
-        test_size=split.test_fraction,
-        stratify=dataset.y if split.stratified else None,
-        random_state=seeds.integer(seeds.stream(seed, "split")) if split.seed == "cell" else split.seed,
-    )
+    try:
+        train, test = train_test_split(
+            np.arange(len(dataset.y)),
+            test_size=split.test_fraction,
+            stratify=dataset.y if split.stratified else None,
+            random_state=seeds.integer(seeds.stream(seed, "split")) if split.seed == "cell" else split.seed,
+        )
+    except ValueError as error:
+        raise ValueError(f"split.test_fraction: {error}; got {split.test_fraction}") from None
     scaler = StandardScaler().fit(dataset.x if split.scaler == "all" else dataset.x[train])
     x = scaler.transform(dataset.x).astype(np.float32)
     return Fold(x[train], dataset.y[train], x[test], dataset.y[test], test)

@@ -163,7 +163,7 @@ Law = RandomLaw | Identity | Constant
 
 @dataclass(frozen=True)
 class Initializer:
-    """A named law. `default_of` names the framework whose Dense or Linear layer starts this way, biases included."""
+    """A named law. `default_of` names the framework whose Dense or Linear layer starts its kernel this way."""
 
     name: str
     law: Law

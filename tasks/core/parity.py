@@ -51,7 +51,7 @@ def gaps(ours: Sequence[Weights], theirs: Sequence[Weights]) -> NDArray[np.float
     """Return the largest absolute difference of any weight at each step, the start included: (steps + 1,)."""
     return np.array(
         [
-            max(float(np.abs(one - other).max()) for one, other in zip(before, after, strict=True))
+            np.max([np.abs(one - other).max() for one, other in zip(before, after, strict=True)])
             for before, after in zip(ours, theirs, strict=True)
         ]
     )

@@ -59,7 +59,7 @@ class Network(Settings):
     output_initializer: Literal["same", "glorot_normal"] = "same"
     """Initializer of the output layer: the hidden layers' own, or always glorot_normal."""
     bias: Literal["zeros", "framework"] = "zeros"
-    """Biases at the start: zeros, or each framework's default."""
+    """Biases at the start: zeros, for pytorch_default too; or each framework's default."""
 
 
 Optimizer = Literal["adam", "sgd"]
@@ -192,9 +192,10 @@ class Study(Settings):
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     def recipe_for(self, backend: Backend) -> Recipe:
-        """Return the recipe with the backend's changes."""
-        changes = self.overrides.get(backend, RecipeChanges())
-        return self.recipe.model_copy(update=changes.model_dump(exclude_none=True))
+        """Return the recipe with the backend's changes; where no Adam uses it, epsilon is the default."""
+        changes = self.overrides.get(backend, RecipeChanges()).model_dump(exclude_none=True)
+        recipe = self.recipe.model_copy(update=changes)
+        return recipe if recipe.optimizer == "adam" else recipe.model_copy(update={"epsilon": Recipe().epsilon})
 
     def cells(self) -> list[Cell]:
         """Return the grid: backend by backend, initializer by initializer, seed by seed."""

@@ -36,12 +36,15 @@ def compare(cells: pd.DataFrame) -> pd.DataFrame:
     """Return one row per backend and initializer, best first, from rows of CELL_COLUMNS.
 
     Means, standard deviations (n - 1) and 95 % bootstrap intervals are over the finished cells; diverged and failed
-    ones are counted. Best is the highest mean test accuracy, then the lowest mean test loss; a group in which no
-    cell finished comes last.
+    ones are counted. Best is the highest mean test accuracy, then the lowest mean test loss; groups of which less than
+    half the cells finished come after the others, for the rest were lucky.
     """
     rows = [_row(keys, group) for keys, group in cells.groupby(["study", "backend", "initializer"], sort=False)]
-    order = {"test_accuracy_mean": False, "test_loss_mean": True, "backend": True, "initializer": True}
-    return pd.DataFrame(rows).sort_values(list(order), ascending=list(order.values()), ignore_index=True)
+    table = pd.DataFrame(rows)
+    cells_each = table[["finished", "diverged", "failed"]].sum(axis=1)
+    order = {"lucky": True, "test_accuracy_mean": False, "test_loss_mean": True, "backend": True, "initializer": True}
+    ranked = table.assign(lucky=2 * table["finished"] < cells_each)
+    return ranked.sort_values(list(order), ascending=list(order.values()), ignore_index=True).drop(columns="lucky")
 
 
 def _row(keys: Sequence[object], group: pd.DataFrame) -> dict[str, object]:
@@ -54,8 +57,10 @@ def _row(keys: Sequence[object], group: pd.DataFrame) -> dict[str, object]:
         row[f"{measure}_mean"] = sample.mean() if len(sample) else np.nan
         row[f"{measure}_sd"] = sample.std(ddof=1) if len(sample) > 1 else np.nan
         row[f"{measure}_low"], row[f"{measure}_high"] = inference.bootstrap_interval(sample, seed=BOOTSTRAP_SEED)
-    epochs = group["epochs_to_target"].to_numpy(np.float64)
-    row["epochs_to_target_median"] = float(np.median(np.where(np.isnan(epochs), np.inf, epochs)))
+    epochs = group.loc[group["status"] != "failed", "epochs_to_target"].to_numpy(np.float64)
+    row["epochs_to_target_median"] = (
+        float(np.median(np.where(np.isnan(epochs), np.inf, epochs))) if len(epochs) else np.nan
+    )
     row["target_missed"] = int(np.isnan(epochs).sum())
     row["train_seconds_mean"] = finished["train_seconds"].mean()
     return row
@@ -89,6 +94,8 @@ def _interval(row: pd.Series, measure: str) -> str:
 
 
 def _epochs(row: pd.Series) -> str:
+    if np.isnan(row["epochs_to_target_median"]):
+        return ""
     median = "never" if np.isinf(row["epochs_to_target_median"]) else f"{row['epochs_to_target_median']:g}"
     return f"{median} ({row['target_missed']} missed)" if row["target_missed"] else median
 
@@ -97,7 +104,18 @@ def notes(study: Study, cells: pd.DataFrame, test_rows: int) -> list[str]:
     """Return what has to be known to read the table, the gravest first."""
     differences = study.backend_differences()
     lines = [f"The backends are not comparable: they differ in {'; '.join(differences)}."] if differences else []
-    lines += [_placed(backend, value, cells) for backend, value in study.reported.items()]
+    left_out = cells["status"].value_counts().drop("finished", errors="ignore")
+    if len(left_out):
+        counts = " and ".join(f"{count} {status}" for status, count in left_out.items())
+        lines.append(f"Means and intervals leave out {counts} cells.")
+    lines += [
+        _placed(backend, initializer, value, cells)
+        for backend, value in study.reported.items()
+        if backend in study.backends
+        for initializer in study.initializers
+    ]
+    if study.network.bias == "zeros" and "pytorch_default" in study.initializers:
+        lines.append("pytorch_default is here PyTorch's default for kernels alone: network.bias starts biases at zero.")
     lines.append(
         f"Test accuracy moves in steps of {1 / test_rows:.3f}: one of {test_rows} test samples. ± is the standard "
         f"deviation over seeds, brackets are the 95 % bootstrap interval of the mean."
@@ -109,14 +127,17 @@ def notes(study: Study, cells: pd.DataFrame, test_rows: int) -> list[str]:
     return lines
 
 
-def _placed(backend: Backend, value: float, cells: pd.DataFrame) -> str:
-    finished = cells[(cells["backend"] == backend) & (cells["status"] == "finished")]
+def _placed(backend: Backend, initializer: str, value: float, cells: pd.DataFrame) -> str:
+    group = f"{backend} · {initializer}"
+    finished = cells[
+        (cells["backend"] == backend) & (cells["initializer"] == initializer) & (cells["status"] == "finished")
+    ]
     sample = finished["test_accuracy"].to_numpy(np.float64)
     if not len(sample):
-        return f"The reported {value:.4f} of {backend} cannot be placed: no cell of it finished."
+        return f"The reported {value:.4f} cannot be placed among {group}: no cell of it finished."
     percentile = inference.percentile_of(value, sample, digits=REPORTED_DIGITS)
     return (
-        f"The reported {value:.4f} of {backend} is at percentile {percentile:.0f} of "
+        f"The reported {value:.4f} is at percentile {percentile:.0f} of {group} over "
         f"{len(sample)} seeds (ties counted half), which run from {sample.min():.4f} to {sample.max():.4f} with mean "
         f"{sample.mean():.4f}."
     )

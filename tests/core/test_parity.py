@@ -10,6 +10,12 @@ def test_gaps_take_every_tensor_of_every_step():
     assert gaps(ours, theirs).tolist() == [0, 2]
 
 
+def test_nan_is_no_agreement():
+    """A NaN in any tensor makes the gap NaN, which is within no bound."""
+    ours, theirs = [[np.zeros(2), np.zeros(2)]], [[np.zeros(2), np.array([0, np.nan])]]
+    assert not gaps(ours, theirs).max() <= 1
+
+
 def test_a_hundred_steps():
     """Each optimizer is followed for STEPS steps and has a bound; Adam's epsilon is aligned, its units smooth."""
     for optimizer, study in STUDIES.items():

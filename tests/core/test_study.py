@@ -69,6 +69,7 @@ def test_key_covers_platform(field):
         {"max_tasks": 1},
         {"overrides": {"pytorch": RecipeChanges(learning_rate=0.1)}},
         {"overrides": {"keras": RecipeChanges(learning_rate=0.01)}},
+        {"overrides": {"pytorch": RecipeChanges(optimizer="sgd")}},
     ],
 )
 def test_key_ignores_what_decides_nothing(change):
@@ -128,6 +129,13 @@ def test_studies_are_frozen():
 def test_matched_recipe_is_comparable():
     """The default study gives both backends the same recipe, to the place of Adam's epsilon."""
     assert Study().backend_differences() == []
+
+
+def test_epsilon_is_adams_alone():
+    """Under SGD epsilon decides nothing: it enters neither key nor differences."""
+    sgd, other = (Study(recipe=Recipe(optimizer="sgd", epsilon=epsilon)) for epsilon in (1e-8, 1e-3))
+    assert sgd.cell_key(CELL, HERE) == other.cell_key(CELL, HERE)
+    assert other.backend_differences() == []
 
 
 def test_differences_are_named():

@@ -67,7 +67,8 @@ def test_nothing_finished():
     frame[["test_accuracy", "test_loss", "epochs_to_target", "train_seconds"]] = np.nan
     comparison = table.compare(frame)
     assert comparison["failed"].tolist() == [3, 3, 3, 3]
-    assert "never (3 missed)" in table.as_text(comparison, [], "github")
+    assert comparison["target_missed"].tolist() == [0, 0, 0, 0]
+    assert "nan" not in table.as_text(comparison, [], "github")
     figures.intervals(frame, comparison).canvas.draw()
 
 
@@ -80,6 +81,15 @@ def test_misses_are_not_dropped():
     assert shown.loc[("keras", "zeros"), "epochs to target"] == "4"
 
 
+def test_a_lucky_cell_is_not_best():
+    """A group of which most cells diverged is not first for what its one finished cell reached."""
+    frame = cells()
+    frame.loc[[4, 5], "status"] = "diverged"
+    frame.loc[3, "test_accuracy"] = 1.0
+    assert table.compare(frame).iloc[-1][["backend", "initializer"]].tolist() == ["pytorch", "he_normal"]
+    assert any("leave out 2 diverged cells" in note for note in table.notes(Study(), frame, 30))
+
+
 def test_notes_say_what_is_not_comparable():
     """Recipes that differ are named first."""
     study = Study(recipe=Recipe(), overrides={"keras": RecipeChanges(learning_rate=0.001)})
@@ -90,9 +100,10 @@ def test_notes_say_what_is_not_comparable():
 
 def test_notes_place_reported_numbers():
     """A number reported elsewhere is placed in the distribution over seeds."""
-    study = Study(reported={"pytorch": 0.9667})
+    study = Study(reported={"pytorch": 0.9667, "keras": 0.8}, backends=("pytorch",), initializers=("he_normal",))
     text = " ".join(table.notes(study, cells(), 30))
-    assert "reported 0.9667 of pytorch is at percentile 83 of 6 seeds" in text
+    assert "reported 0.9667 is at percentile 67 of pytorch · he_normal over 3 seeds" in text
+    assert "keras ·" not in text
 
 
 def test_notes_state_the_resolution():
