@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INVALID = 2
-FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 QUIET = {
     "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # why a task failed is in the table and the Prefect UI
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
 
 import httpx
-from prefect import Flow, get_run_logger
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -163,6 +164,6 @@ def _wait_until_recorded() -> None:
             flow_run_filter=this, task_run_filter=ended, limit=1, offset=expected - 1
         ):
             if time.monotonic() > deadline:
-                get_run_logger().warning("Prefect's server has yet to record all %s task runs", expected)
+                warnings.warn(f"Prefect's server has yet to record all {expected} task runs", stacklevel=2)
                 return
             time.sleep(POLL_SECONDS)

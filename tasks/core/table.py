@@ -29,6 +29,7 @@ CELL_COLUMNS = (
 
 MEASURES = ("test_accuracy", "test_loss")
 BOOTSTRAP_SEED = 0
+REASONS = 3  # told below the table; cells.csv has all
 REPORTED_DIGITS = 4  # of accuracies published elsewhere
 
 
@@ -58,9 +59,8 @@ def _row(keys: Sequence[object], group: pd.DataFrame) -> dict[str, object]:
         row[f"{measure}_sd"] = sample.std(ddof=1) if len(sample) > 1 else np.nan
         row[f"{measure}_low"], row[f"{measure}_high"] = inference.bootstrap_interval(sample, seed=BOOTSTRAP_SEED)
     epochs = group.loc[group["status"] != "failed", "epochs_to_target"].to_numpy(np.float64)
-    row["epochs_to_target_median"] = (
-        float(np.median(np.where(np.isnan(epochs), np.inf, epochs))) if len(epochs) else np.nan
-    )
+    counted = np.where(np.isnan(epochs), np.inf, epochs)  # a miss is later than any epoch
+    row["epochs_to_target_median"] = float(np.median(counted)) if len(epochs) else np.nan
     row["target_missed"] = int(np.isnan(epochs).sum())
     row["train_seconds_mean"] = finished["train_seconds"].mean()
     return row
@@ -108,6 +108,8 @@ def notes(study: Study, cells: pd.DataFrame, test_rows: int) -> list[str]:
     if len(left_out):
         counts = " and ".join(f"{count} {status}" for status, count in left_out.items())
         lines.append(f"Means and intervals leave out {counts} cells.")
+    reasons = cells.loc[cells["status"] == "failed", "reason"].value_counts()
+    lines += [f"{count} failed with: {reason}" for reason, count in reasons.head(REASONS).items()]
     lines += [
         _placed(backend, initializer, value, cells)
         for backend, value in study.reported.items()

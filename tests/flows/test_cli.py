@@ -1,6 +1,7 @@
 """The command as a user runs it: its own process, private server, store and trainers."""
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -139,7 +140,7 @@ def test_servers_that_do_not_answer(tmp_path, initbench, name):
 def test_failed_cells_exit_1(tmp_path, initbench):
     """Cells that cannot be trained are rows with a reason, and the exit status is 1."""
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho '0, NVIDIA X, 1.0'\n")  # a GPU that this build of PyTorch cannot use
+    program.write_text("#!/bin/sh\necho '0, GPU-a, NVIDIA X, 1.0'\n")  # a GPU that this build of PyTorch cannot use
     program.chmod(0o755)
     (tmp_path / "small.yaml").write_text(STUDY)
     one = ("--set", "backends=[pytorch]", "--set", "initializers=[zeros]", "--set", "seeds=1")
@@ -147,9 +148,35 @@ def test_failed_cells_exit_1(tmp_path, initbench):
     result = initbench(tmp_path, "run", "small.yaml", *one, "--export", "out", PATH=path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "Error: 1 of 1 cells failed; the reasons are in cells.csv"
+    assert "1 failed with: UnusableSlotError: GPU 0 is visible" in result.stdout
+    assert "Traceback" not in result.stderr
     (cell,) = pd.read_csv(tmp_path / "out" / "cells.csv").to_dict("records")
     assert cell["status"] == "failed"
     assert "set CUDA_VISIBLE_DEVICES=-1 to train on the CPU" in cell["reason"]
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_interrupt(tmp_path, environment, eventually, sent, status):
+    """Ctrl-C or a termination ends a long run soon, without a traceback, and leaves no run open."""
+    long = [INITBENCH, "run", "--set", "recipe.epochs=10000", "--no-parity"]
+    run = subprocess.Popen(
+        long, cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    store = tmp_path / "mlflow.db"
+
+    def states():
+        with closing(sqlite3.connect(store)) as database:
+            return {state for (state,) in database.execute("SELECT status FROM runs")}
+
+    try:
+        eventually(lambda: store.exists() and store.with_name("mlruns").exists() and "RUNNING" in states(), seconds=60)
+        (os.killpg if sent is signal.SIGINT else os.kill)(run.pid, sent)
+        _, errors = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == status
+    assert "Traceback" not in errors
+    assert states() == {"KILLED"}
 
 
 def test_studies(tmp_path, initbench):
