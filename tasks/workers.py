@@ -245,6 +245,10 @@ class Pool:
             raise
         return request.outcomes.result()
 
+    def serves(self, backends: Sequence[Backend]) -> bool:
+        """Tell whether there is a slot for each of the backends."""
+        return {*backends} <= {backend for seat in self._seats for backend in seat.backends}
+
     def warm_up(self) -> None:
         """Begin to start a trainer for each backend, without waiting for any of them."""
         for backend in {backend for seat in self._seats for backend in seat.backends}:
@@ -312,11 +316,12 @@ _current: ContextVar[Pool] = ContextVar("pool")
 
 @contextmanager
 def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
-    """Hold a pool of trainers, the one that is held already where there is one.
+    """Hold a pool of trainers, the one that is held already if it serves the same backends.
 
     Inside, `current` returns it, also in the tasks that start there.
     """
-    if outer := _current.get(None):
+    outer = _current.get(None)
+    if outer and outer.serves(backends):
         try:
             yield outer
         except Exception:

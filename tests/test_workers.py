@@ -145,6 +145,9 @@ def test_pools_nest():
     ):
         assert inner is outer
         assert workers.current() is outer
+        with workers.pool([workers.Slot(threads=1)], ("keras",)) as other:
+            assert other is not outer  # for it has no slot for Keras
+        assert workers.current() is outer
 
 
 def test_trainers_end_with_their_parent(eventually):
