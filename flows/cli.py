@@ -97,7 +97,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", 
         server.start()  # it takes the longest, so it goes first
     from flows.benchmark import FailedCellsError, benchmark, pool
     from flows.plan import plan
-    from tasks.parity import ParityError
+    from tasks.core.parity import ParityError
     from tasks.tracking import RecordError
     from tasks.workers import TrainerError
 

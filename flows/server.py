@@ -100,7 +100,7 @@ def start() -> str:
     configured: str | None = PREFECT_API_URL.value()
     if configured is None:
         return _start_private()
-    with temporary_settings({PREFECT_API_URL: configured}), get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
         healthy = client.api_healthcheck() is None
     if not healthy:
         raise ServerError(f"PREFECT_API_URL must be the address of a running Prefect server; {configured} is not")

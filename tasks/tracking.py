@@ -71,7 +71,16 @@ def local_store() -> Path:
 
 def uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the SQLite store of the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{local_store()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _local_uri()
+
+
+def _local_uri() -> str:
+    return f"sqlite:///{local_store()}"
+
+
+def _unmade(uri: str) -> bool:
+    """Tell whether this is the current folder's store, and not made yet."""
+    return uri == _local_uri() and not local_store().exists()
 
 
 @cache
@@ -83,7 +92,7 @@ def _client(uri: str) -> MlflowClient:
     """
     if uri.startswith("http") and not _answers(uri):
         raise StoreError(f"MLFLOW_TRACKING_URI must be the address of a running MLflow server; {uri} is not")
-    fresh = uri == f"sqlite:///{local_store()}" and not local_store().exists()
+    fresh = _unmade(uri)
     try:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)  # makes the tables where there are none
@@ -254,7 +263,7 @@ def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
 
 def find(study: Study, platform: Platform) -> dict[Cell, str]:
     """Return the run id of each of the study's cells that has finished or diverged before; the newest of several."""
-    if uri() == f"sqlite:///{local_store()}" and not local_store().exists():
+    if _unmade(uri()):
         return {}
     client = _client(uri())
     experiment = client.get_experiment_by_name(f"initbench/{study.name}")

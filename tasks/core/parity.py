@@ -4,14 +4,15 @@ Without that, a difference between backends could as well be a bug of this bench
 of smooth units, for at a ReLU's kink a rounding error decides which way a weight goes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core import datasets, training
+from tasks.core import training
+from tasks.core.initializers import BACKENDS
 from tasks.core.study import Cell, Network, Recipe, Study
-from tasks.core.training import Framework, Stack, Weights
+from tasks.core.training import Framework, Weights
 
 BATCH = 30  # of 120 train rows: four steps an epoch, all alike
 STEPS = 100
@@ -30,16 +31,13 @@ BOUNDS = {"sgd": 5.4e-7, "adam": 1.6e-6}
 """Largest difference of any weight at any step; float32 rounding of weights near 1 is 6e-8 a step."""
 
 
+class ParityError(RuntimeError):
+    """The backends computed different things from identical inputs."""
+
+
 def trace(framework: Framework, study: Study, *, seed: int) -> list[Weights]:
     """Train one cell and return its weights before training and after each step, (1, ...) each."""
-    dataset = datasets.load(study.dataset)
-    recipe = study.recipe_for(framework.NAME)
-    sizes = training.fans(study.network, len(dataset.features), dataset.classes)
-    fold = datasets.divide(dataset, study.split, seed)
-    order = datasets.visits(len(fold.y_train), recipe.epochs, seed, shuffle=True)
-    cell = Cell(framework.NAME, "glorot_uniform", seed)
-    program = framework.program(study.network, recipe, sizes, 1)
-    program.start(Stack.of([fold]), training.stacked([training.initial_weights(framework, study, cell, sizes)]))
+    program, _, order = training.started(framework, study, [Cell(framework.NAME, "glorot_uniform", seed)])
     weights = [program.weights()]
     for batch in order.reshape(-1, 1, 1, BATCH):  # one batch an epoch, so that the weights can be read at each step
         program.run(batch)
@@ -55,3 +53,19 @@ def gaps(ours: Sequence[Weights], theirs: Sequence[Weights]) -> NDArray[np.float
             for before, after in zip(ours, theirs, strict=True)
         ]
     )
+
+
+def judge(found: Mapping[str, NDArray[np.float64]]) -> None:
+    """Hold each optimizer's gaps against its bound.
+
+    Raises:
+        ParityError: if one exceeds it, or is NaN.
+    """
+    for optimizer, gap in found.items():
+        beyond = ~(gap <= BOUNDS[optimizer])
+        if beyond.any():
+            step = int(np.argmax(beyond))
+            raise ParityError(
+                f"{' and '.join(BACKENDS)} must agree within {BOUNDS[optimizer]:g} under {optimizer} from identical "
+                f"weights and batches; at step {step} they differ by {gap[step]:.1e}"
+            )

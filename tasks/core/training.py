@@ -113,25 +113,12 @@ def train(framework: Framework, study: Study, cells: Sequence[Cell], *, clock: C
 
     `clock` gives seconds; a cell's `seconds` are its share of the batch's, compilation left out.
     """
-    dataset = datasets.load(study.dataset)
-    recipe = study.recipe_for(framework.NAME)
-    sizes = fans(study.network, len(dataset.features), dataset.classes)
-    folds = {cell.seed: datasets.divide(dataset, study.split, cell.seed) for cell in cells}
-    orders = {
-        seed: datasets.visits(len(fold.y_train), recipe.epochs, seed, shuffle=recipe.shuffle)
-        for seed, fold in folds.items()
-    }
-    program = framework.program(study.network, recipe, sizes, len(cells))
-    program.start(
-        Stack.of([folds[cell.seed] for cell in cells]),
-        stacked([initial_weights(framework, study, cell, sizes) for cell in cells]),
-    )
+    program, folds, order = started(framework, study, cells)
     before = program.measure()
-    order = np.stack([orders[cell.seed] for cell in cells], axis=1)
     program.run(order[:0])
-    started = clock()
+    begun = clock()
     after = program.run(order)
-    seconds = (clock() - started) / len(cells)
+    seconds = (clock() - begun) / len(cells)
     measures = np.concatenate([before[None], after])
     logits, weights = program.logits(), program.weights()
     return [
@@ -139,13 +126,32 @@ def train(framework: Framework, study: Study, cells: Sequence[Cell], *, clock: C
             cell,
             Trained(
                 curves=Curves(*measures[:, :, at].T),
-                predictions=Predictions(folds[cell.seed].test_rows, folds[cell.seed].y_test, logits[at]),
+                predictions=Predictions(fold.test_rows, fold.y_test, logits[at]),
                 weights=program.named([tensor[at] for tensor in weights]),
                 seconds=seconds,
             ),
         )
-        for at, cell in enumerate(cells)
+        for at, (cell, fold) in enumerate(zip(cells, folds, strict=True))
     ]
+
+
+def started(framework: Framework, study: Study, cells: Sequence[Cell]) -> tuple[Program, list[Fold], NDArray[np.int32]]:
+    """Return a program with the cells' data and initial weights, their folds, and their order of visits.
+
+    The order, (epochs, cells, rows), is what the program's `run` takes.
+    """
+    dataset = datasets.load(study.dataset)
+    recipe = study.recipe_for(framework.NAME)
+    sizes = fans(study.network, len(dataset.features), dataset.classes)
+    by_seed = {cell.seed: datasets.divide(dataset, study.split, cell.seed) for cell in cells}
+    orders = {
+        seed: datasets.visits(len(fold.y_train), recipe.epochs, seed, shuffle=recipe.shuffle)
+        for seed, fold in by_seed.items()
+    }
+    folds = [by_seed[cell.seed] for cell in cells]
+    program = framework.program(study.network, recipe, sizes, len(cells))
+    program.start(Stack.of(folds), stacked([initial_weights(framework, study, cell, sizes) for cell in cells]))
+    return program, folds, np.stack([orders[cell.seed] for cell in cells], axis=1)
 
 
 def stacked(weights: Sequence[Weights]) -> Weights:

@@ -12,7 +12,7 @@ from tasks.backends import keras
 from tasks.core import seeds
 from tasks.core.study import Cell, Network, Recipe, Study
 from tests.backends.plain import fitted
-from tests.backends.programs import EXPLODING, cells_of, inputs, train
+from tests.backends.programs import cells_of, inputs, train
 
 UNSHUFFLED = {
     "adam": Study(recipe=Recipe(epochs=3, shuffle=False, epsilon="framework"), seeds=2),
@@ -37,18 +37,6 @@ def test_batch_equals_fit(study):
         assert outcomes[at].trained.curves.test_loss[-1] == pytest.approx(loss, abs=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 16, 17, 130])
-def test_numbers_do_not_depend_on_the_batch(size):
-    """A cell's weights are the same, bit for bit, in a batch of any size and at either end of it."""
-    study = Study(recipe=Recipe(epochs=2), seeds=17)
-    cells = cells_of(keras, study)[:size]
-    alone = train(keras, study, cells[-1:])[0]
-    for other in (train(keras, study, cells)[-1], train(keras, study, cells[::-1])[0]):
-        for name, array in alone.trained.weights.items():
-            np.testing.assert_array_equal(other.trained.weights[name], array)
-        np.testing.assert_array_equal(other.trained.curves.test_accuracy, alone.trained.curves.test_accuracy)
-
-
 def test_programs_are_reused():
     """A second batch under the same settings runs the compiled program of the first, with a fresh optimizer."""
     study = Study(recipe=Recipe(epochs=2), seeds=2)
@@ -60,16 +48,6 @@ def test_programs_are_reused():
     assert programs[0]._run.experimental_get_tracing_count() == 1
     for name, array in first.weights.items():
         np.testing.assert_array_equal(second.weights[name], array)
-
-
-def test_divergence_stays_in_its_cell():
-    """An initializer that explodes is an outcome of its own cell; its neighbour ends as it would alone."""
-    exploded, neighbour = train(keras, EXPLODING, cells_of(keras, EXPLODING))
-    assert (exploded.status, neighbour.status) == ("diverged", "finished")
-    assert "not finite at epoch" in exploded.reason
-    alone = train(keras, EXPLODING, [neighbour.cell])[0]
-    for name, array in alone.trained.weights.items():
-        np.testing.assert_array_equal(neighbour.trained.weights[name], array)
 
 
 def test_weights_load_into_the_model():

@@ -13,7 +13,7 @@ from flows import studies
 from tasks.backends import pytorch
 from tasks.core.study import Cell, Recipe, Study
 from tests.backends.plain import plain_loop
-from tests.backends.programs import EXPLODING, STUDIES, cells_of, inputs, train
+from tests.backends.programs import STUDIES, cells_of, inputs, train
 
 pytorch.setup(threads=1)
 
@@ -27,29 +27,6 @@ def test_batch_equals_plain_loop(study):
         for name, array in weights.items():
             np.testing.assert_array_equal(outcome.trained.weights[name], array, err_msg=f"{cell}: {name}")
         assert outcome.trained.curves.test_loss[-1] == pytest.approx(loss, rel=1e-5, abs=1e-6)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 16, 64, 130])
-def test_numbers_do_not_depend_on_the_batch(size):
-    """A cell's weights and curves are the same, bit for bit, in a batch of any size and at either end of it."""
-    study = Study(recipe=Recipe(epochs=2), seeds=17)
-    cells = cells_of(pytorch, study)[:size]
-    alone = train(pytorch, study, cells[-1:])[0]
-    batch = train(pytorch, study, cells)[-1]
-    reverse = train(pytorch, study, cells[::-1])[0]
-    for other in (batch, reverse):
-        for name, array in alone.trained.weights.items():
-            np.testing.assert_array_equal(other.trained.weights[name], array)
-
-
-def test_divergence_stays_in_its_cell():
-    """An initializer that explodes is an outcome of its own cell; its neighbour ends as it would alone."""
-    exploded, neighbour = train(pytorch, EXPLODING, cells_of(pytorch, EXPLODING))
-    assert (exploded.status, neighbour.status) == ("diverged", "finished")
-    assert "not finite at epoch" in exploded.reason
-    alone = train(pytorch, EXPLODING, [neighbour.cell])[0]
-    for name, array in alone.trained.weights.items():
-        np.testing.assert_array_equal(neighbour.trained.weights[name], array)
 
 
 def test_weights_load_into_the_module():

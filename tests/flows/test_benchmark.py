@@ -7,7 +7,8 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.benchmark import FailedCellsError, benchmark
-from tasks import comparison, parity, workers
+from tasks import comparison, workers
+from tasks.core import parity
 from tasks.core.study import Network, Recipe, Study
 
 STUDY = Study(
@@ -117,7 +118,7 @@ def test_failed_cells_fail_the_flow_after_publishing(folder, monkeypatch):
 
 def test_parity_gate_stops_the_flow(folder, monkeypatch):
     """Backends that disagree beyond the bound stop the benchmark before anything is trained."""
-    monkeypatch.setitem(parity.parity.BOUNDS, "sgd", 1e-12)
+    monkeypatch.setitem(parity.BOUNDS, "sgd", 1e-12)
     with pytest.raises(parity.ParityError, match="must agree within 1e-12 under sgd"):
         benchmark(STUDY)
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
