@@ -12,7 +12,7 @@ from flows.plan import plan
 from flows.server import recorded, served_flow
 from tasks import machine, tracking, workers
 from tasks.cells import prefect_tags, settle, train_cells
-from tasks.comparison import compare, publish
+from tasks.comparison import collect, compare, publish
 from tasks.core.study import Study
 from tasks.parity import check_parity
 
@@ -26,6 +26,14 @@ class FailedCellsError(RuntimeError):
         self.comparison = comparison
         failed, cells = comparison["failed"].sum(), comparison[["finished", "diverged", "failed"]].sum().sum()
         super().__init__(f"{failed} of {cells} cells failed; the reasons are in cells.csv")
+
+
+class InvalidBenchmarkError(RuntimeError):
+    """The controls did not behave, so that nothing can be concluded; `comparison` holds what was measured all the same."""
+
+    def __init__(self, comparison: pd.DataFrame, misbehaved: list[str]) -> None:
+        self.comparison = comparison
+        super().__init__(f"the benchmark is invalid, for its controls misbehaved: {'; '.join(misbehaved)}")
 
 
 def pool(study: Study) -> AbstractContextManager[workers.Pool]:
@@ -47,6 +55,7 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
 
     Raises:
         FailedCellsError: if a cell could not be trained; everything else is published first.
+        InvalidBenchmarkError: if a control misbehaved; everything is published first.
         ParityError: if the backends disagree.
     """
     todo = plan(study, fresh=fresh)
@@ -57,13 +66,26 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
     ):
         if parity and todo.batches and len(study.backends) > 1:
             check_parity(record)
-        futures = train_cells.map(unmapped(study), todo.batches, unmapped(todo.platform), unmapped(record))
-        for _ in tqdm(as_completed(futures), study.name, len(futures), unit="task", mininterval=0.5):
+        plans = [todo, *([todo.controls] if todo.controls else [])]
+        futures = [
+            train_cells.map(unmapped(each.study), each.batches, unmapped(each.platform), unmapped(record))
+            for each in plans
+        ]
+        waited = [future for each in futures for future in each]
+        for _ in tqdm(as_completed(waited), study.name, len(waited), unit="task", mininterval=0.5):
             pass
-        run_ids = todo.reused | settle(study, todo.batches, futures, todo.platform, record)
-        cells, comparison, notes = compare(study, record, [run_ids[cell] for cell in study.cells()])
-        publish(record, cells, comparison, notes)
+        result, controls = (
+            [
+                collect(each.study, record, each.run_ids(settle(each.study, each.batches, own, each.platform, record)))
+                for each, own in zip(plans, futures, strict=True)
+            ]
+            + [None]
+        )[:2]
+        comparison, notes = compare(study, result, controls)
+        publish(record, result, controls, comparison, notes)
         comparison.attrs = {"notes": notes, "run_id": record.run_id, "link": record.link}
+        if controls and controls.misbehaved:
+            raise InvalidBenchmarkError(comparison, controls.misbehaved)
         if comparison["failed"].any():
             raise FailedCellsError(comparison)
         return comparison

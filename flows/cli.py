@@ -95,7 +95,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", 
 
     with refusing():
         server.start()  # it takes the longest, so it goes first
-    from flows.benchmark import FailedCellsError, benchmark, pool
+    from flows.benchmark import FailedCellsError, InvalidBenchmarkError, benchmark, pool
     from flows.plan import plan
     from tasks.core.parity import ParityError
     from tasks.tracking import RecordError
@@ -108,7 +108,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", 
             trainers.warm_up()  # frameworks load while the server starts
         try:
             return benchmark(study, fresh=fresh, parity=parity), None
-        except FailedCellsError as error:
+        except (FailedCellsError, InvalidBenchmarkError) as error:
             return error.comparison, click.ClickException(str(error))
         except (ParityError, RecordError, TrainerError, TimeoutError) as error:
             raise click.ClickException(str(error)) from None

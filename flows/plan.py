@@ -1,20 +1,31 @@
 """What a benchmark would do: which cells are reused, which are trained, in what batches."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
+from flows import studies
 from tasks import machine, tracking
 from tasks.core import datasets
-from tasks.core.study import Batch, Cell, Platform, Study
+from tasks.core.study import Batch, Cell, CsvFile, Platform, Study, short
+
+DATA_FOLDERS = "INITBENCH_DATA"  # folders from which CSV files may be read, separated as in PATH
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study on a platform: the run ids of the cells to reuse, and the batches to train."""
+    """A study on a platform: the run ids of the cells to reuse, the batches to train, and the controls' own plan."""
 
     study: Study
     platform: Platform
     reused: dict[Cell, str]
     batches: list[Batch]
+    controls: "Plan | None" = None
+
+    def run_ids(self, trained: dict[Cell, str]) -> dict[Cell, str]:
+        """Return the run id of every cell of the grid, in its order, given those that were trained."""
+        known = self.reused | trained
+        return {cell: known[cell] for cell in self.study.cells()}
 
     def __str__(self) -> str:
         new = [cell for batch in self.batches for cell in batch.cells]
@@ -22,26 +33,53 @@ class Plan:
             "study": self.study.name,
             "backends": ", ".join(self.study.backends),
             "initializers": ", ".join(self.study.initializers),
+            **{short(factor): ", ".join(map(str, levels)) for factor, levels in self.study.factors.items()},
             "seeds": ", ".join(map(str, self.study.seed_list)),
             "cells": f"{len(self.study.cells())}: {len(new)} to train in {len(self.batches)} tasks, "
             f"{len(self.reused)} reused",
         }
+        if self.controls:
+            missing = sum(len(batch.cells) for batch in self.controls.batches)
+            lines["controls"] = f"{len(self.controls.study.cells())}: {missing} to train"
         rows = [f"{name:14}{value}" for name, value in lines.items()]
-        for backend, initializer in dict.fromkeys((cell.backend, cell.initializer) for cell in new):
-            seeds = [str(cell.seed) for cell in new if (cell.backend, cell.initializer) == (backend, initializer)]
-            rows.append(f"{'to train':14}{backend} · {initializer} · seeds {', '.join(seeds)}")
+        groups: dict[str, list[str]] = {}
+        for cell in new:
+            group, _, seed = str(cell).rpartition(" · seed ")
+            groups.setdefault(group, []).append(seed)
+        rows += [f"{'to train':14}{group} · seeds {', '.join(seeds)}" for group, seeds in groups.items()]
         return "\n".join(rows)
 
 
 def plan(study: Study, *, fresh: bool) -> Plan:
-    """Look up what earlier benchmarks left; `fresh` looks at nothing.
+    """Look up what earlier benchmarks left of a study and of its controls; `fresh` looks at nothing.
 
     Raises:
         StoreError: if the tracking store cannot be used.
-        ValueError: if the data cannot be split as the study says.
+        StudyError: if there are no such controls.
+        ValueError: if the data may not be read, or cannot be split as the study says.
+        OSError: if it cannot be read.
     """
+    controls = None
+    if study.controls:
+        # under the study's own name, for their cells stand in its experiment
+        changes = {"name": study.name, "controls": None}
+        controls = plan(studies.load(study.controls).model_copy(update=changes), fresh=fresh)
+    if isinstance(study.dataset, CsvFile):
+        _allow(study.dataset)
     data = datasets.load(study.dataset)
     datasets.divide(data, study.split, study.seed_list[0])
     platform = machine.platform_for(data.checksum)
     reused = {} if fresh else tracking.find(study, platform)
-    return Plan(study, platform, reused, study.batches([cell for cell in study.cells() if cell not in reused]))
+    batches = study.batches([cell for cell in study.cells() if cell not in reused])
+    return Plan(study, platform, reused, batches, controls)
+
+
+def _allow(source: CsvFile) -> None:
+    """Refuse a file outside of the folders that may be read: a form in a web page must not open any file there is."""
+    folders = os.environ.get(DATA_FOLDERS) or str(Path.cwd())
+    allowed = [Path(folder).resolve() for folder in folders.split(os.pathsep)]
+    if not any(Path(source.path).resolve().is_relative_to(folder) for folder in allowed):
+        raise ValueError(
+            f"dataset.path must be in a folder that {DATA_FOLDERS} lists, which are {', '.join(map(str, allowed))}; "
+            f"got {source.path}"
+        )

@@ -28,7 +28,7 @@ def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
     with TemporaryDirectory() as folder:
         pd.DataFrame(found).rename_axis("step").to_csv(Path(folder, "parity.csv"))
         figures.parity(found).savefig(Path(folder, "parity.png"), dpi=150)
-        tracking.publish(benchmark, Path(folder), {})
+        tracking.publish(benchmark, Path(folder), {}, {})
     parity.judge(found)
 
 

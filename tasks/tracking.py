@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from safetensors.numpy import save_file
@@ -30,8 +31,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.core import datasets
 from tasks.core.outcome import Outcome, Trained, epochs_to_target
-from tasks.core.study import Cell, Platform, Study
-from tasks.core.table import CELL_COLUMNS
+from tasks.core.signals import named
+from tasks.core.study import Cell, Platform, Study, short
+from tasks.core.table import CELL_COLUMNS, columns
 
 UI = "http://127.0.0.1:5000"  # where `initbench ui` serves a store that has no server of its own
 PAGE = 1000  # runs of one search
@@ -170,11 +172,13 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
 def _dataset_input(study: Study) -> DatasetInput:
     data = datasets.load(study.dataset)
     rows, features = data.x.shape
+    bundled = isinstance(study.dataset, str)
+    source = {"tags": {"source": f"sklearn.datasets.load_{data.name}"}} if bundled else {"uri": study.dataset.path}
     dataset = Dataset(
         name=data.name,
         digest=data.checksum,
-        source_type="code",
-        source=json.dumps({"tags": {"source": f"sklearn.datasets.load_{data.name}"}}),
+        source_type="code" if bundled else "local",
+        source=json.dumps(source),
         profile=json.dumps({"num_rows": rows, "num_features": features, "num_classes": data.classes}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training and test")])
@@ -205,17 +209,19 @@ def record(
 
 def _record(benchmark: Benchmark, study: Study, platform: Platform, outcome: Outcome, tags: Mapping[str, str]) -> str:
     client, cell = _client(benchmark.uri), outcome.cell
-    settings = study.model_dump(mode="json", include={"dataset", "split", "network", "weights", "target"})
-    recipe = study.recipe_for(cell.backend).model_dump(mode="json")
-    params = _params({**cell.__dict__, **_flat({**settings, "recipe": recipe})})
+    settings = {**study.settings(cell.backend, cell.levels), "target": study.target}
+    point = {"initializer": cell.initializer, "seed": cell.seed}
+    levels = {f"factor.{short(factor)}": level for factor, level in cell.levels}
+    params = _params({**point, **levels, **_flat(settings)})
     labels = {
         "mlflow.parentRunId": benchmark.run_id,
         "initbench.cell": study.cell_key(cell, platform),
-        "initbench.settings": study.settings_key(cell.backend, platform),
+        "initbench.settings": study.settings_key(cell.backend, cell.levels, platform),
         "initbench.status": outcome.status,
         "initbench.reason": outcome.reason,
         "initbench.framework": platform.frameworks[cell.backend],
         "initbench.device": platform.device,
+        **({"initbench.verdict": outcome.trained.signals.verdict} if outcome.trained else {}),
         **tags,
     }
     ended = int(time.time() * 1000)
@@ -241,7 +247,9 @@ def _metrics(trained: Trained, target: float, timestamp: int) -> list[Metric]:
         for name, values in trained.curves.items()
         for epoch, value in enumerate(values)
     ]
-    metrics.append(Metric("train_seconds", trained.seconds, timestamp, 0))
+    metrics += [Metric(name, value, timestamp, epoch) for name, epoch, value in trained.signals.by_layer()]
+    scalars = {"train_seconds": trained.seconds, **trained.signals.scalars()}
+    metrics += [Metric(name, value, timestamp, 0) for name, value in scalars.items() if not np.isnan(value)]
     reached = epochs_to_target(trained.curves.test_accuracy, target)
     if reached is not None:
         metrics.append(Metric("epochs_to_target", reached, timestamp, 0))
@@ -249,13 +257,21 @@ def _metrics(trained: Trained, target: float, timestamp: int) -> list[Metric]:
 
 
 def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
+    signals = trained.signals
     history = pd.DataFrame(dict(trained.curves.items())).rename_axis("epoch")
+    for name, values in signals.curves().items():
+        columns = [named(name, layer) for layer in range(1, values.shape[1] + 1)]
+        history = history.join(pd.DataFrame(values, history.index[-len(values) :], columns))
+    layers = pd.DataFrame(signals.start, range(1, len(signals.theory.forward) + 1)).rename_axis("layer")
+    layers["theory_forward"] = signals.theory.forward
+    layers["theory_backward"] = pd.Series(signals.theory.backward, range(1, signals.hidden + 1))
     predictions = trained.predictions
     logits = {f"logit_{at}": column for at, column in enumerate(predictions.logits.T)}
     samples = pd.DataFrame({"row": predictions.rows, "label": predictions.labels, **logits})
     with tempfile.TemporaryDirectory() as folder:
         save_file(trained.weights, Path(folder, "weights.safetensors"))
         history.to_csv(Path(folder, "history.csv"))
+        layers.to_csv(Path(folder, "layers.csv"))
         samples.to_csv(Path(folder, "predictions.csv"), index=False)
         # the client's own log_artifacts first reads the run back, at twice the cost
         get_artifact_repository(run.info.artifact_uri, tracking_uri=uri).log_artifacts(folder)
@@ -269,9 +285,10 @@ def find(study: Study, platform: Platform) -> dict[Cell, str]:
     experiment = client.get_experiment_by_name(f"initbench/{study.name}")
     if experiment is None:
         return {}
-    wanted = {study.cell_key(cell, platform): cell for cell in study.cells()}
+    wanted = {key: cell for cell, key in study.cell_keys(platform).items()}
     found: dict[Cell, str] = {}
-    for key in {study.settings_key(backend, platform) for backend in study.backends}:
+    grid = product(study.backends, study.levels())
+    for key in {study.settings_key(backend, levels, platform) for backend, levels in grid}:
         for run in _search(client, experiment.experiment_id, f"tags.`initbench.settings` = '{key}'"):
             cell = wanted.get(run.data.tags["initbench.cell"])
             if cell and run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED":
@@ -291,18 +308,24 @@ def _search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Ru
             return
 
 
-def read(benchmark: Benchmark, study: Study, run_ids: Sequence[str]) -> pd.DataFrame:
-    """Return cells read back from the store, one row each, in the given order; columns are table.CELL_COLUMNS."""
+def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
+    """Return cells read back from the store, one row each, in the given order; see `table.columns`."""
     client = _client(benchmark.uri)
+    runs = _runs(client, benchmark, list(run_ids.values()))
+    rows = [_row(client, cell, runs[run_id], study) for cell, run_id in run_ids.items()]
+    return pd.DataFrame(rows, columns=list(columns(study)))
+
+
+def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Run]:
     runs: dict[str, Run] = {}
     for at in range(0, len(run_ids), IDS):
         quoted = ", ".join(f"'{run_id}'" for run_id in run_ids[at : at + IDS])
         query = f"attributes.run_id IN ({quoted})"
         runs |= {run.info.run_id: run for run in _search(client, benchmark.experiment_id, query)}
-    return pd.DataFrame([_row(client, runs[run_id], study) for run_id in run_ids], columns=list(CELL_COLUMNS))
+    return runs
 
 
-def _row(client: MlflowClient, run: Run, study: Study) -> dict[str, object]:
+def _row(client: MlflowClient, cell: Cell, run: Run, study: Study) -> dict[str, object]:
     metrics, params, tags = run.data.metrics, run.data.params, run.data.tags
     reached = metrics.get("epochs_to_target")
     if float(params["target"]) != study.target and "test_accuracy" in metrics:  # it was recorded for another target
@@ -313,22 +336,37 @@ def _row(client: MlflowClient, run: Run, study: Study) -> dict[str, object]:
     largest = np.finfo(np.float64).max  # SQL stores keep infinity so
     return {name: np.inf if value >= largest else value for name, value in measures.items()} | {
         "study": study.name,
-        "backend": params["backend"],
-        "initializer": params["initializer"],
-        "seed": int(params["seed"]),
+        "backend": cell.backend,
+        **{short(factor): level for factor, level in cell.levels},
+        "initializer": cell.initializer,
+        "seed": cell.seed,
         "status": tags["initbench.status"],
+        "verdict": tags.get("initbench.verdict", ""),
         "epochs_to_target": np.nan if reached is None else reached,
         "run_id": run.info.run_id,
         "reason": tags["initbench.reason"],
     }
 
 
-def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float]) -> None:
-    """Store the files of a folder and summary metrics in the benchmark's run."""
+def read_files(benchmark: Benchmark, cells: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of a file that each trained cell has, `history.csv` or `layers.csv`, with the cell's columns."""
+    trained = cells[cells["status"].isin(REUSABLE)]
+    runs = _runs(_client(benchmark.uri), benchmark, trained["run_id"].tolist())
+    about = cells.columns.difference(CELL_COLUMNS).union(["backend", "initializer", "seed"]).tolist()
+    parts = []
+    for _, cell in trained.iterrows():
+        store = get_artifact_repository(runs[cell["run_id"]].info.artifact_uri, tracking_uri=benchmark.uri)
+        parts.append(pd.read_csv(store.download_artifacts(name)).assign(**cell[about]))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Store the files of a folder, summary metrics and tags in the benchmark's run."""
     client, now = _client(benchmark.uri), int(time.time() * 1000)
     points = [Metric(name, value, now, 0) for name, value in metrics.items()]
     for at in range(0, len(points), PAGE):
         client.log_batch(benchmark.run_id, points[at : at + PAGE])
+    client.log_batch(benchmark.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     client.log_artifacts(benchmark.run_id, str(folder))
 
 

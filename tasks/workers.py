@@ -2,7 +2,7 @@
 
 A slot is one GPU or, where there is none, a share of the CPU. It runs one trainer at a time: a process that holds one
 backend's framework and lives as long as the pool, so that what it compiles serves every later batch. Cells that wait
-for the same backend under the same study are trained together, whichever tasks they belong to.
+for the same backend under the same settings are trained together, whichever tasks they belong to.
 """
 
 import importlib
@@ -16,6 +16,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -168,6 +169,11 @@ class _Request:
     cells: tuple[Cell, ...]
     outcomes: Future[list[Outcome]] = field(default_factory=Future)
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What cells must share to be trained in one program."""
+        return self.study.settings(self.cells[0].backend, self.cells[0].levels)
+
 
 class Pool:
     """Slots divided among backends, with trainers started as they are first needed."""
@@ -283,7 +289,7 @@ class Pool:
             return taken
 
     def _can_join(self, other: _Request, first: _Request) -> bool:
-        same = other.cells[0].backend == first.cells[0].backend and other.study == first.study
+        same = other.settings == first.settings
         return same and self._suspects.isdisjoint((*other.cells, *first.cells))
 
     def _train_together(self, trainer: Trainer, study: Study, requests: Sequence[_Request]) -> None:

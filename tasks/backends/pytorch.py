@@ -5,43 +5,54 @@ optimizer on the stacks, for optimizers act elementwise. On a CPU a cell's weigh
 loop, whatever the batch.
 """
 
-import math
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.functional import cross_entropy
 
+from tasks.core import signals
+from tasks.core.activations import LEAKY_SLOPE, ActivationName
 from tasks.core.datasets import Floats
 from tasks.core.initializers import (
     CUT,
-    INITIALIZERS,
+    TRUNCATION,
     Backend,
     Constant,
     Identity,
-    Initializer,
     Law,
+    MeanField,
     Normal,
     Orthogonal,
     TruncatedNormal,
     Uniform,
     VarianceScaling,
-    known,
+    bias_bound,
+    named,
 )
+from tasks.core.signals import JACOBIAN_ROWS, Start
 from tasks.core.study import Network, Recipe
-from tasks.core.training import DETERMINISTIC, TF32, Stack, Weights
+from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights
 
 NAME: Backend = "pytorch"
 ADAM_EPSILON = 1e-8  # torch.optim.Adam's default
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "linear": nn.Identity,
+NORM_EPSILON = 1e-6  # torch.nn.utils.clip_grad_norm_'s
+PROBED = 16  # cells probed at once, for second derivatives take much memory
+ACTIVATIONS: dict[ActivationName, nn.Module] = {
+    "relu": nn.ReLU(),
+    "leaky_relu": nn.LeakyReLU(LEAKY_SLOPE),
+    "elu": nn.ELU(),
+    "selu": nn.SELU(),
+    "gelu": nn.GELU(),
+    "tanh": nn.Tanh(),
+    "sigmoid": nn.Sigmoid(),
+    "linear": nn.Identity(),
 }
 
 
@@ -61,29 +72,37 @@ def init_weights(module: nn.Module, initializer: str = "he_normal", generator: t
     without a generator the draw is torch's global one, as in `torch.nn.init`.
 
     Raises:
-        ValueError: for an unknown initializer, or one that the layer's shape does not allow.
+        ValueError: for an unknown initializer, one that torch does not build by itself, or one that the layer's shape
+            does not allow.
     """
-    entry = INITIALIZERS[known(initializer)]
+    entry = named(initializer)
+    if not entry.law.native:
+        raise ValueError(f"{initializer} is not built by a framework, layer by layer; choose another initializer")
     if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
         return
     fill(module.weight, entry.law, generator)
     if module.bias is not None:
-        fan_in = module.weight[0].numel()
-        bound = 1 / math.sqrt(fan_in) if entry.default_of == NAME else 0.0
+        bound = bias_bound(entry, "keras", module.weight[0].numel())
         nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        if entry.law.bias_std:
+            nn.init.normal_(module.bias, 0, entry.law.bias_std, generator=generator)
 
 
 def fill(weight: Tensor, law: Law, generator: torch.Generator | None) -> None:
     """Fill a weight, laid out (fan_out, fan_in, ...), by torch's own function for the law."""
+    fan_in, fan_out = weight[0].numel(), weight[:, 0].numel()
     match law:
-        case VarianceScaling(scale, "fan_avg", "normal"):
-            nn.init.xavier_normal_(weight, gain=math.sqrt(scale), generator=generator)
-        case VarianceScaling(scale, "fan_avg", "uniform"):
-            nn.init.xavier_uniform_(weight, gain=math.sqrt(scale), generator=generator)
-        case VarianceScaling(scale, "fan_in", "normal"):
-            nn.init.kaiming_normal_(weight, a=_slope(scale), generator=generator)
-        case VarianceScaling(scale, "fan_in", "uniform"):
-            nn.init.kaiming_uniform_(weight, a=_slope(scale), generator=generator)
+        case VarianceScaling(_, _, "uniform"):
+            bound = 3**0.5 * law.std(fan_in, fan_out)
+            nn.init.uniform_(weight, -bound, bound, generator=generator)
+        case VarianceScaling():
+            std = law.std(fan_in, fan_out)
+            if law.cut(NAME):
+                fill(weight, TruncatedNormal(std / TRUNCATION), generator)
+            else:
+                nn.init.normal_(weight, 0, std, generator=generator)
+        case MeanField():
+            nn.init.normal_(weight, 0, law.kernel(fan_in).std, generator=generator)
         case Normal(std):
             nn.init.normal_(weight, 0, std, generator=generator)
         case TruncatedNormal(std):
@@ -92,39 +111,121 @@ def fill(weight: Tensor, law: Law, generator: torch.Generator | None) -> None:
         case Uniform(bound):
             nn.init.uniform_(weight, -bound, bound, generator=generator)
         case Orthogonal():
-            nn.init.orthogonal_(weight, generator=generator)
-        case Identity():
+            nn.init.orthogonal_(weight, law.factor, generator=generator)
+        case Identity(gain):
             nn.init.eye_(weight)
+            with torch.no_grad():
+                weight.mul_(gain)
         case Constant(value):
             nn.init.constant_(weight, value)
 
 
-def _slope(scale: float) -> float:
-    """Return the leaky-ReLU slope a for which torch's Kaiming gain, sqrt(2 / (1 + a²)), is sqrt(scale)."""
-    return math.sqrt(2 / scale - 1)
-
-
-def native(initializer: Initializer, fan_in: int, fan_out: int, seed: int) -> Floats:
+def native(law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
     """Draw a kernel (fan_in, fan_out) with torch's own function."""
     weight = torch.empty(fan_out, fan_in)
-    fill(weight, initializer.law, torch.Generator().manual_seed(seed))
+    fill(weight, law, torch.Generator().manual_seed(seed))
     return weight.numpy().T
 
 
-def perceptron(network: Network, fans: tuple[int, ...]) -> nn.Sequential:
-    """Return the multilayer perceptron with layers of the given sizes, inputs first and logits last."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(fans):
-        layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[network.activation]()]
-    return nn.Sequential(*layers[:-1])
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalization that returns its running statistics instead of changing them, as functional calls need.
+
+    They are of biased variances, as in Keras; nn.BatchNorm1d's are unbiased.
+    """
+
+    def forward(self, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
+        """Return the normalized rows and the statistics: with the rows', mixed in, or in evaluation as they were."""
+        mean, variance = self.running_mean, self.running_var
+        running = {"running_mean": mean, "running_var": variance}
+        if self.training:
+            mean, variance = z.mean(0), z.var(0, correction=0)
+            new = {"running_mean": mean, "running_var": variance}
+            running = {name: (1 - NEWEST) * running[name] + NEWEST * new[name] for name in new}
+        return (z - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias, running
 
 
-def optimizer(recipe: Recipe, weights: list[Tensor]) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over the weights."""
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(weights, lr=recipe.learning_rate)
+class Trace(NamedTuple):
+    """What passes through a network: by layer, logits last, what activations are given and what layers give."""
+
+    logits: Tensor
+    pre_activations: list[Tensor]
+    activated: list[Tensor]
+    state: dict[str, Tensor]
+
+
+class Perceptron(nn.Module):
+    """The multilayer perceptron with layers of the given sizes, inputs first and logits last."""
+
+    def __init__(self, network: Network, fans: tuple[int, ...]) -> None:
+        super().__init__()
+        units = fans[1:-1]
+        self.network = network
+        bias = (
+            network.normalization != "batch"
+        )  # which takes any constant away, so a bias would drift on rounding errors
+        self.hidden = nn.ModuleList([nn.Linear(fan_in, fan_out, bias) for fan_in, fan_out in pairwise(fans[:-1])])
+        self.norms = nn.ModuleList(
+            {
+                "none": list,
+                "batch": lambda: [BatchNorm(count, eps=NORMALIZATION_EPSILON, momentum=NEWEST) for count in units],
+                "layer": lambda: [nn.LayerNorm(count, eps=NORMALIZATION_EPSILON) for count in units],
+            }[network.normalization]()
+        )
+        self.output = nn.Linear(fans[-2], fans[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (rows, classes)."""
+        return self.trace(x).logits
+
+    def trace(self, x: Tensor, taps: Sequence[Tensor] = ()) -> Trace:
+        """Return all that passes through; taps are added to the pre-activations, so that one can differentiate in them."""
+        pre_activations, activated, state = [], [], {}
+        h = x
+        for at, linear in enumerate(self.hidden):
+            z = linear(h)
+            if self.network.normalization == "batch":
+                z, running = self.norms[at](z)
+                state |= {f"norms.{at}.{name}": value for name, value in running.items()}
+            elif self.network.normalization == "layer":
+                z = self.norms[at](z)
+            if taps:
+                z = z + taps[at]
+            a = ACTIVATIONS[self.network.activation](z)
+            h = h + a if self.network.residual and h.shape == a.shape else a
+            pre_activations.append(z)
+            activated.append(a)
+        logits = self.output(h)
+        if taps:
+            logits = logits + taps[-1]
+        return Trace(logits, [*pre_activations, logits], [*activated, logits], state)
+
+
+class Traced(Perceptron):
+    """A perceptron whose call returns the trace, for functional calls reach no other method."""
+
+    forward = Perceptron.trace  # type: ignore[assignment]
+
+
+def optimizer(recipe: Recipe, kernels: list[Tensor], others: list[Tensor]) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer; only kernels decay."""
+    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if recipe.optimizer in ("sgd", "momentum"):
+        momentum = recipe.momentum if recipe.optimizer == "momentum" else 0
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=momentum)
     epsilon = ADAM_EPSILON if recipe.epsilon == "framework" else recipe.epsilon
-    return torch.optim.Adam(weights, lr=recipe.learning_rate, eps=epsilon)
+    rule = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return rule(groups, lr=recipe.learning_rate, eps=epsilon)
+
+
+def clipped(gradients: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
+    """Return one cell's gradients as the recipe cuts them."""
+    if recipe.clip_value:
+        return {name: each.clamp(-recipe.clip_value, recipe.clip_value) for name, each in gradients.items()}
+    if recipe.clip_norm:
+        (total,) = signals.norms(torch, [signals.norms(torch, list(gradients.values()))])
+        factor = torch.clamp(recipe.clip_norm / (total + NORM_EPSILON), max=1.0)
+        return {name: factor * each for name, each in gradients.items()}
+    return gradients
 
 
 class Program:
@@ -132,62 +233,156 @@ class Program:
 
     def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...]) -> None:
         with torch.device("meta"):  # the weights are given at the start, so none are drawn or held here
-            module = perceptron(network, fans)
+            training, evaluating = Traced(network, fans), Traced(network, fans).eval()
         self.recipe = recipe
-        self.names = [name for name, _ in module.named_parameters()]
+        linears = [name for name, part in training.named_modules() if isinstance(part, nn.Linear)]
+        self.kernels = [f"{name}.weight" for name in linears]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        parameters = {name: part.shape for name, part in training.named_parameters()}
+        self.given = [
+            f"{name}.{part}" for name in linears for part in ("weight", "bias") if f"{name}.{part}" in parameters
+        ]
+        self.fixed = {name: shape for name, shape in parameters.items() if name not in self.given}
+        self.running = {name: part.shape for name, part in training.named_buffers() if "running" in name}
 
-        def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return cross_entropy(functional_call(module, weights, (x,)), y)
+        def loss(
+            weights: dict[str, Tensor], state: dict[str, Tensor], x: Tensor, y: Tensor, taps: Sequence[Tensor] = ()
+        ) -> tuple[Tensor, Trace]:
+            trace: Trace = functional_call(training, (weights, state), (x, taps))
+            return cross_entropy(trace.logits, y), trace
 
-        def measure(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            logits = functional_call(module, weights, (x,))
-            return cross_entropy(logits, y), (logits.argmax(-1) == y).float().mean()
+        def step(weights: dict[str, Tensor], state: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Any, ...]:
+            gradients, trace = grad(loss, has_aux=True)(weights, state, x, y)
+            norms = signals.norms(torch, [gradients[name] for name in self.kernels])
+            return clipped(gradients, recipe), trace.state, norms, signals.finite(torch, trace.pre_activations)
 
-        self._gradients = vmap(grad(loss))
-        self._measure = vmap(measure)
-        self._logits = vmap(lambda weights, x: functional_call(module, weights, (x,)))
+        def update_ratios(before: list[Tensor], after: list[Tensor]) -> Tensor:
+            ratios: Tensor = signals.update_ratios(torch, before, after)
+            return ratios
+
+        def scores(trace: Trace, y: Tensor) -> tuple[Tensor, Tensor]:
+            return cross_entropy(trace.logits, y), (trace.logits.argmax(-1) == y).float().mean()
+
+        def measure(
+            weights: dict[str, Tensor], state: dict[str, Tensor], x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            trace: Trace = functional_call(evaluating, (weights, state), (x,))
+            train_loss, train_accuracy = scores(trace, y)
+            test_loss, test_accuracy = scores(functional_call(evaluating, (weights, state), (x_test,)), y_test)
+            return (
+                torch.stack([train_loss, test_loss, train_accuracy, test_accuracy]),
+                signals.state(torch, trace.activated, network.activation),
+            )
+
+        def probe(weights: dict[str, Tensor], state: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+            taps = [torch.zeros(len(x), units, device=x.device) for units in fans[1:]]
+            kernels = {name: weights[name] for name in self.kernels}
+
+            def half_square(kernels: dict[str, Tensor]) -> tuple[Tensor, Any]:
+                (gradients, in_taps), trace = grad(loss, argnums=(0, 4), has_aux=True)(
+                    weights | kernels, state, x, y, taps
+                )
+                square = sum((gradients[name] ** 2).sum() for name in self.kernels)
+                return square / 2, (gradients, in_taps, trace)
+
+            products, (gradients, in_taps, trace) = grad(half_square, has_aux=True)(kernels)
+            layers = [
+                torch.stack(signals.at_start(torch, z, a, len(x) * in_tap, gradients[name]))
+                for z, a, in_tap, name in zip(
+                    trace.pre_activations, trace.activated, in_taps, self.kernels, strict=True
+                )
+            ]
+            rows_own = {name: value / NEWEST for name, value in trace.state.items()}  # they were mixed into zeros
+
+            def summed(rows: Tensor) -> Tensor:
+                return functional_call(evaluating, (weights, rows_own), (rows,)).logits.sum(0)
+
+            jacobian = jacrev(summed)(x[:JACOBIAN_ROWS])
+            quotient = signals.gradient_quotient(
+                torch, [gradients[name] for name in self.kernels], [products[name] for name in self.kernels]
+            )
+            scores = [cross_entropy(trace.logits, y), signals.largest_class_share(torch, trace.logits), quotient]
+            return torch.stack(layers, 1), torch.stack(scores), jacobian.movedim(0, 1)
+
+        self._step, self._update_ratios, self._measure = vmap(step), vmap(update_ratios), vmap(measure)
+        self._probe = vmap(probe, chunk_size=PROBED)
+        self._logits = vmap(lambda weights, state, x: functional_call(evaluating, (weights, state), (x,)).logits)
 
     def start(self, stack: Stack, weights: Weights) -> None:
         self.x, self.y, self.x_test, self.y_test = (
             torch.from_numpy(array).to(self.device)
             for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test)
         )
+        cells = len(stack.x_train)
+        names = [f"{kernel.removesuffix('weight')}{part}" for kernel in self.kernels for part in ("weight", "bias")]
         self.tensors = {
             name: torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, 1, -1))).to(self.device)
-            for name, array in zip(self.names, weights, strict=True)
+            for name, array in zip(names, weights, strict=True)
+            if name in self.given
         }
-        self.optimizer = optimizer(self.recipe, list(self.tensors.values()))
+        for name, shape in self.fixed.items():
+            self.tensors[name] = torch.full((cells, *shape), float(name.endswith("weight")), device=self.device)
+        self.state = {
+            name: torch.full((cells, *shape), float(name.endswith("var")), device=self.device)
+            for name, shape in self.running.items()
+        }
+        kernels = [self.tensors[name] for name in self.kernels]
+        others = [tensor for name, tensor in self.tensors.items() if name not in self.kernels]
+        self.optimizer = optimizer(self.recipe, kernels, others)
 
-    def measure(self) -> NDArray[np.float32]:
-        train_loss, train_accuracy = self._measure(self.tensors, self.x, self.y)
-        test_loss, test_accuracy = self._measure(self.tensors, self.x_test, self.y_test)
-        return torch.stack([train_loss, test_loss, train_accuracy, test_accuracy]).cpu().numpy()
+    def probe(self) -> Start:
+        zeros = {name: torch.zeros_like(value) for name, value in self.state.items()}
+        return Start(*(part.cpu().numpy() for part in self._probe(self.tensors, zeros, self.x, self.y)))
 
-    def run(self, order: NDArray[np.int32]) -> NDArray[np.float32]:
+    def measure(self) -> Progress:
+        return self._progress([self._now()], [])
+
+    def _now(self) -> tuple[Tensor, Tensor]:
+        now: tuple[Tensor, Tensor] = self._measure(self.tensors, self.state, self.x, self.y, self.x_test, self.y_test)
+        return now
+
+    def _progress(self, measured: Sequence[tuple[Tensor, Tensor]], flow: Sequence[Tensor]) -> Progress:
+        cells, layers = len(self.x), len(self.kernels)
+        scores, state = zip(*measured, strict=True) if measured else ((), ())
+        return Progress(
+            *(
+                np.array([part.cpu().numpy() for part in parts], np.float32).reshape(len(parts), cells, *shape)
+                for parts, shape in ((scores, (4,)), (state, (2, layers)), (flow, (3, layers)))
+            )
+        )
+
+    def run(self, order: NDArray[np.int32]) -> Progress:
         rows = order.shape[-1]
         size = rows if self.recipe.batch_size == "full" else self.recipe.batch_size
         cells = torch.arange(order.shape[1], device=self.device)[:, None]
-        measures = []
+        measured, flow = [], []
         for epoch in torch.from_numpy(order).to(self.device):
-            for at in range(0, rows, size):
-                visited = epoch[:, at : at + size]
-                gradients = self._gradients(self.tensors, self.x[cells, visited], self.y[cells, visited])
-                for name, tensor in self.tensors.items():
-                    tensor.grad = gradients[name]
-                self.optimizer.step()
-            measures.append(self.measure())
-        return np.array(measures, np.float32).reshape(len(order), 4, order.shape[1])
+            flows = [self._advance(cells, epoch[:, at : at + size]) for at in range(0, rows, size)]
+            flow.append(torch.stack(flows).mean(0))
+            measured.append(self._now())
+        return self._progress(measured, flow)
+
+    def _advance(self, cells: Tensor, visited: Tensor) -> Tensor:
+        """Take one step; return the cells' `signals.FLOW` in it, (cells, 3, layers)."""
+        gradients, self.state, norms, finite = self._step(
+            self.tensors, self.state, self.x[cells, visited], self.y[cells, visited]
+        )
+        kernels = [self.tensors[name] for name in self.kernels]
+        before = [kernel.clone() for kernel in kernels]
+        for name, tensor in self.tensors.items():
+            tensor.grad = gradients[name]
+        self.optimizer.step()
+        return torch.stack([norms, self._update_ratios(before, kernels), finite], 1)
 
     def logits(self) -> Floats:
-        logits: Tensor = self._logits(self.tensors, self.x_test)
+        logits: Tensor = self._logits(self.tensors, self.state, self.x_test)
         return logits.cpu().numpy()
 
     def weights(self) -> Weights:
-        return [np.swapaxes(tensor.cpu().numpy(), 1, -1).copy() for tensor in self.tensors.values()]
+        return [np.swapaxes(self.tensors[name].cpu().numpy(), 1, -1).copy() for name in self.given]
 
-    def named(self, weights: Weights) -> dict[str, Floats]:
-        return {name: np.ascontiguousarray(array.T) for name, array in zip(self.names, weights, strict=True)}
+    def variables(self) -> dict[str, Floats]:
+        return {name: tensor.cpu().numpy().copy() for name, tensor in (self.tensors | self.state).items()}
 
 
 @cache

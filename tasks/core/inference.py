@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
+BAND_RESAMPLES = 1_999
 
 
 def bootstrap_interval(sample: NDArray[np.float64], *, seed: int) -> tuple[float, float]:
@@ -30,6 +31,19 @@ def bootstrap_interval(sample: NDArray[np.float64], *, seed: int) -> tuple[float
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def bootstrap_band(samples: NDArray[np.float64], *, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the 95 % percentile bootstrap interval of each column's mean, for samples (n, points): low and high, (points,).
+
+    The columns are resampled together, so a band is that of whole curves' means point by point. Of one row there is none.
+    """
+    if len(samples) < 2:
+        return np.full(samples.shape[1], np.nan), np.full(samples.shape[1], np.nan)
+    draws = np.random.default_rng(seed).integers(len(samples), size=(BAND_RESAMPLES, len(samples)))
+    weights = np.apply_along_axis(np.bincount, 1, draws, minlength=len(samples)) / len(samples)
+    low, high = np.quantile(weights @ samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    return low, high
 
 
 def percentile_of(value: float, sample: NDArray[np.float64], *, digits: int) -> float:

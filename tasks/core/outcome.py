@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.signals import Signals
 from tasks.core.study import Cell
 
 REASON_LENGTH = 300  # characters; a framework's errors can be pages long
@@ -49,6 +50,7 @@ class Trained:
     curves: Curves
     predictions: Predictions
     weights: dict[str, NDArray[np.float32]]
+    signals: Signals
     seconds: float
 
 
@@ -67,7 +69,9 @@ class Outcome:
         epoch = trained.curves.diverged_at
         if epoch is None:
             return cls(cell, "finished", trained=trained)
-        return cls(cell, "diverged", f"loss was not finite at epoch {epoch}", trained)
+        first = trained.signals.not_finite_at
+        where = f"; first in the pre-activations of layer {first[1]}, in epoch {first[0]}" if first else ""
+        return cls(cell, "diverged", f"loss was not finite after epoch {epoch}{where}", trained)
 
     @classmethod
     def failure(cls, cell: Cell, error: BaseException) -> "Outcome":

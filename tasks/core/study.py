@@ -5,11 +5,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from tasks.core.initializers import BACKENDS, INITIALIZERS, Backend, known
+from tasks.core.activations import ActivationName
+from tasks.core.initializers import BACKENDS, Backend, label, named, registry
 
 MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried up to here
 ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
@@ -29,7 +40,26 @@ def _axis(values: tuple[T, ...]) -> tuple[T, ...]:
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Units = Annotated[int, Field(ge=1, le=4096)]
-InitializerName = Annotated[str, AfterValidator(known), WithJsonSchema({"type": "string", "enum": list(INITIALIZERS)})]
+Depth = Annotated[int, Field(ge=1, le=100)]
+Scalar = bool | int | float | str
+Level = tuple[str, Scalar]
+"""A factor and the value, or the name of the set of settings, that it has in a cell."""
+
+
+class _InitializerSchema:
+    """What the JSON schema says of an initializer; asked for late, since installed packages add their own."""
+
+    def __get_pydantic_json_schema__(self, core_schema: object, handler: GetJsonSchemaHandler) -> dict[str, object]:
+        with_parameters = {"type": "string", "pattern": r"^\w+\(.*\)$"}
+        as_mapping = {"type": "object", "required": ["name"], "properties": {"name": {"enum": list(registry())}}}
+        return {"anyOf": [{"type": "string", "enum": list(registry())}, with_parameters, as_mapping]}
+
+
+def _labelled(given: object) -> object:
+    return label(given) if isinstance(given, str | Mapping) else given
+
+
+InitializerLabel = Annotated[str, BeforeValidator(_labelled), _InitializerSchema()]
 
 
 class Settings(BaseModel):
@@ -54,26 +84,53 @@ class Network(Settings):
 
     hidden: Annotated[tuple[Units, ...], Field(max_length=100)] = (64, 32)
     """Units of each hidden layer, first to last."""
-    activation: Literal["relu", "tanh", "sigmoid", "linear"] = "relu"
-    """Activation of the hidden layers; the output layer gives logits."""
+    width: Units | None = None
+    """With depth, instead of hidden: units of every hidden layer."""
+    depth: Depth | None = None
+    """With width, instead of hidden: how many hidden layers."""
+    activation: ActivationName = "relu"
+    """Activation of the hidden layers; the output layer gives logits. leaky_relu's slope is 0.01, gelu is exact."""
+    normalization: Literal["none", "batch", "layer"] = "none"
+    """Of each hidden layer's pre-activations: over the rows of a batch, or over the units of a layer."""
+    residual: bool = False
+    """Add to each hidden layer's output its input, where both have as many units."""
     output_initializer: Literal["same", "glorot_normal"] = "same"
     """Initializer of the output layer: the hidden layers' own, or always glorot_normal."""
     bias: Literal["zeros", "framework"] = "zeros"
     """Biases at the start: zeros, for pytorch_default too; or each framework's default."""
 
+    @model_validator(mode="after")
+    def _width_goes_with_depth(self) -> Self:
+        if (self.width is None) != (self.depth is None):
+            raise ValueError(f"width and depth go together; got width {self.width} and depth {self.depth}")
+        return self
 
-Optimizer = Literal["adam", "sgd"]
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Units of each hidden layer, however they were given."""
+        return (self.width,) * self.depth if self.width and self.depth else self.hidden
+
+    @property
+    def spelled_out(self) -> "Network":
+        """The same network with its units in `hidden`."""
+        return self.model_copy(update={"hidden": self.units, "width": None, "depth": None})
+
+
+Optimizer = Literal["adam", "adamw", "sgd", "momentum"]
 LearningRate = Annotated[float, Field(gt=0)]
 BatchSize = Annotated[int, Field(ge=1)] | Literal["full"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 Epsilon = Annotated[float, Field(gt=0)] | Literal["framework"]
+Momentum = Annotated[float, Field(gt=0, lt=1)]
+WeightDecay = Annotated[float, Field(ge=0)]
+Clip = Annotated[float, Field(gt=0)]
 
 
 class Recipe(Settings):
     """How every cell is trained."""
 
     optimizer: Optimizer = "adam"
-    """Update rule; Adam's betas are 0.9 and 0.999 in both backends."""
+    """Update rule; the betas of adam and adamw are 0.9 and 0.999 in both backends."""
     learning_rate: LearningRate = 0.01
     """Step size."""
     batch_size: BatchSize = 32
@@ -84,6 +141,20 @@ class Recipe(Settings):
     """Draw a new order of the rows for every epoch."""
     epsilon: Epsilon = 1e-8
     """Adam's ε, added after bias correction in both backends; or `framework`, each one's own number and place."""
+    momentum: Momentum = 0.9
+    """Share of the last step that `momentum` keeps."""
+    weight_decay: WeightDecay = 0.0
+    """Of kernels alone: an L2 penalty of half so much times their squares, or adamw's decoupled decay."""
+    clip_norm: Clip | None = None
+    """Largest norm of the gradient of all weights together, cell by cell."""
+    clip_value: Clip | None = None
+    """Largest absolute value of any component of the gradient."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_clipping(self) -> Self:
+        if self.clip_norm and self.clip_value:
+            raise ValueError("clip by norm or by value, not both; got clip_norm and clip_value")
+        return self
 
 
 class RecipeChanges(Settings):
@@ -95,6 +166,77 @@ class RecipeChanges(Settings):
     epochs: Epochs | None = None
     shuffle: bool | None = None
     epsilon: Epsilon | None = None
+    momentum: Momentum | None = None
+    weight_decay: WeightDecay | None = None
+    clip_norm: Clip | None = None
+    clip_value: Clip | None = None
+
+
+class CsvFile(Settings):
+    """A comma-separated file with a header: numeric features, and a column of classes."""
+
+    path: str
+    """Where it is, in a folder that INITBENCH_DATA lists or, without that, in the current one."""
+    target: str
+    """The column that holds the classes; all others are features."""
+
+
+Verdict = Literal["healthy", "vanishing", "exploding", "dead", "symmetric"]
+CellMeasure = Literal[
+    "test_accuracy",
+    "test_loss",
+    "train_accuracy",
+    "train_loss",
+    "epochs_to_target",
+    "forward_slope",
+    "forward_slope_theory",
+    "backward_slope",
+    "backward_slope_theory",
+    "jacobian_largest",
+    "jacobian_smallest",
+    "jacobian_mean_square",
+    "jacobian_condition",
+    "first_loss",
+    "first_loss_ratio",
+    "largest_class_share",
+    "gradient_quotient",
+    "dead_at_start",
+    "dead_at_end",
+    "saturated_at_start",
+    "saturated_at_end",
+]
+
+
+RESERVED = {"study", "backend", "initializer", "seed", "status", "reason", "run_id", "verdict", "train_seconds"}
+RESERVED |= set(get_args(CellMeasure))
+
+
+class Check(Settings):
+    """A claim about a study's outcome, to be held against its cells, each backend's for themselves."""
+
+    claim: str
+    """What is claimed, in words."""
+    measure: CellMeasure | Literal["diverged"] | Verdict
+    """A measure, of which the median over the cells is taken; or a verdict or `diverged`, of which it is the share."""
+    where: dict[str, Scalar] = {}
+    """The cells that are meant: a value of `initializer` or of factors."""
+    against: dict[str, Scalar] | None = None
+    """Cells by whose median the median is divided."""
+    at_least: float | None = None
+    """The claim does not hold below this."""
+    at_most: float | None = None
+    """The claim does not hold above this."""
+
+    @field_validator("where", "against")
+    @classmethod
+    def _one_spelling(cls, where: dict[str, Scalar] | None) -> dict[str, Scalar] | None:
+        return where and {axis: label(str(value)) if axis == "initializer" else value for axis, value in where.items()}
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a check needs at_least, at_most or both")
+        return self
 
 
 @dataclass(frozen=True)
@@ -104,14 +246,25 @@ class Cell:
     backend: Backend
     initializer: str
     seed: int
+    levels: tuple[Level, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.backend} · {self.initializer} · seed {self.seed}"
+        levels = [f"{short(factor)} {level}" for factor, level in self.levels]
+        return " · ".join([self.backend, *levels, self.initializer, f"seed {self.seed}"])
+
+
+def short(factor: str) -> str:
+    """Return a factor's name as people read it.
+
+    >>> short("network.depth"), short("remedy")
+    ('depth', 'remedy')
+    """
+    return factor.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Cells of one backend that one task trains and records."""
+    """Cells of one backend and one level of every factor, that one task trains and records."""
 
     cells: tuple[Cell, ...]
 
@@ -145,7 +298,7 @@ class Study(Settings):
     """Names the MLflow experiment, initbench/<name>: lower-case letters, digits and dashes."""
     backends: Annotated[tuple[Backend, ...], AfterValidator(_axis)] = BACKENDS
     """Frameworks to train in."""
-    initializers: Annotated[tuple[InitializerName, ...], AfterValidator(_axis)] = (
+    initializers: Annotated[tuple[InitializerLabel, ...], AfterValidator(_axis)] = (
         "glorot_normal",
         "glorot_uniform",
         "he_normal",
@@ -155,11 +308,13 @@ class Study(Settings):
         "random_normal",
         "zeros",
     )
-    """Initializers of the hidden layers."""
+    """Initializers of the hidden layers: names, or `{name: random_normal, std: 0.01}`."""
+    factors: dict[str, tuple[Scalar, ...] | dict[str, dict[str, Scalar | None]]] = {}
+    """More axes: a setting of network or recipe with its values, or a name with named sets of such settings."""
     seeds: Annotated[int, Field(ge=1, le=MAX_CELLS)] | Annotated[tuple[Seed, ...], AfterValidator(_axis)] = 10
     """How many seeds, counted from 0; or the seeds themselves. A seed fixes split, batch order and weights."""
-    dataset: Literal["iris"] = "iris"
-    """Data to learn."""
+    dataset: Literal["iris", "wine", "breast_cancer", "digits"] | CsvFile = "iris"
+    """Data to learn: one that scikit-learn bundles, or a CSV file."""
     split: Split = Split()
     network: Network = Network()
     recipe: Recipe = Recipe()
@@ -171,14 +326,55 @@ class Study(Settings):
     """Test accuracy that counts as reached."""
     reported: dict[Backend, Annotated[float, Field(ge=0, le=1)]] = {}
     """Test accuracies published elsewhere, to be placed in the distribution over seeds."""
+    checks: tuple[Check, ...] = ()
+    """Claims to be held against the outcome."""
+    controls: str | None = "controls"
+    """A study that ships, trained along; unless its checks hold, the benchmark is invalid."""
     max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
     """Up to this many cells, each is a Prefect task of its own; beyond, cells of a backend share tasks."""
+
+    @field_validator("factors")
+    @classmethod
+    def _levels_are_distinct(cls, factors: dict[str, Any]) -> dict[str, Any]:
+        for factor, levels in factors.items():
+            if short(factor) in RESERVED:
+                raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
+            if isinstance(levels, tuple) and factor.partition(".")[0] not in ("network", "recipe"):
+                raise ValueError(f"a list of values goes with a setting of network or recipe; got {factor!r}")
+            try:
+                _axis(tuple(levels))
+            except ValueError as error:
+                raise ValueError(f"{factor}: {error}") from None
+        if len({short(factor) for factor in factors}) < len(factors):
+            raise ValueError(f"factors must differ in their last word; got {', '.join(factors)}")
+        return factors
 
     @model_validator(mode="after")
     def _grid_is_bounded(self) -> Self:
         size = len(self.backends) * len(self.initializers) * len(self.seed_list)
+        for levels in self.factors.values():
+            size *= len(levels)
         if size > MAX_CELLS:
             raise ValueError(f"the grid must have at most {MAX_CELLS:,} cells; this one has {size:,}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_level_is_valid(self) -> Self:
+        for levels in self.levels():
+            self.at(levels)
+            for factor, level in levels:
+                both = [name for name in self._settings(factor, level) if name.partition(".")[2] in self._overridden]
+                if both:
+                    raise ValueError(f"{both[0]} is a factor, so overrides must leave it alone")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_name_axes(self) -> Self:
+        axes = ("initializer", *map(short, self.factors))
+        for check in self.checks:
+            for axis in (*check.where, *(check.against or {})):
+                if axis not in axes:
+                    raise ValueError(f"check {check.claim!r}: no axis {axis!r}; choose one of {', '.join(axes)}")
         return self
 
     @model_validator(mode="after")
@@ -188,46 +384,108 @@ class Study(Settings):
         return self
 
     @property
+    def _overridden(self) -> set[str]:
+        return {name for changes in self.overrides.values() for name in changes.model_dump(exclude_none=True)}
+
+    def levels(self) -> list[tuple[Level, ...]]:
+        """Return every combination of the factors' levels; a study without factors has one, the empty one."""
+        return list(product(*([(factor, level) for level in levels] for factor, levels in self.factors.items())))
+
+    def _settings(self, factor: str, level: Scalar) -> Mapping[str, Scalar | None]:
+        levels = self.factors[factor]
+        return levels[str(level)] if isinstance(levels, dict) else {factor: level}
+
+    def at(self, levels: Sequence[Level]) -> "Study":
+        """Return the study with the factors at these levels, and without factors and what hangs on them.
+
+        Raises:
+            ValueError: if a level is not allowed.
+        """
+        if not self.factors:
+            return self
+        groups = {"network": self.network.model_dump(), "recipe": self.recipe.model_dump()}
+        settings = {name: value for factor, level in levels for name, value in self._settings(factor, level).items()}
+        for name, value in settings.items():
+            group, _, field = name.partition(".")
+            if field not in groups.get(group, {}):
+                known = [f"{group}.{field}" for group, fields in groups.items() for field in fields]
+                raise ValueError(f"factors: no setting {name!r} of network or recipe; choose one of {', '.join(known)}")
+            groups[group][field] = value
+        try:
+            changes = {"network": Network.model_validate(groups["network"]), "recipe": Recipe(**groups["recipe"])}
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"])) or ", ".join(settings)
+            raise ValueError(
+                f"factors: {where}: {fault['msg'].removeprefix('Value error, ')}; got {settings}"
+            ) from None
+        return self.model_copy(update={**changes, "factors": {}, "checks": ()})
+
+    @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     def recipe_for(self, backend: Backend) -> Recipe:
-        """Return the recipe with the backend's changes; where no Adam uses it, epsilon is the default."""
+        """Return the recipe with the backend's changes; what its optimizer does not use is at its default."""
         changes = self.overrides.get(backend, RecipeChanges()).model_dump(exclude_none=True)
         recipe = self.recipe.model_copy(update=changes)
-        return recipe if recipe.optimizer == "adam" else recipe.model_copy(update={"epsilon": Recipe().epsilon})
+        unused = {"adam": ["momentum"], "adamw": ["momentum"], "sgd": ["momentum", "epsilon"], "momentum": ["epsilon"]}
+        defaults = {name: Recipe.model_fields[name].default for name in unused[recipe.optimizer]}
+        return recipe.model_copy(update=defaults)
 
     def cells(self) -> list[Cell]:
-        """Return the grid: backend by backend, initializer by initializer, seed by seed."""
-        return [Cell(*point) for point in product(self.backends, self.initializers, self.seed_list)]
+        """Return the grid: backend by backend, level by level, initializer by initializer, seed by seed."""
+        axes = product(self.backends, self.levels(), self.initializers, self.seed_list)
+        return [Cell(backend, initializer, seed, levels) for backend, levels, initializer, seed in axes]
 
     def batches(self, cells: Sequence[Cell]) -> list[Batch]:
-        """Divide cells into at most about `max_tasks` batches of one backend each, as even as can be.
+        """Divide cells into about `max_tasks` batches of one backend and level each, as even as can be.
 
         >>> study = Study(seeds=3, initializers=("zeros",), max_tasks=2)
         >>> [str(batch) for batch in study.batches(study.cells())]
         ['pytorch · 3 cells', 'keras · 3 cells']
         """
         size = max(1, -(-len(cells) // self.max_tasks))
-        by_backend = [[cell for cell in cells if cell.backend == backend] for backend in self.backends]
-        return [Batch(tuple(row[at : at + size])) for row in by_backend for at in range(0, len(row), size)]
+        alike: dict[object, list[Cell]] = {}
+        for cell in cells:
+            alike.setdefault((cell.backend, cell.levels), []).append(cell)
+        return [Batch(tuple(row[at : at + size])) for row in alike.values() for at in range(0, len(row), size)]
 
-    def settings_key(self, backend: Backend, platform: Platform) -> str:
+    def settings(self, backend: Backend, levels: Sequence[Level]) -> dict[str, Any]:
+        """Return all that a study decides of a cell's outcome but its initializer and seed."""
+        study = self.at(levels)
+        return {
+            "backend": backend,
+            "network": study.network.spelled_out.model_dump(),
+            "recipe": study.recipe_for(backend).model_dump(),
+            **self.model_dump(include={"dataset", "split", "weights"}),
+        }
+
+    def settings_key(self, backend: Backend, levels: Sequence[Level], platform: Platform) -> str:
         """Hash all that decides a cell's outcome but its initializer and seed."""
         decisive = {
-            "backend": backend,
             "framework": platform.frameworks[backend],
             "device": platform.device,
             "release": platform.release,
             "data": platform.data,
-            "recipe": self.recipe_for(backend).model_dump(),
-            **self.model_dump(include={"dataset", "split", "network", "weights"}),
+            **self.settings(backend, levels),
         }
         return _digest(decisive)
 
     def cell_key(self, cell: Cell, platform: Platform) -> str:
         """Hash all that decides a cell's outcome; the order and extent of the axes do not enter."""
-        return _digest([self.settings_key(cell.backend, platform), cell.initializer, cell.seed])
+        return self._key(cell, self.settings_key(cell.backend, cell.levels, platform))
+
+    def cell_keys(self, platform: Platform) -> dict[Cell, str]:
+        """Return the key of every cell of the grid."""
+        settings = {
+            (backend, levels): self.settings_key(backend, levels, platform)
+            for backend, levels in product(self.backends, self.levels())
+        }
+        return {cell: self._key(cell, settings[cell.backend, cell.levels]) for cell in self.cells()}
+
+    def _key(self, cell: Cell, settings: str) -> str:
+        return _digest([settings, cell.initializer, named(cell.initializer).release, cell.seed])
 
     def backend_differences(self) -> list[str]:
         """Name what keeps the backends from being compared; empty if they are comparable."""
@@ -240,7 +498,11 @@ class Study(Settings):
             for name in Recipe.model_fields
             if getattr(ours, name) != getattr(theirs, name)
         ]
-        if ours.optimizer == theirs.optimizer == "adam" and ours.epsilon == theirs.epsilon == "framework":
+        if (
+            ours.optimizer == theirs.optimizer
+            and "adam" in ours.optimizer
+            and ours.epsilon == theirs.epsilon == "framework"
+        ):
             found.append(f"Adam's epsilon ({one} {ADAM_EPSILON[one]}, {other} {ADAM_EPSILON[other]})")
         if self.network.bias == "framework":
             found.append(f"biases ({one} {FRAMEWORK_BIAS[one]}, {other} {FRAMEWORK_BIAS[other]})")
