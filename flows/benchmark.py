@@ -29,7 +29,7 @@ class FailedCellsError(RuntimeError):
 
 
 class InvalidBenchmarkError(RuntimeError):
-    """The controls did not behave, so that nothing can be concluded; `comparison` holds what was measured all the same."""
+    """The controls did not behave, so that nothing can be concluded; `comparison` holds what was measured anyway."""
 
     def __init__(self, comparison: pd.DataFrame, misbehaved: list[str]) -> None:
         self.comparison = comparison
@@ -74,13 +74,11 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
         waited = [future for each in futures for future in each]
         for _ in tqdm(as_completed(waited), study.name, len(waited), unit="task", mininterval=0.5):
             pass
-        result, controls = (
-            [
-                collect(each.study, record, each.run_ids(settle(each.study, each.batches, own, each.platform, record)))
-                for each, own in zip(plans, futures, strict=True)
-            ]
-            + [None]
-        )[:2]
+        results = [
+            collect(each.study, record, each.run_ids(settle(each.study, each.batches, own, each.platform, record)))
+            for each, own in zip(plans, futures, strict=True)
+        ]
+        result, controls = results[0], results[1] if todo.controls else None
         comparison, notes = compare(study, result, controls)
         publish(record, result, controls, comparison, notes)
         comparison.attrs = {"notes": notes, "run_id": record.run_id, "link": record.link}

@@ -62,7 +62,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     controls = None
     if study.controls:
         # under the study's own name, for their cells stand in its experiment
-        changes = {"name": study.name, "controls": None}
+        changes = {"name": study.name, "backends": study.backends, "controls": None}
         controls = plan(studies.load(study.controls).model_copy(update=changes), fresh=fresh)
     if isinstance(study.dataset, CsvFile):
         _allow(study.dataset)

@@ -32,8 +32,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from tasks.core import datasets
 from tasks.core.outcome import Outcome, Trained, epochs_to_target
 from tasks.core.signals import named
-from tasks.core.study import Cell, Platform, Study, short
-from tasks.core.table import CELL_COLUMNS, columns
+from tasks.core.study import Cell, CsvFile, Platform, Study, short
+from tasks.core.table import CELL_COLUMNS, columns, factors
 
 UI = "http://127.0.0.1:5000"  # where `initbench ui` serves a store that has no server of its own
 PAGE = 1000  # runs of one search
@@ -172,12 +172,12 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
 def _dataset_input(study: Study) -> DatasetInput:
     data = datasets.load(study.dataset)
     rows, features = data.x.shape
-    bundled = isinstance(study.dataset, str)
-    source = {"tags": {"source": f"sklearn.datasets.load_{data.name}"}} if bundled else {"uri": study.dataset.path}
+    file = study.dataset if isinstance(study.dataset, CsvFile) else None
+    source = {"uri": file.path} if file else {"tags": {"source": f"sklearn.datasets.load_{data.name}"}}
     dataset = Dataset(
         name=data.name,
         digest=data.checksum,
-        source_type="code" if bundled else "local",
+        source_type="local" if file else "code",
         source=json.dumps(source),
         profile=json.dumps({"num_rows": rows, "num_features": features, "num_classes": data.classes}),
     )
@@ -352,12 +352,15 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, name: str) -> pd.DataF
     """Return the rows of a file that each trained cell has, `history.csv` or `layers.csv`, with the cell's columns."""
     trained = cells[cells["status"].isin(REUSABLE)]
     runs = _runs(_client(benchmark.uri), benchmark, trained["run_id"].tolist())
-    about = cells.columns.difference(CELL_COLUMNS).union(["backend", "initializer", "seed"]).tolist()
-    parts = []
-    for _, cell in trained.iterrows():
-        store = get_artifact_repository(runs[cell["run_id"]].info.artifact_uri, tracking_uri=benchmark.uri)
-        parts.append(pd.read_csv(store.download_artifacts(name)).assign(**cell[about]))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    stores = [
+        get_artifact_repository(runs[run_id].info.artifact_uri, tracking_uri=benchmark.uri)
+        for run_id in trained["run_id"]
+    ]
+    if not stores:
+        return pd.DataFrame()
+    files = pd.concat([pd.read_csv(store.download_artifacts(name)) for store in stores], keys=trained.index)
+    about = [*factors(cells), "backend", "initializer", "seed"]
+    return files.reset_index(level=1, drop=True).join(cells[about]).reset_index(drop=True)
 
 
 def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:

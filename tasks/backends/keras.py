@@ -154,9 +154,7 @@ class Perceptron:
     def __init__(self, network: Network, fans: tuple[int, ...]) -> None:
         features, *units, classes = fans
         self.network = network
-        bias = (
-            network.normalization != "batch"
-        )  # which takes any constant away, so a bias would drift on rounding errors
+        bias = network.normalization != "batch"  # it takes constants away: a bias would drift on rounding errors
         self.layers = [
             keras.layers.Dense(count, use_bias=bias, name=f"hidden_{at}") for at, count in enumerate(units, start=1)
         ]

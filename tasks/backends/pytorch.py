@@ -6,7 +6,7 @@ loop, whatever the batch.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -135,13 +135,12 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
         """Return the normalized rows and the statistics: with the rows', mixed in, or in evaluation as they were."""
-        mean, variance = self.running_mean, self.running_var
-        running = {"running_mean": mean, "running_var": variance}
+        used = running = {name: self.get_buffer(name) for name in ("running_mean", "running_var")}
         if self.training:
-            mean, variance = z.mean(0), z.var(0, correction=0)
-            new = {"running_mean": mean, "running_var": variance}
-            running = {name: (1 - NEWEST) * running[name] + NEWEST * new[name] for name in new}
-        return (z - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias, running
+            used = {"running_mean": z.mean(0), "running_var": z.var(0, correction=0)}
+            running = {name: (1 - NEWEST) * running[name] + NEWEST * used[name] for name in running}
+        scaled = (z - used["running_mean"]) * torch.rsqrt(used["running_var"] + NORMALIZATION_EPSILON)
+        return scaled * self.weight + self.bias, running
 
 
 class Trace(NamedTuple):
@@ -160,17 +159,13 @@ class Perceptron(nn.Module):
         super().__init__()
         units = fans[1:-1]
         self.network = network
-        bias = (
-            network.normalization != "batch"
-        )  # which takes any constant away, so a bias would drift on rounding errors
+        bias = network.normalization != "batch"  # it takes constants away: a bias would drift on rounding errors
         self.hidden = nn.ModuleList([nn.Linear(fan_in, fan_out, bias) for fan_in, fan_out in pairwise(fans[:-1])])
-        self.norms = nn.ModuleList(
-            {
-                "none": list,
-                "batch": lambda: [BatchNorm(count, eps=NORMALIZATION_EPSILON, momentum=NEWEST) for count in units],
-                "layer": lambda: [nn.LayerNorm(count, eps=NORMALIZATION_EPSILON) for count in units],
-            }[network.normalization]()
-        )
+        self.norms = nn.ModuleList()
+        if network.normalization == "batch":
+            self.norms.extend(BatchNorm(count, NORMALIZATION_EPSILON, NEWEST) for count in units)
+        elif network.normalization == "layer":
+            self.norms.extend(nn.LayerNorm(count, NORMALIZATION_EPSILON) for count in units)
         self.output = nn.Linear(fans[-2], fans[-1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,8 +173,9 @@ class Perceptron(nn.Module):
         return self.trace(x).logits
 
     def trace(self, x: Tensor, taps: Sequence[Tensor] = ()) -> Trace:
-        """Return all that passes through; taps are added to the pre-activations, so that one can differentiate in them."""
-        pre_activations, activated, state = [], [], {}
+        """Return all that passes through; taps are added to the pre-activations, to differentiate in them."""
+        pre_activations, activated = [], []
+        state: dict[str, Tensor] = {}
         h = x
         for at, linear in enumerate(self.hidden):
             z = linear(h)
@@ -256,10 +252,6 @@ class Program:
             norms = signals.norms(torch, [gradients[name] for name in self.kernels])
             return clipped(gradients, recipe), trace.state, norms, signals.finite(torch, trace.pre_activations)
 
-        def update_ratios(before: list[Tensor], after: list[Tensor]) -> Tensor:
-            ratios: Tensor = signals.update_ratios(torch, before, after)
-            return ratios
-
         def scores(trace: Trace, y: Tensor) -> tuple[Tensor, Tensor]:
             return cross_entropy(trace.logits, y), (trace.logits.argmax(-1) == y).float().mean()
 
@@ -295,7 +287,8 @@ class Program:
             rows_own = {name: value / NEWEST for name, value in trace.state.items()}  # they were mixed into zeros
 
             def summed(rows: Tensor) -> Tensor:
-                return functional_call(evaluating, (weights, rows_own), (rows,)).logits.sum(0)
+                own: Trace = functional_call(evaluating, (weights, rows_own), (rows,))
+                return own.logits.sum(0)
 
             jacobian = jacrev(summed)(x[:JACOBIAN_ROWS])
             quotient = signals.gradient_quotient(
@@ -304,7 +297,11 @@ class Program:
             scores = [cross_entropy(trace.logits, y), signals.largest_class_share(torch, trace.logits), quotient]
             return torch.stack(layers, 1), torch.stack(scores), jacobian.movedim(0, 1)
 
-        self._step, self._update_ratios, self._measure = vmap(step), vmap(update_ratios), vmap(measure)
+        self._step, self._update_ratios, self._measure = (
+            vmap(step),
+            vmap(partial(signals.update_ratios, torch)),
+            vmap(measure),
+        )
         self._probe = vmap(probe, chunk_size=PROBED)
         self._logits = vmap(lambda weights, state, x: functional_call(evaluating, (weights, state), (x,)).logits)
 

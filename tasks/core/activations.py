@@ -29,7 +29,7 @@ class Activation:
 
 
 def _sigmoid(z: Array) -> Array:
-    return 0.5 * (1 + np.tanh(z / 2))  # overflows nowhere
+    return np.asarray(0.5 * (1 + np.tanh(z / 2)))  # overflows nowhere
 
 
 def _normal_cdf(z: Array) -> Array:

@@ -78,13 +78,13 @@ def _from_csv(source: CsvFile) -> Dataset:
     features = table.drop(columns=source.target)
     texts = features.columns.difference(features.select_dtypes("number").columns)
     if len(texts) or features.empty:
-        raise ValueError(
-            f"{source.path} must have numeric features beside its target; not numeric: {', '.join(texts) or 'no column is left'}"
-        )
+        fault = f"not numeric: {', '.join(texts)}" if len(texts) else "it has no other column"
+        raise ValueError(f"{source.path} must have numeric features beside its target; {fault}")
     classes, labels = np.unique(table[source.target].astype(str), return_inverse=True)
     if len(classes) < 2 or len(classes) > len(table) / 2:
         raise ValueError(
-            f"dataset.target must hold some classes, each with rows; {source.target} has {len(classes)} values"
+            f"dataset.target must hold two classes or more, with rows of each; "
+            f"{source.target} has {len(classes)} values in {len(table)} rows"
         )
     name = source.path.replace("\\", "/").rpartition("/")[2].removesuffix(".csv")
     x = features.to_numpy(np.float64)

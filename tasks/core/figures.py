@@ -3,12 +3,14 @@
 An initializer has the same colour and marker in all of them; a backend is a line's dashes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -19,15 +21,17 @@ from numpy.typing import NDArray
 from tasks.core import inference
 from tasks.core.initializers import registry
 from tasks.core.parity import BOUNDS
+from tasks.core.study import Study
 
 COLOURS = {"pytorch": "#D55E00", "keras": "#0072B2"}  # Okabe & Ito (2008): told apart by colour-blind readers
-DASHES = {"pytorch": "-", "keras": "--"}
+DASHES: dict[str, Literal["-", "--"]] = {"pytorch": "-", "keras": "--"}
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C7A00")  # yellow darkened
 MARKERS = "osD^vPX*<>"
 OPTIMIZER_COLOURS = ("#009E73", "#CC79A7")  # of the same palette
 APART = 0.17  # half the distance between two backends' rows, of 1 between initializers
 JITTER = 0.09  # cells are spread so much around their row, for accuracies are often equal
-PANELS = 24  # of one picture; more could not be read
+FEW = 2  # initializers of one name that are shades of its colour; more are a scan, and go through a colour map
+PANELS = 36  # of one picture; more could not be read
 ACROSS = 6
 MARKED = 8  # markers along a curve
 BAND_SEED = 0
@@ -41,20 +45,20 @@ class Style:
     marker: str
 
 
-def styles(labels: Sequence[str]) -> dict[str, Style]:
+def styles(labels: Iterable[str]) -> dict[str, Style]:
     """Return each initializer's style, fixed by its name; those of one name and several parameters go dark to light."""
-    names = list(registry())
+    names = list(dict.fromkeys([*Study().initializers, *registry()]))  # the most usual ones differ in colour
     alike: dict[str, list[str]] = {}
-    for label in sorted(set(labels), key=list(labels).index):
+    for label in dict.fromkeys(labels):
         alike.setdefault(label.partition("(")[0], []).append(label)
     found = {}
     for name, group in alike.items():
         place = names.index(name)
-        base = np.array(to_rgb(PALETTE[place % len(PALETTE)]))
+        own = np.array(to_rgb(PALETTE[place % len(PALETTE)]))
         for rank, label in enumerate(group):
-            lightness = 0.75 * rank / len(group)
-            colour = tuple((1 - lightness) * base + lightness)
-            found[label] = Style(colour, MARKERS[(place // len(PALETTE) + 3 * rank) % len(MARKERS)])  # type: ignore[arg-type]
+            share = rank / len(group)
+            red, green, blue = colormaps["cividis"](share)[:3] if len(group) > FEW else own + 0.7 * share * (1 - own)
+            found[label] = Style((red, green, blue), MARKERS[(place // len(PALETTE) + 3 * rank) % len(MARKERS)])
     return found
 
 
@@ -140,14 +144,15 @@ def variances(layers: pd.DataFrame, factors: Sequence[str]) -> Figure:
     figure, columns = _grid(len(panels), 2)
     for (title, part), (forward, backward) in zip(panels, columns, strict=True):
         forward.set_title(title, fontsize=9)
+        forward.set_xlabel("layer" if len(panels) == 1 else "")
         for axes, measured, theory in (
             (forward, "pre_activation_variance", "theory_forward"),
             (backward, "backward", "theory_backward"),
         ):
-            for (label, backend), group in part.groupby(["initializer", "backend"], sort=False):
+            for label, backend, group in _lines(part):
                 by_layer = group[group[measured] > 0].groupby("layer")
-                quartiles = (by_layer[measured].quantile(share) for share in (0.25, 0.5, 0.75))
-                _curve(axes, *quartiles, looks[label], str(backend))
+                low, middle, high = (by_layer[measured].quantile(share) for share in (0.25, 0.5, 0.75))
+                _curve(axes, low, middle, high, looks[label], backend)
                 expected = by_layer[theory].median()
                 axes.plot(expected.index, expected, ":", color=looks[label].colour, linewidth=2.5)
             axes.set_yscale("log")
@@ -170,14 +175,15 @@ def curves(history: pd.DataFrame, factors: Sequence[str]) -> Figure:
     for (title, part), (loss, accuracy) in zip(panels, columns, strict=True):
         loss.set_title(title, fontsize=9)
         for axes, measure in ((loss, "train_loss"), (accuracy, "test_accuracy")):
-            for (label, backend), group in part.groupby(["initializer", "backend"], sort=False):
+            for label, backend, group in _lines(part):
                 seeds = group.pivot_table(index="seed", columns="epoch", values=measure).dropna(axis=1)
                 low, high = inference.bootstrap_band(seeds.to_numpy(np.float64), seed=BAND_SEED)
                 index = seeds.columns
-                _curve(axes, pd.Series(low, index), seeds.mean(), pd.Series(high, index), looks[label], str(backend))
+                _curve(axes, pd.Series(low, index), seeds.mean(), pd.Series(high, index), looks[label], backend)
         loss.set_yscale("log")
         accuracy.set_ylim(0, 1.02)
         accuracy.set_xlabel("epoch")
+        loss.set_xlabel("epoch" if len(panels) == 1 else "")
     columns[0, 0].set_ylabel("train loss")
     columns[0, 1].set_ylabel("test accuracy")
     _legend(figure, looks, history["backend"].unique())
@@ -185,58 +191,71 @@ def curves(history: pd.DataFrame, factors: Sequence[str]) -> Figure:
 
 
 def gradients(history: pd.DataFrame, factors: Sequence[str]) -> Figure:
-    """Draw the norm of each layer's weight gradient by epoch: the median over seeds, white where there is none.
+    """Draw the norm of each layer's weight gradient by epoch: the median over seeds, white where it is 0 or not finite.
 
     `history` has the rows of every cell's `history.csv`.
     """
     columns = [name for name in history.columns if name.startswith("gradient_norm/")]
-    keys = [*factors, "initializer", "backend"]
-    medians = history[history["epoch"] > 0].groupby([*keys, "epoch"], sort=False)[columns].median().reset_index()
-    panels = _panels(medians, keys, named=False)
+    trained = history[history["epoch"] > 0]
+    panels: list[tuple[str, NDArray[np.float64]]] = []
+    for title, part in _panels(trained, factors):
+        existing = [name for name in columns if part[name].notna().any()] or columns[:1]
+        groups = dict(iter(part.groupby(["initializer", "backend"], sort=False)))
+        for initializer, backend in product(part["initializer"].unique(), part["backend"].unique()):
+            if (initializer, backend) in groups:
+                norms = groups[initializer, backend].groupby("epoch")[existing].median().to_numpy(np.float64).T
+                panels.append(("\n".join(filter(None, [title, initializer, backend])), norms))
+    left_out = len(panels) - PANELS
+    panels = panels[:PANELS]
     with np.errstate(divide="ignore"):
-        logs = [np.log10(part[columns].dropna(axis=1, how="all").to_numpy(np.float64).T) for _, part in panels]
+        logs = [np.log10(norms) for _, norms in panels]
     finite = np.concatenate([each[np.isfinite(each)] for each in logs])
-    limits = (finite.min(), finite.max()) if len(finite) else (0, 1)
+    low, high = (finite.min(), finite.max()) if len(finite) else (0, 1)
     figure, axes = _grid(len(panels), 1)
-    for (title, _), values, (panel,) in zip(panels, logs, axes, strict=True):
+    for (title, norms), values, (panel,) in zip(panels, logs, axes, strict=True):
         layers, epochs = values.shape
         image = panel.imshow(
             np.where(np.isfinite(values), values, np.nan),
             cmap="cividis",  # even in lightness, and the same to colour-blind eyes
-            vmin=limits[0],
-            vmax=limits[1],
+            vmin=low,
+            vmax=high,
             aspect="auto",
             origin="lower",
             extent=(0.5, epochs + 0.5, 0.5, layers + 0.5),
             interpolation="nearest",
         )
-        panel.set_title(title.replace(" · ", "\n"), fontsize=8)
+        if not np.isfinite(values).any():
+            word = "zero" if (norms == 0).all() else "not finite"
+            panel.text(0.5, 0.5, word, transform=panel.transAxes, ha="center", va="center", color="0.4")
+        panel.set_title(title, fontsize=8)
         panel.grid(visible=False)
-        panel.set_xlabel("epoch")
-    axes[0, 0].set_ylabel("layer, logits on top")
+        panel.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    figure.supxlabel(f"epoch (and {left_out} panels more)" if left_out > 0 else "epoch", fontsize=9)
+    figure.supylabel("layer, logits on top", fontsize=9)
     figure.colorbar(image, ax=list(axes.ravel()), label="log₁₀ norm of the weight gradient", shrink=0.8)
     return figure
 
 
-def _panels(frame: pd.DataFrame, by: Sequence[str], *, named: bool = True) -> list[tuple[str, pd.DataFrame]]:
+def _panels(frame: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
     """Divide a frame by columns into titled parts, PANELS at most, in the order in which they come."""
     if not by:
         return [("", frame)]
     parts = list(frame.groupby(list(by), sort=False))[:PANELS]
-    words = [
-        [f"{name} {value}" if named else str(value) for name, value in zip(by, key, strict=True)] for key, _ in parts
-    ]
-    return [(" · ".join(each), part) for each, (_, part) in zip(words, parts, strict=True)]
+    return [(" · ".join(f"{name} {value}" for name, value in zip(by, key, strict=True)), part) for key, part in parts]
 
 
 def _grid(panels: int, rows: int) -> tuple[Figure, NDArray[Any]]:
-    """Return a figure for so many panels, each a column of some rows, and its axes, (panels, rows)."""
-    across = min(panels, ACROSS)
-    down = -(-panels // across)
-    width = 2.4 if panels > 2 else 4.5
-    figure = Figure(figsize=(1.5 + width * across, 1 + (2.7 if rows > 1 else 2.2) * rows * down), layout="constrained")
-    axes = figure.subplots(rows * down, across, squeeze=False)
-    columns = [axes[at // across * rows : (at // across + 1) * rows, at % across] for at in range(across * down)]
+    """Return a figure for so many panels and its axes, (panels, rows); a panel is a column, a lone one a row."""
+    if panels == 1 and rows > 1:
+        figure = Figure(figsize=(11, 5), layout="constrained")
+        columns = [figure.subplots(1, rows)]
+    else:
+        across = min(panels, ACROSS)
+        down = -(-panels // across)
+        size = (1.5 + 2.4 * across, 1.2 + (2.7 if rows > 1 else 2) * rows * down)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows * down, across, squeeze=False)
+        columns = [axes[at // across * rows : (at // across + 1) * rows, at % across] for at in range(across * down)]
     for unused in np.ravel(columns[panels:]):
         unused.set_axis_off()
     for used in np.ravel(columns[:panels]):
@@ -247,14 +266,29 @@ def _grid(panels: int, rows: int) -> tuple[Figure, NDArray[Any]]:
     return figure, np.array(columns[:panels])
 
 
+def _lines(part: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield initializer, backend and rows of each line of a panel."""
+    for key, rows in part.groupby(["initializer", "backend"], sort=False):
+        initializer, backend = map(str, key)
+        yield initializer, backend, rows
+
+
 def _curve(axes: Axes, low: pd.Series, middle: pd.Series, high: pd.Series, look: Style, backend: str) -> None:
     axes.fill_between(middle.index, low, high, color=look.colour, alpha=0.15, linewidth=0)
     every = max(1, len(middle) // MARKED)
-    marks = {"marker": look.marker, "markersize": 4, "markevery": every}
-    axes.plot(middle.index, middle, DASHES[backend], color=look.colour, linewidth=1.3, **marks)
+    axes.plot(
+        middle.index,
+        middle,
+        DASHES[backend],
+        color=look.colour,
+        linewidth=1.3,
+        marker=look.marker,
+        markersize=4,
+        markevery=every,
+    )
 
 
-def _legend(figure: Figure, looks: Mapping[str, Style], backends: Sequence[str], *extra: Line2D) -> None:
+def _legend(figure: Figure, looks: Mapping[str, Style], backends: Iterable[str], *extra: Line2D) -> None:
     handles = [Line2D([], [], color=look.colour, marker=look.marker, label=label) for label, look in looks.items()]
     handles += [Line2D([], [], color="0.3", linestyle=DASHES[backend], label=backend) for backend in backends]
     columns = max(2, int(figure.get_figwidth() // 2))

@@ -34,9 +34,9 @@ def bootstrap_interval(sample: NDArray[np.float64], *, seed: int) -> tuple[float
 
 
 def bootstrap_band(samples: NDArray[np.float64], *, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the 95 % percentile bootstrap interval of each column's mean, for samples (n, points): low and high, (points,).
+    """Return the 95 % percentile bootstrap interval of the mean of each column of (n, points), low and high: (points,).
 
-    The columns are resampled together, so a band is that of whole curves' means point by point. Of one row there is none.
+    Rows are resampled whole, so that a band is that of a mean curve, point by point. Of one row there is none.
     """
     if len(samples) < 2:
         return np.full(samples.shape[1], np.nan), np.full(samples.shape[1], np.nan)

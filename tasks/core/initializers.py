@@ -95,7 +95,7 @@ class VarianceScaling(Law):
         return self.std(fan_in, fan_out) ** 2
 
     def cut(self, backend: Backend | None) -> bool:
-        """Tell whether a backend cuts the normal law; None is NumPy's draw, which `normal` leaves uncut, as papers do."""
+        """Tell whether a backend cuts the normal law; None is NumPy, in which `normal` is uncut, as papers write it."""
         return self.distribution == "truncated_normal" or (self.distribution == "normal" and backend == "keras")
 
     def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
@@ -325,7 +325,7 @@ class Initializer:
     """A named law.
 
     default_of: the framework whose Dense or Linear layer starts its kernel this way; release: the package and version
-    that an initializer comes from, empty for our own.
+    that an initializer comes from, empty for our own; always: parameters that its label gives even at their defaults.
     """
 
     name: str
@@ -333,6 +333,7 @@ class Initializer:
     formula: str
     default_of: Backend | None = None
     release: str = ""
+    always: tuple[str, ...] = ()
 
 
 OWN = (
@@ -343,7 +344,7 @@ OWN = (
     Initializer("lecun_normal", VarianceScaling(1, "fan_in", "normal"), "N(0, 1/fan_in)"),
     Initializer("lecun_uniform", VarianceScaling(1, "fan_in", "uniform"), "U(±√(3/fan_in))"),
     Initializer("variance_scaling", VarianceScaling(), "variance scale/n, by mode and distribution"),
-    Initializer("mean_field", MeanField(), "N(0, sigma_w²/fan_in), biases N(0, sigma_b²)"),
+    Initializer("mean_field", MeanField(), "N(0, sigma_w²/fan_in), biases N(0, sigma_b²)", always=("sigma_w",)),
     Initializer("orthogonal", Orthogonal(), "gain · Haar: WᵀW or WWᵀ = gain² I"),
     Initializer("lsuv", LSUV(), "orthogonal, rescaled to unit output variance on the train rows"),
     Initializer("zero", ZerO(), "partial identities and Hadamard matrices"),
@@ -382,7 +383,7 @@ LABEL = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*")
 def label(given: str | Mapping[str, object]) -> str:
     """Return the one spelling of an initializer, given by name, label or a mapping of name and parameters.
 
-    Parameters at their defaults are left out.
+    Parameters at their defaults are left out, but for those that its initializer always spells out.
 
     Raises:
         ValueError: if there is no such initializer or parameter, or a value is not allowed.
@@ -436,7 +437,7 @@ def _with(entry: Initializer, parameters: Mapping[str, object]) -> Initializer:
     differing = [
         f"{key}={str(getattr(changed, key)).removesuffix('.0')}"
         for key in allowed
-        if getattr(changed, key) != getattr(law, key)
+        if key in entry.always or getattr(changed, key) != getattr(law, key)
     ]
     return replace(entry, law=changed, name=f"{entry.name}({', '.join(differing)})" if differing else entry.name)
 

@@ -76,8 +76,9 @@ def expected(
 ) -> Theory:
     """Return what theory expects of a network whose inputs have this mean square.
 
-    Pre-activations are what the activation is given, so behind a normalization their variance is 1. A residual layer
-    adds its inputs, independent of what it computes.
+    Pre-activations are what the activation is given, so behind a normalization their variance is 1. A batch
+    normalization divides by what varies from row to row, and its rows become independent of each other (Yang et al.,
+    2019). A residual layer adds its inputs, independent of what it computes.
     """
     shapes = list(pairwise(fans))
     mean, square = 0.0, second_moment
@@ -87,11 +88,12 @@ def expected(
         own = not last or network.output_initializer == "same"
         entry = initializer if own else named(network.output_initializer)
         law = entry.law.under(network.activation)
-        biases = law.bias_std**2
-        if network.bias == "framework" and not biases:
+        biases = law.bias_std**2 if network.normalization != "batch" or last else 0.0  # which has none
+        if network.bias == "framework" and not law.bias_std and (network.normalization != "batch" or last):
             biases = bias_bound(entry, backend, fan_in) ** 2 / 3
         weight = 1 / (fan_in * square) if isinstance(law, LSUV) else law.variance(fan_in, fan_out)
-        raw = fan_in * weight * square + biases
+        varying = square - mean**2 if network.normalization == "batch" else square
+        raw = fan_in * weight * varying + biases
         normalized = network.normalization != "none" and not last
         q = 1.0 if normalized else raw
         forward.append(q)

@@ -2,8 +2,8 @@
 
 The first part is computed inside a backend's vectorised program, by the same definitions for both: each takes as `xp`
 the namespace of the tensors' own functions (torch, keras.ops or numpy, which spell these alike) and sees one cell.
-At the start, squares are taken of scaled values, so that they neither overflow nor underflow float32; in every step that
-would cost too much, so that norms below 1e-19 come out as 0.
+At the start, squares are taken of scaled values, so that they neither overflow nor underflow float32; in every step
+that would cost too much, and norms below 1e-19 come out as 0.
 
 The second part reads what a program returned: spectra, slopes over depth, the verdict, and names for the record.
 """
@@ -245,9 +245,9 @@ class Signals:
 
     @property
     def not_finite_at(self) -> tuple[int, int] | None:
-        """Epoch and layer, counted from 1, in which a pre-activation was first not finite, or None; epoch 0 is the start.
+        """Epoch and layer, counted from 1, in which a pre-activation was first not finite, or None.
 
-        In the step that first had one, it was in that layer and those above; in later steps it is in all.
+        Epoch 0 is the start. In the step that first has one, it is in that layer and those above; later it is in all.
         """
         if not np.isfinite(self.start["pre_activation_variance"]).all():
             return 0, int(np.argmin(np.isfinite(self.start["pre_activation_variance"]))) + 1
@@ -263,19 +263,20 @@ class Signals:
 
         symmetric: all units of some hidden layer are alike. exploding: something was not finite, the untrained loss is
         UNTRAINED_LOSS times a guess's, or variance grows by more than SPAN, forward from the first layer to the logits
-        or backward from the last hidden layer to the first. dead: at the start or the end a hidden layer has a share of
-        DEAD units that are zero on every row. vanishing: variance falls by more than SPAN. healthy: none of these.
+        or backward from the last hidden layer to the first. dead: a share of DEAD of some hidden layer's units is zero
+        on every row at the start. vanishing: variance falls by more than SPAN. dead again: at the end. healthy: none.
         """
         forward, backward = self.start["pre_activation_variance"], self.backward
         with np.errstate(divide="ignore", invalid="ignore"):
             growth = [forward[-1] / forward[0]] + ([backward[0] / backward[-1]] if self.hidden else [])
-        if (self.start["units_alike"][: self.hidden] == 1).any() and self.hidden:
+        dead = (self.state["dead"][[0, -1], : self.hidden] >= DEAD).any(axis=1).tolist()
+        if (self.start["units_alike"][: self.hidden] == 1).any():
             return "symmetric"
         if self.not_finite_at or self.first_loss > UNTRAINED_LOSS * self.uniform_loss or max(growth) > SPAN:
             return "exploding"
-        if (self.state["dead"][[0, -1], : self.hidden] >= DEAD).any():
-            return "dead"
-        return "healthy" if min(growth) >= 1 / SPAN else "vanishing"
+        if not dead[0] and not min(growth) >= 1 / SPAN:
+            return "vanishing"
+        return "dead" if any(dead) else "healthy"
 
     def scalars(self) -> dict[str, float]:
         """Return every number that describes the cell as a whole; NaN where it does not apply."""

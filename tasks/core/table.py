@@ -24,8 +24,8 @@ CELL_COLUMNS = (
     "run_id",
     "reason",
 )
-"""One row a cell, factors behind the backend. epochs_to_target is empty where the target was missed; a failed cell has a
-reason, no measures."""
+"""One row a cell, the factors' columns behind the backend. epochs_to_target is empty where the target was missed; a
+failed cell has a reason, no measures."""
 
 MEASURES = ("test_accuracy", "test_loss")
 BOOTSTRAP_SEED = 0
@@ -176,8 +176,8 @@ def notes(study: Study, cells: pd.DataFrame, test_rows: int) -> list[str]:
     )
     if cells[list(SLOPES)].notna().any(axis=None):
         lines.append(
-            "forward, backward: by what factor the variance of pre-activations, and of the gradient in them, changes from "
-            "one hidden layer to the next in its direction at the start, and what mean-field theory expects."
+            "forward, backward: by what factor the variance of pre-activations, and of the gradient in them, changes "
+            "from one hidden layer to the next in its direction at the start; in brackets, what theory expects."
         )
     lines.append(
         f"Epochs to target: the median epoch at which test accuracy first reached {study.target:g}, misses counted as "

@@ -28,7 +28,7 @@ NEWEST = 0.1  # share of the newest batch in a batch normalization's running sta
 LSUV_TOLERANCE = 0.1  # of the output variance about 1 (Mishkin & Matas, 2016)
 LSUV_ROUNDS = 10
 
-Weights = list[Floats]
+Weights = list[NDArray[np.floating]]
 """Kernel (fan_in, fan_out) and bias (fan_out,) of each layer in turn; stacked, each has a leading axis of cells."""
 
 
@@ -53,7 +53,7 @@ class Progress:
     """A batch of cells as measured after each of some epochs.
 
     scores: train loss, test loss, train accuracy and test accuracy, (epochs, cells, 4); state: `signals.STATE` on the
-    train rows, (epochs, cells, 2, layers); flow: `signals.FLOW` over the steps of each epoch, (epochs, cells, 3, layers).
+    train rows, (epochs, cells, 2, layers); flow: `signals.FLOW` over an epoch's steps, (epochs, cells, 3, layers).
     """
 
     scores: NDArray[np.float32]
