@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from tasks import tracking
 from tasks.core.outcome import Curves, Outcome, Predictions, Trained
 from tasks.core.study import Platform, Recipe, Study
+from tests import samples
 
 STUDY = Study(initializers=("zeros",), seeds=2)
 HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", "abc")
@@ -22,7 +23,7 @@ def outcome(cell, accuracies=(0.3, 0.8, 0.95), loss=0.2):
         np.full(len(accuracy), loss, np.float32), np.full(len(accuracy), 0.4, np.float32), accuracy, accuracy
     )
     predictions = Predictions(np.arange(3), np.arange(3), np.eye(3, dtype=np.float32))
-    return Outcome.of(cell, Trained(curves, predictions, {"w": np.ones((2, 3), np.float32)}, 0.5))
+    return Outcome.of(cell, Trained(curves, predictions, {"w": np.ones((2, 3), np.float32)}, samples.signals(), 0.5))
 
 
 @pytest.fixture
@@ -62,16 +63,56 @@ def test_cell_is_a_finished_nested_run(parent, client):
     assert run.data.metrics["epochs_to_target"] == 2
     files = {name: client.download_artifacts(run.info.run_id, name) for name in ("weights.safetensors", "history.csv")}
     np.testing.assert_array_equal(load_file(files["weights.safetensors"])["w"], np.ones((2, 3)))
-    assert pd.read_csv(files["history.csv"])["epoch"].tolist() == [0, 1, 2]
+    history = pd.read_csv(files["history.csv"])
+    assert history["epoch"].tolist() == [0, 1, 2]
+    assert history["gradient_norm/layer_003"].tolist() == pytest.approx([np.nan, 1, 1], nan_ok=True)
     predictions = pd.read_csv(client.download_artifacts(run.info.run_id, "predictions.csv"))
     assert list(predictions) == ["row", "label", "logit_0", "logit_1", "logit_2"]
+
+
+def test_signals_are_logged(parent, client):
+    """A cell's run has its verdict, what describes it as a whole, and each layer's signals under names that sort."""
+    ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {})
+    run = client.get_run(ids[CELLS[0]])
+    assert run.data.tags["initbench.verdict"] == "healthy"
+    assert run.data.metrics["jacobian_condition"] == 1
+    assert run.data.metrics["gradient_variance/layer_003"] == 1
+    assert "not_finite_epoch" not in run.data.metrics
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "update_ratio/layer_002")]
+    assert steps == [1, 2]
+    layers = pd.read_csv(client.download_artifacts(run.info.run_id, "layers.csv"))
+    assert layers["layer"].tolist() == [1, 2, 3]
+    assert layers["theory_backward"].tolist() == pytest.approx([0.5, 1, np.nan], nan_ok=True)
+
+
+def test_levels_are_columns(parent, client):
+    """A cell of a study with factors has their levels among its settings, in its row, and beside its files' rows."""
+    study = STUDY.model_copy(update={"factors": {"network.activation": ("relu", "tanh")}})
+    ids = tracking.record(parent, study, HERE, map(outcome, study.cells()), {})
+    last = client.get_run(list(ids.values())[-1])
+    assert (last.data.params["factor.activation"], last.data.params["network.activation"]) == ("tanh", "tanh")
+    rows = tracking.read(parent, study, ids)
+    assert rows["activation"].tolist() == ["relu", "relu", "tanh", "tanh"] * 2
+    assert tracking.find(study, HERE) == ids
+    history = tracking.read_files(parent, rows, "history.csv")
+    assert len(history) == 3 * len(ids)
+    assert history.groupby("activation", sort=False)["backend"].unique().map(list).to_dict() == {
+        "relu": ["pytorch", "keras"],
+        "tanh": ["pytorch", "keras"],
+    }
+
+
+def test_failed_cells_have_no_files(parent):
+    """Where no cell was trained there are no rows of files, and none are looked for."""
+    ids = tracking.record(parent, STUDY, HERE, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
+    assert tracking.read_files(parent, tracking.read(parent, STUDY, ids), "history.csv").empty
 
 
 def test_failed_cells_are_rows_too(parent, client):
     """A failed cell is a FAILED run with its reason, and a row without measures."""
     ids = tracking.record(parent, STUDY, HERE, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
     assert client.get_run(ids[CELLS[0]]).info.status == "FAILED"
-    (row,) = tracking.read(parent, STUDY, list(ids.values())).to_dict("records")
+    (row,) = tracking.read(parent, STUDY, ids).to_dict("records")
     assert (row["status"], row["reason"]) == ("failed", "RuntimeError: no memory")
     assert np.isnan(row["test_accuracy"])
 
@@ -79,9 +120,10 @@ def test_failed_cells_are_rows_too(parent, client):
 def test_rows_come_back_in_order(parent, monkeypatch):
     """Reading gives the rows asked for in the order asked for, however many a filter takes."""
     monkeypatch.setattr(tracking, "IDS", 3)
-    ids = list(tracking.record(parent, STUDY, HERE, map(outcome, CELLS), {}).values())[::-1]
+    ids = tracking.record(parent, STUDY, HERE, map(outcome, CELLS), {})
+    ids = {cell: ids[cell] for cell in reversed(CELLS)}
     rows = tracking.read(parent, STUDY, ids)
-    assert rows["run_id"].tolist() == ids
+    assert rows["run_id"].tolist() == list(ids.values())
     assert rows["test_accuracy"].tolist() == pytest.approx([0.95] * len(ids))
 
 
@@ -89,7 +131,7 @@ def test_diverged_measures_survive(parent):
     """A loss of NaN or infinity is recorded as such and read back as not finite."""
     for bad in (np.nan, np.inf):
         ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0], loss=bad)], {})
-        (row,) = tracking.read(parent, STUDY, list(ids.values())).to_dict("records")
+        (row,) = tracking.read(parent, STUDY, ids).to_dict("records")
         assert row["status"] == "diverged"
         assert not row["train_loss"] < 1e300
 
@@ -124,7 +166,7 @@ def test_find_makes_no_store(folder):
 
 def test_other_target_is_read_from_the_curve(parent):
     """Epochs to another target than the recorded one come from the recorded curve."""
-    ids = list(tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {}).values())
+    ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {})
     asked = {target: STUDY.model_copy(update={"target": target}) for target in (0.9, 0.7, 0.99)}
     found = {target: tracking.read(parent, study, ids)["epochs_to_target"][0] for target, study in asked.items()}
     assert (found[0.9], found[0.7]) == (2, 1)

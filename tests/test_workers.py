@@ -78,8 +78,29 @@ def test_those_who_wait_train_together(pool, monkeypatch):
     assert [outcome.cell for (outcome,) in outcomes] == CELLS
 
 
+def test_studies_of_the_same_settings_train_together(pool, monkeypatch):
+    """What keeps cells apart is a setting that decides their numbers, not the study that they are asked for by."""
+    sizes = sizes_trained(pool, monkeypatch)
+    other = STUDY.model_copy(update={"name": "other", "target": 0.5})
+    with ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(lambda study: pool.train(study, CELLS[:3]), [STUDY, other])
+    assert sizes == [6]
+    assert [len(outcomes) for outcomes in (one, two)] == [3, 3]
+
+
+def test_levels_train_apart(pool, monkeypatch):
+    """Cells of one study at two levels of a factor are two batches, each at its own level."""
+    sizes = sizes_trained(pool, monkeypatch)
+    study = STUDY.model_copy(update={"factors": {"recipe.epochs": (1, 2)}})
+    halves = [[cell for cell in study.cells() if cell.levels == levels][:3] for levels in study.levels()]
+    with ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(lambda cells: pool.train(study, cells), halves)
+    assert sizes == [3, 3]
+    assert (len(one[0].trained.curves.test_loss), len(two[0].trained.curves.test_loss)) == (2, 3)
+
+
 def test_other_studies_train_apart(pool, monkeypatch):
-    """Cells of another study never share a batch."""
+    """Cells under another recipe never share a batch."""
     sizes = sizes_trained(pool, monkeypatch)
     other = STUDY.model_copy(update={"recipe": Recipe(epochs=2)})
     with ThreadPoolExecutor(2) as threads:

@@ -136,11 +136,25 @@ class Trace(NamedTuple):
     state: list[tf.Tensor]
 
 
+# TensorFlow's moments stop a gradient that is zero, but whose own gradient is not: second derivatives come out wrong.
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's, with moments whose second derivatives are right."""
+
+    def _moments(self, inputs: tf.Tensor, mask: None) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: ARG002  # Keras's
+        return ops.mean(inputs, 0), ops.var(inputs, 0)
+
+
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Keras's, with moments whose second derivatives are right."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        mean, variance = ops.mean(inputs, -1, keepdims=True), ops.var(inputs, -1, keepdims=True)
+        return (inputs - mean) * ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
+
+
 NORMALIZATIONS: dict[str, Any] = {
-    "batch": lambda name: keras.layers.BatchNormalization(
-        momentum=1 - NEWEST, epsilon=NORMALIZATION_EPSILON, name=name
-    ),
-    "layer": lambda name: keras.layers.LayerNormalization(epsilon=NORMALIZATION_EPSILON, name=name),
+    "batch": partial(BatchNormalization, momentum=1 - NEWEST, epsilon=NORMALIZATION_EPSILON),
+    "layer": partial(LayerNormalization, epsilon=NORMALIZATION_EPSILON),
 }
 
 
@@ -160,7 +174,7 @@ class Perceptron:
         ]
         self.layers.append(keras.layers.Dense(classes, name="logits"))
         build = NORMALIZATIONS.get(network.normalization)
-        self.norms = [build(f"norm_{at}") for at in range(1, len(self.layers))] if build else []
+        self.norms = [build(name=f"norm_{at}") for at in range(1, len(self.layers))] if build else []
         x, taps = keras.Input((features,)), [keras.Input((count,)) for count in fans[1:]]
         traced, tapped = self._wire(x, []), self._wire(x, taps)
         self.model = keras.Model(x, traced[0])

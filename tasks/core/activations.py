@@ -39,7 +39,7 @@ def _normal_cdf(z: Array) -> Array:
 
 
 def _normal_density(z: Array) -> Array:
-    return np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    return np.asarray(np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
 
 
 def _elu(z: Array) -> Array:

@@ -15,8 +15,8 @@ def judge(checks: Sequence[Check], cells: pd.DataFrame) -> pd.DataFrame:
     """Return one row per check and backend: claim, backend, measured, allowed, cells, result.
 
     `measured` is the median of the check's measure over the cells, failed ones counted as NaN, or the share of the
-    cells with its verdict or status. A claim holds if it is within the bounds; NaN is within none. Where the grid has no
-    such cells it is not tested.
+    cells with its verdict or status. A claim holds if it is within the bounds; NaN is within none. It is not tested
+    where the grid has no such cells.
     """
     rows = [
         {"claim": check.claim, "backend": backend, **_judged(check, group)}

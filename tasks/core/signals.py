@@ -179,8 +179,7 @@ def spectrum(jacobians: NDArray[np.float32]) -> Spectrum:
         return Spectrum(np.nan, np.nan, np.nan, np.nan)
     values = np.linalg.svd(jacobians.astype(np.float64), compute_uv=False)
     largest, smallest = values[:, 0], values[:, -1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        condition = largest / smallest
+    condition = np.divide(largest, smallest, out=np.full_like(largest, np.inf), where=smallest > 0)
     return Spectrum(*(float(np.median(each)) for each in (largest, smallest, (values**2).mean(1), condition)))
 
 
@@ -269,7 +268,7 @@ class Signals:
         forward, backward = self.start["pre_activation_variance"], self.backward
         with np.errstate(divide="ignore", invalid="ignore"):
             growth = [forward[-1] / forward[0]] + ([backward[0] / backward[-1]] if self.hidden else [])
-        dead = (self.state["dead"][[0, -1], : self.hidden] >= DEAD).any(axis=1).tolist()
+        dead = [bool((self.state["dead"][at, : self.hidden] >= DEAD).any()) for at in (0, -1)]
         if (self.start["units_alike"][: self.hidden] == 1).any():
             return "symmetric"
         if self.not_finite_at or self.first_loss > UNTRAINED_LOSS * self.uniform_loss or max(growth) > SPAN:

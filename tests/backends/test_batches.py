@@ -5,7 +5,7 @@ import pytest
 
 from tasks.backends import keras, pytorch
 from tasks.core.study import Recipe, Study
-from tests.backends.programs import EXPLODING, cells_of, train
+from tests.backends.programs import EXPLODING, SETTINGS, cells_of, train
 
 each_framework = pytest.mark.parametrize("framework", [pytorch, keras], ids=["pytorch", "keras"])
 
@@ -28,9 +28,35 @@ def test_numbers_do_not_depend_on_the_batch(framework, size):
 
 
 @each_framework
+@pytest.mark.parametrize("setting", ["clipped by norm", "batch normalization", "layer normalization", "residual"])
+def test_cells_do_not_mix(framework, setting):
+    """What clips and what normalizes is each cell's own: where it ends does not depend on its company."""
+    cells = cells_of(framework, SETTINGS[setting])
+    together = train(framework, SETTINGS[setting], cells)
+    (apart,) = train(framework, SETTINGS[setting], cells[-1:])
+    for name, array in apart.trained.weights.items():
+        np.testing.assert_allclose(together[-1].trained.weights[name], array, atol=2e-6)
+
+
+@each_framework
+def test_signals_do_not_depend_on_the_batch(framework):
+    """A cell has the same signals alone and among many, at the start and through training."""
+    study = Study(recipe=Recipe(epochs=2), seeds=17)
+    cells = cells_of(framework, study)[:130]
+    (alone,) = train(framework, study, cells[-1:])
+    together = train(framework, study, cells)[-1]
+    ours, theirs = alone.trained.signals, together.trained.signals
+    assert ours.verdict == theirs.verdict
+    for name, values in {**ours.start, **ours.curves()}.items():
+        np.testing.assert_allclose({**theirs.start, **theirs.curves()}[name], values, rtol=1e-4, atol=1e-6)
+    assert ours.scalars() == pytest.approx(theirs.scalars(), rel=1e-3, nan_ok=True)
+
+
+@each_framework
 def test_divergence_stays_in_its_cell(framework):
     """An initializer that explodes is an outcome of its own cell; its neighbour ends as it would alone."""
     exploded, neighbour = train(framework, EXPLODING, cells_of(framework, EXPLODING))
     assert (exploded.status, neighbour.status) == ("diverged", "finished")
-    assert "not finite at epoch" in exploded.reason
+    assert "not finite after epoch" in exploded.reason
+    assert "first in the pre-activations of layer" in exploded.reason
     assert_same(train(framework, EXPLODING, [neighbour.cell])[0], neighbour)

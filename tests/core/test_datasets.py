@@ -1,10 +1,11 @@
 import numpy as np
+import pytest
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from tasks.core.datasets import divide, load, visits
-from tasks.core.study import Split
+from tasks.core.study import CsvFile, Split
 
 IRIS = load("iris")
 
@@ -62,6 +63,66 @@ def test_visits_depend_on_the_seed_alone():
 def test_unshuffled_visits():
     """Without shuffling rows are visited as they stand."""
     assert np.array_equal(visits(3, 2, seed=0, shuffle=False), [[0, 1, 2], [0, 1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [("iris", (150, 4), 3), ("wine", (178, 13), 3), ("breast_cancer", (569, 30), 2), ("digits", (1797, 64), 10)],
+)
+def test_bundled_datasets(name, shape, classes):
+    """Each dataset has its known size, and splits into train and test rows with every class in both."""
+    dataset = load(name)
+    assert dataset.x.shape == shape
+    assert dataset.classes == classes == len(np.unique(dataset.y))
+    fold = divide(dataset, Split(), seed=0)
+    assert set(fold.y_train) == set(fold.y_test) == set(range(classes))
+    assert np.isfinite(fold.x_train).all()
+
+
+def test_checksums_differ():
+    """No two datasets share a checksum."""
+    assert len({load(name).checksum for name in ("iris", "wine", "breast_cancer", "digits")}) == 4
+
+
+def csv(path, text):
+    (path / "mine.csv").write_text(text)
+    return CsvFile(path=str(path / "mine.csv"), target="kind")
+
+
+def test_csv(tmp_path):
+    """A CSV file's columns are features but for the target, whose values are classes in their order."""
+    dataset = load(csv(tmp_path, "a,kind,b\n1,y,2\n3,x,4\n5,y,6\n7,x,8\n"))
+    assert dataset.x.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert dataset.y.tolist() == [1, 0, 1, 0]
+    assert (dataset.name, dataset.features, dataset.classes) == ("mine", ("a", "b"), 2)
+
+
+def test_csv_is_read_anew(tmp_path):
+    """A file that has changed has another checksum, in a process that has read it before."""
+    text = "a,kind\n1,x\n2,y\n3,x\n4,y\n"
+    before = load(csv(tmp_path, text)).checksum
+    assert load(csv(tmp_path, text)).checksum == before
+    assert load(csv(tmp_path, text.replace("4", "5"))).checksum != before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must be a CSV file; .*No columns"),
+        ("a,b\n1,2\n", "dataset.target must be a column of .*; got 'kind', it has a, b"),
+        ("a,kind\n1,x\n,y\n", "no empty field; there are some in a"),
+        ("a,kind\nred,x\n2,y\n", "numeric features beside its target; not numeric: a"),
+        ("kind\nx\ny\n", "numeric features beside its target; it has no other column"),
+        ("a,kind\n1,x\n2,x\n3,x\n", "two classes or more, .*kind has 1 values in 3 rows"),
+        ("a,kind\n1,x\n2,y\n3,z\n", "two classes or more, .*kind has 3 values in 3 rows"),
+        ("a,kind\n1,x\ninf,y\n3,x\n3,y\n", "finite numbers"),
+    ],
+)
+def test_unfit_files_are_refused(tmp_path, text, words):
+    """What is no classification problem in numbers is refused in one line that says why."""
+    with pytest.raises(ValueError, match=words) as error:
+        load(csv(tmp_path, text))
+    assert "\n" not in str(error.value)
 
 
 def test_checksum_follows_the_data():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tasks.core.inference import bootstrap_interval, percentile_of
+from tasks.core.inference import bootstrap_band, bootstrap_interval, percentile_of
 
 
 def test_interval_depends_on_its_seed_alone():
@@ -35,3 +35,17 @@ def test_percentile():
     """A value above all others is at percentile 100; a rounded one ties with what it was rounded from."""
     assert percentile_of(2.0, np.array([0.0, 1.0]), digits=4) == 100
     assert percentile_of(0.9667, np.array([29 / 30], np.float32), digits=4) == 50
+
+
+def test_band_is_the_bootstrap_of_each_point():
+    """Point by point the band is SciPy's percentile interval of the mean, and it depends on its seed alone."""
+    samples = np.random.default_rng(0).normal(size=(12, 3)) + np.arange(3)
+    low, high = bootstrap_band(samples, seed=0)
+    for at in range(3):
+        reference = stats.bootstrap(
+            (samples[:, at],), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(0)
+        ).confidence_interval
+        assert (low[at], high[at]) == pytest.approx(tuple(reference), abs=0.05)
+    assert np.array_equal(low, bootstrap_band(samples, seed=0)[0])
+    assert not np.array_equal(low, bootstrap_band(samples, seed=1)[0])
+    assert np.isnan(bootstrap_band(samples[:1], seed=0)).all()

@@ -2,15 +2,16 @@ import numpy as np
 
 from tasks.core.outcome import Curves, Outcome, Predictions, Trained, epochs_to_target
 from tasks.core.study import Cell
+from tests import samples
 
 CELL = Cell("keras", "zeros", 0)
 NOTHING = Predictions(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.float32))
 
 
-def trained(train_loss, test_loss):
+def trained(train_loss, test_loss, signals=samples.signals()):
     accuracy = np.ones(len(train_loss), np.float32)
     curves = Curves(np.array(train_loss, np.float32), np.array(test_loss, np.float32), accuracy, accuracy)
-    return Trained(curves, NOTHING, {}, 0.1)
+    return Trained(curves, NOTHING, {}, signals, 0.1)
 
 
 def test_finite_losses_finish():
@@ -21,8 +22,15 @@ def test_finite_losses_finish():
 def test_nan_or_infinite_loss_diverges():
     """NaN or infinity in either loss, even if it passes, is divergence, and the reason says when."""
     for bad in (np.nan, np.inf):
-        assert Outcome.of(CELL, trained([1, bad, 1], [1, 1, 1])).reason == "loss was not finite at epoch 1"
+        assert Outcome.of(CELL, trained([1, bad, 1], [1, 1, 1])).reason == "loss was not finite after epoch 1"
         assert Outcome.of(CELL, trained([1, 1, 1], [1, 1, bad])).status == "diverged"
+
+
+def test_divergence_tells_its_layer():
+    """Where a pre-activation was first not finite, the reason names its layer and epoch."""
+    signals = samples.signals(finite=[[1, 1, 1], [0.5, 0.4, 0.4]])
+    reason = Outcome.of(CELL, trained([1, 1, np.nan], [1, 1, 1], signals)).reason
+    assert reason == "loss was not finite after epoch 2; first in the pre-activations of layer 2, in epoch 2"
 
 
 def test_failure_keeps_a_short_reason():

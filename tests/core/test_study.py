@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.core.initializers import BACKENDS, INITIALIZERS
-from tasks.core.study import Cell, Network, Platform, Recipe, RecipeChanges, Split, Study
+from tasks.core.initializers import BACKENDS, OWN
+from tasks.core.study import Cell, CsvFile, Network, Platform, Recipe, RecipeChanges, Split, Study
 
 HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", "abc")
 CELL = Cell("keras", "he_normal", 3)
@@ -15,7 +15,7 @@ CELL = Cell("keras", "he_normal", 3)
 axes = st.fixed_dictionaries(
     {
         "backends": st.permutations(BACKENDS),
-        "initializers": st.lists(st.sampled_from(sorted(INITIALIZERS)), min_size=1, unique=True),
+        "initializers": st.lists(st.sampled_from(sorted(entry.name for entry in OWN)), min_size=1, unique=True),
         "seeds": st.lists(st.integers(0, 50), min_size=1, max_size=9, unique=True),
     }
 )
@@ -42,6 +42,16 @@ def test_keys_are_distinct(axes):
         {"split": Split(test_fraction=0.3)},
         {"split": Split(seed=42)},
         {"network": Network(hidden=(8,))},
+        {"network": Network(width=64, depth=3)},
+        {"network": Network(activation="tanh")},
+        {"network": Network(normalization="batch")},
+        {"network": Network(residual=True)},
+        {"recipe": Recipe(weight_decay=0.1)},
+        {"recipe": Recipe(clip_norm=1)},
+        {"recipe": Recipe(clip_value=1)},
+        {"recipe": Recipe(optimizer="adamw")},
+        {"dataset": "wine"},
+        {"dataset": CsvFile(path="a.csv", target="b")},
         {"recipe": Recipe(epochs=21)},
         {"overrides": {"keras": RecipeChanges(learning_rate=0.1)}},
         {"weights": "shared"},
@@ -70,6 +80,9 @@ def test_key_covers_platform(field):
         {"overrides": {"pytorch": RecipeChanges(learning_rate=0.1)}},
         {"overrides": {"keras": RecipeChanges(learning_rate=0.01)}},
         {"overrides": {"pytorch": RecipeChanges(optimizer="sgd")}},
+        {"recipe": Recipe(momentum=0.5)},
+        {"controls": None},
+        {"checks": [{"claim": "it works", "measure": "test_accuracy", "at_least": 0.5}]},
     ],
 )
 def test_key_ignores_what_decides_nothing(change):
@@ -85,6 +98,68 @@ def test_batches_partition_the_cells(axes, max_tasks):
     assert sorted(map(str, (cell for batch in batches for cell in batch.cells))) == sorted(map(str, study.cells()))
     assert all({cell.backend for cell in batch.cells} == {batch.backend} for batch in batches)
     assert len(batches) <= max_tasks + 1
+
+
+FACTORS = {
+    "network.activation": ["relu", "tanh"],
+    "remedy": {"none": {}, "clipping": {"recipe.clip_norm": 1.0, "recipe.learning_rate": 0.02}},
+}
+
+
+def test_factors_are_axes():
+    """Every combination of levels is crossed with the grid, and sets the settings that it names."""
+    study = Study(factors=FACTORS, seeds=1, initializers=("zeros",), backends=("keras",))
+    assert [str(cell) for cell in study.cells()] == [
+        "keras · activation relu · remedy none · zeros · seed 0",
+        "keras · activation relu · remedy clipping · zeros · seed 0",
+        "keras · activation tanh · remedy none · zeros · seed 0",
+        "keras · activation tanh · remedy clipping · zeros · seed 0",
+    ]
+    last = study.at(study.cells()[-1].levels)
+    assert (last.network.activation, last.recipe.clip_norm, last.recipe.learning_rate) == ("tanh", 1.0, 0.02)
+    first = study.at(study.cells()[0].levels)
+    assert (first.network, first.recipe, first.factors) == (Network(), Recipe(), {})
+
+
+def test_a_level_is_the_cell_of_its_settings():
+    """A cell has one key, whether its settings came by a factor or were the study's own."""
+    study = Study(factors=FACTORS)
+    keys = study.cell_keys(HERE)
+    assert len(set(keys.values())) == len(study.cells()) == 640
+    levels = study.levels()[2]
+    plain = Study(network=Network(activation="tanh"))
+    assert keys[Cell("keras", "he_normal", 3, levels)] == plain.cell_key(CELL, HERE)
+    assert study.cell_key(Cell("keras", "he_normal", 3, levels), HERE) == plain.cell_key(CELL, HERE)
+
+
+def test_width_and_depth_are_hidden_units():
+    """Width × depth is the same network as its units spelled out, and the same cell."""
+    short, long = Network(width=8, depth=3), Network(hidden=(8, 8, 8))
+    assert short.units == long.units == (8, 8, 8)
+    assert Study(network=short).cell_key(CELL, HERE) == Study(network=long).cell_key(CELL, HERE)
+
+
+def test_batches_keep_levels_apart():
+    """Cells of a batch share every setting but initializer and seed."""
+    study = Study(factors=FACTORS, max_tasks=8)
+    batches = study.batches(study.cells())
+    assert len(batches) == 8
+    assert all(len({cell.levels for cell in batch.cells}) == 1 for batch in batches)
+
+
+def test_initializers_take_parameters():
+    """Given as mappings, initializers are kept as labels; two spellings of one are not distinct."""
+    assert Study(initializers=[{"name": "random_normal", "std": 0.01}]).initializers == ("random_normal(std=0.01)",)
+    with pytest.raises(ValidationError, match="distinct"):
+        Study(initializers=["random_normal", {"name": "random_normal", "std": 0.05}])
+
+
+def test_schema_names_every_initializer():
+    """The form that Prefect makes of the schema offers every initializer, and lets parameters through."""
+    (names, label, mapping) = Study.model_json_schema()["properties"]["initializers"]["items"]["anyOf"]
+    assert {entry.name for entry in OWN} <= set(names["enum"])
+    assert "pattern" in label
+    assert mapping["required"] == ["name"]
 
 
 def test_no_cells_no_batches():
@@ -112,6 +187,24 @@ def test_one_cell_a_task_up_to_the_limit():
         {"name": "Not A Name"},
         {"recipe": {"learning_rate": float("nan")}},
         {"weights": "shared", "network": {"bias": "framework"}},
+        {"network": {"depth": 3}},
+        {"recipe": {"clip_norm": 1, "clip_value": 1}},
+        {"dataset": "mnist"},
+        {"dataset": {"path": "a.csv"}},
+        {"factors": {"recipe.learning_rate": [0.1, -1]}},
+        {"factors": {"recipe.learning_rate": []}},
+        {"factors": {"recipe.learning_rate": [0.1, 0.1]}},
+        {"factors": {"recipe.rate": [0.1]}},
+        {"factors": {"remedy": [0.1]}},
+        {"factors": {"seed": {"a": {}}}},
+        {"factors": {"verdict": {"a": {}}}},
+        {"factors": {"remedy": {"a": {"network.rate": 1}}}},
+        {"factors": {"network.depth": [1, 2]}},
+        {"factors": {"recipe.epochs": [1, 2]}, "overrides": {"keras": {"epochs": 3}}},
+        {"factors": {"recipe.epochs": list(range(1, 100))}},
+        {"checks": [{"claim": "nothing", "measure": "test_loss"}]},
+        {"checks": [{"claim": "x", "measure": "loss", "at_least": 1}]},
+        {"checks": [{"claim": "x", "measure": "test_loss", "at_least": 1, "where": {"depth": 3}}]},
     ],
 )
 def test_invalid_studies_are_refused(wrong):

@@ -14,11 +14,15 @@ def cells(**changes):
             "initializer": initializer,
             "seed": seed,
             "status": "finished",
+            "verdict": "healthy",
             "test_accuracy": 0.9 + 0.01 * seed + 0.05 * (initializer == "he_normal"),
             "test_loss": 0.2,
             "train_accuracy": 1.0,
             "train_loss": 0.1,
             "epochs_to_target": 3.0 + seed,
+            "forward_slope": np.log(0.5),
+            "forward_slope_theory": np.log(0.5),
+            "backward_slope": np.log(0.25),
             "train_seconds": 0.01,
             "run_id": "r",
             "reason": "",
@@ -52,11 +56,13 @@ def test_holes_are_counted():
     frame.loc[[0, 1], "status"] = "failed"
     frame.loc[2, "status"] = "diverged"
     frame.loc[[0, 1], measures] = np.nan
+    frame.loc[[0, 1], "verdict"] = ""
     last = table.compare(frame).iloc[-1]
     assert (last["backend"], last["finished"], last["diverged"], last["failed"]) == ("pytorch", 0, 1, 2)
     assert np.isnan(last["test_accuracy_mean"])
     text = table.as_text(table.compare(frame), [], "simple")
     assert "nan" not in text
+    assert "0, 1 diverged, 2 failed" in text
     figures.intervals(frame, table.compare(frame)).canvas.draw()
 
 
@@ -109,6 +115,59 @@ def test_notes_place_reported_numbers():
 def test_notes_state_the_resolution():
     """The table says how coarse its accuracies are."""
     assert any("steps of 0.033" in note for note in table.notes(Study(), cells(), 30))
+
+
+def test_signals_are_factors_a_layer():
+    """Slopes are shown as the factor from layer to layer, theory's in brackets where there is one."""
+    row = table.shown(table.compare(cells())).iloc[0]
+    assert (row["forward"], row["backward"]) == ("×0.5 (×0.5)", "×0.25")
+    frame = cells().assign(forward_slope=np.nan, backward_slope=np.nan)
+    assert not {"forward", "backward"} & set(table.shown(table.compare(frame)))
+
+
+def test_verdicts_are_counted():
+    """The most frequent verdict of a group stands with its count, or alone if it is everyone's."""
+    frame = cells()
+    frame.loc[0, "verdict"] = "vanishing"
+    shown = table.shown(table.compare(frame)).set_index(["backend", "initializer"])["verdict"]
+    assert shown["pytorch", "zeros"] == "healthy 2/3"
+    assert shown["keras", "zeros"] == "healthy"
+
+
+def test_levels_stand_in_their_order():
+    """The table groups by factors, levels in the study's order, the best of each level first."""
+    frame = pd.concat([cells().assign(depth=depth) for depth in (10, 2)])
+    frame = frame[["study", "backend", "depth", *frame.columns.drop(["study", "backend", "depth"])]]
+    comparison = table.compare(frame)
+    assert comparison["depth"].tolist() == [10] * 4 + [2] * 4
+    assert comparison["initializer"].tolist() == ["he_normal", "he_normal", "zeros", "zeros"] * 2
+    assert list(table.shown(comparison))[:3] == ["backend", "depth", "initializer"]
+    assert "keras/10/he_normal/test_accuracy_mean" in table.metrics(comparison)
+    figures.intervals(frame, comparison).canvas.draw()
+
+
+def test_copied_initializers_are_marked():
+    """What a backend does not build itself is marked, and a note says what the mark means."""
+    frame = cells().replace({"initializer": {"zeros": "lsuv"}})
+    shown = table.shown(table.compare(frame))["initializer"].tolist()
+    assert shown == ["he_normal", "he_normal", "lsuv †", "lsuv †"]
+    notes = table.notes(Study(initializers=("lsuv", "he_normal")), frame, 30)
+    assert any("copied into both backends: lsuv." in note for note in notes)
+
+
+def test_controls_are_the_first_note():
+    """Controls that behaved are a line; one that did not makes the benchmark invalid, and says so before all else."""
+    assert table.validity(["Held: a"], []) == ["Controls behaved. Held: a"]
+    first, second = table.validity(["Not held: a"], ["a"])
+    assert first.startswith("INVALID, for controls misbehaved: a.")
+    assert second == "Not held: a"
+
+
+def test_metrics_have_names_that_mlflow_takes():
+    """Parameters of initializers are spelled without the signs that MLflow refuses."""
+    frame = cells().replace({"initializer": {"zeros": "mean_field(sigma_w=1, sigma_b=0.1)"}})
+    names = table.metrics(table.compare(frame))
+    assert "keras/mean_field sigma_w 1 sigma_b 0.1/test_accuracy_mean" in names
 
 
 def test_metrics_are_numbers():
