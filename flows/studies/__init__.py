@@ -93,8 +93,11 @@ def _place(location: tuple[int | str, ...], settings: Any) -> tuple[str, ...]:
 
 
 def _line(place: tuple[str, ...], faults: Sequence[Any]) -> str:
-    meant = [fault for fault in faults if not fault["type"].endswith("_type")] or faults  # the alternative meant
-    if meant[0]["type"] == "extra_forbidden":
+    missing = [fault for fault in faults if fault["type"] == "missing"]
+    meant = missing or [fault for fault in faults if not fault["type"].endswith("_type")] or faults
+    if missing:
+        rules = [f"{fault['loc'][-1]} is required" for fault in missing]
+    elif meant[0]["type"] == "extra_forbidden":
         rules = [f"no such setting; choose one of {', '.join(_settings(place[:-1]))}"]
     else:
         rules = [fault["msg"].removeprefix("Value error, ") for fault in meant]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -412,7 +413,14 @@ def named(text: str) -> Initializer:
         raise ValueError(f"an initializer must look like he_normal or random_normal(std=0.01); got {text!r}")
     name, inside = match.groups()
     pairs = [pair.partition("=") for pair in (inside or "").split(",") if pair.strip()]
-    return _with(_known(name), {key.strip(): value.strip() for key, _, value in pairs})
+    return _with(_known(name), {key.strip(): _value(value.strip()) for key, _, value in pairs})
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _known(name: str) -> Initializer:

@@ -111,9 +111,11 @@ def test_jacobians_are_autograds(framework, name):
     assert spectrum.condition == pytest.approx(np.median(conditions), rel=2e-3)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting", ["batch normalization", "layer normalization", "adamw", "clipped by value, then L2"]
+)
 def test_backends_agree(setting):
-    """From one draw of weights both backends train alike and measure alike, under every setting."""
+    """From one draw of weights both backends train alike and measure alike, where their own ways differ most."""
     study = SETTINGS[setting]
     network = study.network.model_copy(update={"bias": "zeros"})
     study = study.model_copy(

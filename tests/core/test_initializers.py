@@ -109,7 +109,7 @@ def test_an_initializer_has_one_spelling(given, expected):
         ("random normal", "must look like he_normal or"),
         ("random_normal(sd=1)", "random_normal has no parameter 'sd'; choose one of std"),
         ("lsuv(gain=1)", "lsuv has no parameter 'gain'; it has none"),
-        ("random_normal(std=-1)", "random_normal's std: .*greater than 0; got '-1'"),
+        ("random_normal(std=-1)", "random_normal's std: .*greater than 0; got -1"),
         ("random_normal(std=nan)", "random_normal's std: .*finite"),
         ("variance_scaling(mode=fan)", "variance_scaling's mode: .*'fan_in', 'fan_out' or 'fan_avg'; got 'fan'"),
     ],

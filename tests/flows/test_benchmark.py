@@ -6,10 +6,11 @@ from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.benchmark import FailedCellsError, benchmark
+from flows import studies
+from flows.benchmark import FailedCellsError, InvalidBenchmarkError, benchmark
 from tasks import comparison, workers
 from tasks.core import parity
-from tasks.core.study import Network, Recipe, Study
+from tasks.core.study import Check, Network, Recipe, Study
 
 STUDY = Study(
     name="small",
@@ -18,6 +19,7 @@ STUDY = Study(
     network=Network(hidden=(8,)),
     recipe=Recipe(epochs=2),
     max_tasks=4,
+    controls=None,
 )
 
 
@@ -50,13 +52,17 @@ def test_benchmark_from_python(folder):
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert files == {
         "cells.csv",
+        "checks.csv",
         "comparison.csv",
         "comparison.md",
         "comparison.png",
+        "curves.png",
         "environment.json",
+        "gradients.png",
         "parity.csv",
         "parity.png",
         "study.yaml",
+        "variances.png",
     }
     gaps = pd.read_csv(client.download_artifacts(parent.info.run_id, "parity.csv"), index_col="step")
     assert len(gaps) == 101
@@ -77,7 +83,7 @@ def test_every_task_run_is_recorded(folder):
     names = [run.name for run in new]
     assert len([name for name in names if "·" in name]) == 4
     assert "pytorch · 2 cells" in names
-    assert len(new) == 4 + 3  # and check_parity, compare, publish
+    assert len(new) == 4 + 4  # and check_parity, collect, compare, publish
     assert all(run.state.is_final() for run in new)
 
 
@@ -128,4 +134,52 @@ def test_parity_gate_stops_the_flow(folder, monkeypatch):
 
 def test_tables_are_exported_files():
     """What the command exports is what a benchmark publishes."""
-    assert comparison.TABLES == ("cells.csv", "comparison.csv", "comparison.md")
+    assert comparison.TABLES == ("cells.csv", "comparison.csv", "comparison.md", "checks.csv")
+
+
+def controlled(folder, monkeypatch, at_most):
+    """Run a study of one backend whose controls claim that zeros reach no more than an accuracy; return all it left."""
+    claim = Check(claim="zeros fail", measure="test_accuracy", where={"initializer": "zeros"}, at_most=at_most)
+    controls = STUDY.model_copy(update={"name": "controls", "initializers": ("zeros",), "checks": (claim,)})
+    monkeypatch.setattr(studies, "load", lambda name: controls)
+    study = STUDY.model_copy(update={"controls": "controls", "backends": ("pytorch",)})
+    try:
+        table = benchmark(study)
+    except InvalidBenchmarkError as error:
+        table = error.comparison
+    return table, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(table.attrs["run_id"])
+
+
+def test_controls_that_behave(folder, monkeypatch):
+    """Controls are trained along, in the study's own backends; the benchmark is valid and says that they behaved."""
+    table, run = controlled(folder, monkeypatch, at_most=0.9)
+    assert (run.info.status, run.data.tags["initbench.valid"]) == ("FINISHED", "true")
+    assert table.attrs["notes"][0].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
+    assert len(table) == 2
+
+
+def test_controls_that_misbehave(folder, monkeypatch):
+    """If a control does not do what it must, the benchmark is marked invalid and fails, with everything published."""
+    table, run = controlled(folder, monkeypatch, at_most=-1)
+    assert (run.info.status, run.data.tags["initbench.valid"]) == ("FAILED", "false")
+    assert table.attrs["notes"][0].startswith("INVALID, for controls misbehaved: zeros fail.")
+    files = {file.path for file in MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").list_artifacts(run.info.run_id)}
+    assert {"comparison.md", "checks.csv", "variances.png"} <= files
+
+
+def test_unknown_controls_are_refused(folder):
+    """Controls that do not ship are told before anything runs."""
+    with pytest.raises(studies.StudyError, match="no study 'contrls'"):
+        benchmark(STUDY.model_copy(update={"controls": "contrls"}))
+    assert list(folder.iterdir()) == []
+
+
+def test_factors_and_claims(folder):
+    """A study with a factor is one table over its levels, and its claims are held against them."""
+    claim = {"claim": "zeros are symmetric", "measure": "symmetric", "where": {"initializer": "zeros"}, "at_least": 1}
+    study = Study.model_validate(
+        {**STUDY.model_dump(), "factors": {"network.activation": ["relu", "tanh"]}, "checks": [claim]}
+    )
+    table = benchmark(study, parity=False)
+    assert table["activation"].tolist() == ["relu"] * 4 + ["tanh"] * 4
+    assert "Held: zeros are symmetric (pytorch 1, keras 1; at least 1)" in table.attrs["notes"]

@@ -18,7 +18,9 @@ initializers: [he_normal, zeros]
 seeds: [0, 3]
 network: {hidden: [8]}
 recipe: {epochs: 2}
+controls: null
 """
+ROOT = Path(__file__).parents[2]
 INITBENCH = Path(sys.executable).with_name("initbench")
 
 
@@ -70,7 +72,7 @@ def test_run(first, environment):
     assert lines[0].split()[:2] == ["backend", "initializer"]
     assert "steps of 0.033" in result.stdout
     recorded = task_runs(environment)
-    assert len(recorded) == 8 + 3  # a task a cell, and check_parity, compare, publish
+    assert len(recorded) == 8 + 4  # a task a cell, and check_parity, collect, compare, publish
     assert {state for _, state in recorded} == {"COMPLETED"}
     assert ("pytorch · he_normal · seed 3", "COMPLETED") in recorded
     cells = pd.read_csv(folder / "out" / "cells.csv")
@@ -79,7 +81,12 @@ def test_run(first, environment):
         *("epochs_to_target", "train_seconds", "run_id"),
     } <= set(cells)
     assert cells["status"].tolist() == ["finished"] * 8
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["cells.csv", "comparison.csv", "comparison.md"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "cells.csv",
+        "checks.csv",
+        "comparison.csv",
+        "comparison.md",
+    ]
 
 
 def test_nothing_but_progress_is_heard(first):
@@ -111,15 +118,19 @@ def test_dry_run_leaves_nothing(tmp_path, initbench):
     result = initbench(tmp_path, "run", "--dry-run")
     assert result.returncode == 0
     assert "160: 160 to train in 160 tasks, 0 reused" in result.stdout
+    assert "12: 12 to train" in result.stdout  # the controls
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "irs"], "no study 'irs'; choose one of iris, notebook"),
+        (["run", "irs"], "no study 'irs'; choose one of controls, deep-relu"),
         (["run", "--set", "recipe.epochs=0"], "recipe.epochs: Input should be greater than or equal to 1; got 0"),
         (["run", "--epochs", "3"], "No such option"),
+        (["run", "--set", "controls=contrls"], "no study 'contrls'; choose one of controls"),
+        (["run", "--set", "dataset={path: /etc/hostname, target: a}"], "in a folder that INITBENCH_DATA lists"),
+        (["run", "--set", "dataset={path: absent.csv, target: a}"], "No such file or directory: 'absent.csv'"),
         (["runn"], "No such command"),
         (["studies", "irs"], "no study 'irs'"),
     ],
@@ -185,6 +196,54 @@ def test_studies(tmp_path, initbench):
     assert "160 cells" in listed
     assert "notebook" in listed
     assert "learning_rate: 0.01" in initbench(tmp_path, "studies", "iris").stdout
+
+
+CLOUDS = "x,kind,y\n" + "".join(
+    f"{side + 0.1 * row},{word},{row % 5}\n" for side, word in ((0, "low"), (9, "high")) for row in range(20)
+)
+
+
+def test_csv_file(tmp_path, initbench):
+    """A study of a CSV file trains on it if a folder that INITBENCH_DATA lists holds it, and is refused otherwise."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "data" / "clouds.csv").write_text(CLOUDS)
+    (tmp_path / "clouds.yaml").write_text(STUDY.replace("seeds: [0, 3]", "seeds: 1\nbackends: [pytorch]"))
+    command = ("run", "../clouds.yaml", "--export", "out", "--set")
+    dataset = "dataset={path: ../data/clouds.csv, target: kind}"
+    assert "INITBENCH_DATA" in one_line(initbench(tmp_path / "here", *command, dataset))
+    result = initbench(tmp_path / "here", *command, dataset, INITBENCH_DATA=str(tmp_path / "data"))
+    assert result.returncode == 0, result.stderr
+    cells = pd.read_csv(tmp_path / "here" / "out" / "cells.csv")
+    assert cells["status"].tolist() == ["finished"] * 2
+    assert "one of 8 test samples" in result.stdout
+
+
+def example(language):
+    """Return the README's example of a package that adds an initializer."""
+    section = (ROOT / "README.md").read_text().partition("## An initializer of your own")[2]
+    return section.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def test_package_adds_an_initializer(tmp_path, initbench):
+    """The README's package, once installed, brings an initializer that takes parameters, trains, and is marked."""
+    package, site = tmp_path / "package", tmp_path / "site"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(example("toml"))
+    (package / "initbench_sparse.py").write_text(example("python"))
+    install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    subprocess.run([sys.executable, "-m", *install, str(package)], check=True, capture_output=True)
+    (tmp_path / "sparse.yaml").write_text(STUDY.replace("[he_normal, zeros]", "[{name: sparse, connections: 2}]"))
+    result = initbench(tmp_path, "run", "sparse.yaml", "--export", "out", PYTHONPATH=str(site))
+    assert result.returncode == 0, result.stderr
+    assert "sparse(connections=2) †" in result.stdout
+    assert "† Drawn once in NumPy and copied into both backends: sparse(connections=2)." in result.stdout
+    assert pd.read_csv(tmp_path / "out" / "cells.csv")["status"].tolist() == ["finished"] * 4
+    assert "unknown initializer 'sparse'" in one_line(initbench(tmp_path, "run", "sparse.yaml"))
+    wrong = initbench(
+        tmp_path, "run", "sparse.yaml", "--set", "initializers=[sparse(connections=0)]", PYTHONPATH=str(site)
+    )
+    assert "sparse's connections: Input should be greater than 0; got 0" in one_line(wrong)
 
 
 def test_ui(first, environment, eventually):

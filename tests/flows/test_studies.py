@@ -1,7 +1,7 @@
 import pytest
 
 from flows import studies
-from tasks.core.study import Study
+from tasks.core.study import Study, short
 
 
 def faults(source="iris", *changes):
@@ -18,10 +18,39 @@ def test_iris_is_the_default():
 
 def test_every_study_ships_valid():
     """Each study that ships loads under its own name and says what it is."""
-    assert studies.names() == ["iris", "notebook"]
+    assert studies.names() == [
+        "controls",
+        "deep-relu",
+        "edge-of-chaos",
+        "iris",
+        "isometry",
+        "notebook",
+        "remedies",
+        "saturation",
+    ]
     for name in studies.names():
         assert studies.load(name).name == name
         assert len(studies.summary(name)) > 40
+
+
+def test_iris_has_controls():
+    """The default study is controlled, and its controls ship."""
+    controls = studies.load(studies.load("iris").controls)
+    assert set(controls.initializers) == {"zeros", "random_normal(std=10)", "he_normal"}
+    assert len(controls.checks) >= 3
+
+
+def test_every_claim_is_about_cells_that_there_are():
+    """No check of a study that ships names a level or an initializer that its grid has not."""
+    for name in studies.names():
+        study = studies.load(name)
+        grid = [
+            {"initializer": cell.initializer, **{short(factor): level for factor, level in cell.levels}}
+            for cell in study.cells()
+        ]
+        for check in study.checks:
+            for where in (check.where, check.against or {}):
+                assert any(where.items() <= point.items() for point in grid), f"{name}: {check.claim}"
 
 
 def test_notebook_is_the_notebook():
@@ -53,6 +82,19 @@ def test_file(tmp_path):
         ("recipe.learning_rate=-1", ["recipe.learning_rate:", "greater than 0", "got -1"]),
         ("recipe.batch_size=half", ["recipe.batch_size:", "valid integer", "'full'", "got 'half'"]),
         ("initializers=[he]", ["initializers.0:", "unknown initializer 'he'", "he_normal"]),
+        ("initializers=[{name: random_normal, sd: 1}]", ["initializers.0:", "no parameter 'sd'", "choose one of std"]),
+        ("initializers=[random_normal(std=-1)]", ["initializers.0:", "random_normal's std", "greater than 0"]),
+        ("network.depth=3", ["network:", "width and depth go together"]),
+        ("network.activation=swish", ["network.activation:", "'relu'", "got 'swish'"]),
+        ("recipe.clip_norm=0", ["recipe.clip_norm:", "greater than 0", "got 0"]),
+        ("dataset=mnist", ["dataset:", "'iris', 'wine', 'breast_cancer' or 'digits'", "got 'mnist'"]),
+        ("dataset.path=a.csv", ["dataset is a value"]),
+        ("dataset={path: a.csv}", ["dataset: target is required; got {'path': 'a.csv'}"]),
+        ("factors={recipe.rate: [1]}", ["factors", "no setting 'recipe.rate'", "recipe.learning_rate"]),
+        ("factors={network.depth: [3]}", ["factors", "width and depth go together"]),
+        ("factors={recipe.learning_rate: [0]}", ["factors: learning_rate:", "greater than 0"]),
+        ("checks=[{claim: x, measure: loss, at_most: 1}]", ["checks.0.measure:", "'test_loss'"]),
+        ("checks=[{claim: x, measure: test_loss}]", ["checks.0:", "at_least, at_most or both"]),
         ("seeds=[1, 1]", ["seeds:", "distinct", "got [1, 1]"]),
         ("seeds=0", ["seeds:", "greater than or equal to 1", "got 0"]),
         ("seeds=10000", ["study:", "at most 10,000 cells", "160,000"]),
@@ -80,7 +122,8 @@ def test_every_fault_is_told():
 
 def test_unknown_study_is_told_the_known_ones():
     """A wrong name is answered with the names there are."""
-    assert faults("irs") == ["no study 'irs'; choose one of iris, notebook, or give a .yaml file that exists"]
+    names = ", ".join(studies.names())
+    assert faults("irs") == [f"no study 'irs'; choose one of {names}, or give a .yaml file that exists"]
 
 
 def test_file_that_is_no_study(tmp_path):
