@@ -165,14 +165,14 @@ def test_first_layer_to_overflow_is_named(framework):
 
 
 def test_wide_networks_follow_theory():
-    """Over 100 wide cells, slopes average to theory's: He and Glorot under ReLU, in both backends."""
+    """Over a dozen seeds slopes average to theory's: He and Glorot under ReLU, in both backends."""
     study = Study(
         dataset="digits",
         split={"test_fraction": 0.9},
         network=Network(width=64, depth=12),
         recipe=Recipe(epochs=1),
         initializers=("he_normal", "glorot_uniform"),
-        seeds=24,
+        seeds=12,
     )
     for framework in (pytorch, keras):
         for name in study.initializers:

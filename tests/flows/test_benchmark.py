@@ -8,9 +8,10 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import studies
 from flows.benchmark import FailedCellsError, InvalidBenchmarkError, benchmark
+from flows.plan import plan
 from tasks import comparison, workers
 from tasks.core import parity
-from tasks.core.study import Check, Network, Recipe, Study
+from tasks.core.study import Check, CsvFile, Network, Recipe, Study
 
 STUDY = Study(
     name="small",
@@ -183,3 +184,24 @@ def test_factors_and_claims(folder):
     table = benchmark(study, parity=False)
     assert table["activation"].tolist() == ["relu"] * 4 + ["tanh"] * 4
     assert "Held: zeros are symmetric (pytorch 1, keras 1; at least 1)" in table.attrs["notes"]
+
+
+CLOUDS = "x,kind,y\n" + "".join(
+    f"{side + 0.1 * row},{word},{row % 5}\n" for side, word in ((0, "low"), (9, "high")) for row in range(20)
+)
+
+
+def test_csv_file(folder, monkeypatch, tmp_path_factory):
+    """A study of a CSV file trains on it if a folder that INITBENCH_DATA lists holds it, and is refused otherwise."""
+    path = tmp_path_factory.mktemp("data") / "clouds.csv"
+    path.write_text(CLOUDS)
+    study = STUDY.model_copy(update={"dataset": CsvFile(path=str(path), target="kind")})
+    with pytest.raises(ValueError, match="in a folder that INITBENCH_DATA lists"):
+        benchmark(study, parity=False)
+    monkeypatch.setenv("INITBENCH_DATA", f"/nowhere:{path.parent}")
+    table = benchmark(study, parity=False)
+    assert table["finished"].tolist() == [2] * 4
+    assert any("one of 8 test samples" in note for note in table.attrs["notes"])
+    assert len(plan(study, fresh=False).reused) == 8
+    path.write_text(CLOUDS.replace("9.1", "9.2"))
+    assert plan(study, fresh=False).reused == {}  # other data, other cells

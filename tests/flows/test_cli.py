@@ -198,39 +198,26 @@ def test_studies(tmp_path, initbench):
     assert "learning_rate: 0.01" in initbench(tmp_path, "studies", "iris").stdout
 
 
-CLOUDS = "x,kind,y\n" + "".join(
-    f"{side + 0.1 * row},{word},{row % 5}\n" for side, word in ((0, "low"), (9, "high")) for row in range(20)
-)
+def example(section, language):
+    """Return the README's example of a language in a section."""
+    text = (ROOT / "README.md").read_text().partition(f"## {section}\n")[2]
+    return text.partition(f"```{language}\n")[2].partition("```")[0]
 
 
-def test_csv_file(tmp_path, initbench):
-    """A study of a CSV file trains on it if a folder that INITBENCH_DATA lists holds it, and is refused otherwise."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "here").mkdir()
-    (tmp_path / "data" / "clouds.csv").write_text(CLOUDS)
-    (tmp_path / "clouds.yaml").write_text(STUDY.replace("seeds: [0, 3]", "seeds: 1\nbackends: [pytorch]"))
-    command = ("run", "../clouds.yaml", "--export", "out", "--set")
-    dataset = "dataset={path: ../data/clouds.csv, target: kind}"
-    assert "INITBENCH_DATA" in one_line(initbench(tmp_path / "here", *command, dataset))
-    result = initbench(tmp_path / "here", *command, dataset, INITBENCH_DATA=str(tmp_path / "data"))
+def test_example_study(tmp_path, initbench):
+    """The README's study is one: every setting in it is allowed, and its grid is what it says."""
+    (tmp_path / "mine.yaml").write_text(example("What a study can ask for", "yaml"))
+    result = initbench(tmp_path, "run", "mine.yaml", "--dry-run")
     assert result.returncode == 0, result.stderr
-    cells = pd.read_csv(tmp_path / "here" / "out" / "cells.csv")
-    assert cells["status"].tolist() == ["finished"] * 2
-    assert "one of 8 test samples" in result.stdout
-
-
-def example(language):
-    """Return the README's example of a package that adds an initializer."""
-    section = (ROOT / "README.md").read_text().partition("## An initializer of your own")[2]
-    return section.partition(f"```{language}\n")[2].partition("```")[0]
+    assert "240: 240 to train" in result.stdout  # 2 backends x 2 depths x 3 remedies x 4 initializers x 5 seeds
 
 
 def test_package_adds_an_initializer(tmp_path, initbench):
     """The README's package, once installed, brings an initializer that takes parameters, trains, and is marked."""
     package, site = tmp_path / "package", tmp_path / "site"
     package.mkdir()
-    (package / "pyproject.toml").write_text(example("toml"))
-    (package / "initbench_sparse.py").write_text(example("python"))
+    (package / "pyproject.toml").write_text(example("An initializer of your own", "toml"))
+    (package / "initbench_sparse.py").write_text(example("An initializer of your own", "python"))
     install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", *install, str(package)], check=True, capture_output=True)
     (tmp_path / "sparse.yaml").write_text(STUDY.replace("[he_normal, zeros]", "[{name: sparse, connections: 2}]"))

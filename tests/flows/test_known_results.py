@@ -18,7 +18,6 @@ RUNS = [
     ("deep-relu", "keras", 3),
     ("saturation", "pytorch", 2),
     ("isometry", "pytorch", 2),
-    ("isometry", "keras", 2),
     ("edge-of-chaos", "pytorch", 1),
     ("remedies", "pytorch", 1),
 ]

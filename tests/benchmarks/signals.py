@@ -1,0 +1,58 @@
+"""What signals cost: `python -m tests.benchmarks.signals pytorch`, or `keras`.
+
+Times the training of one batch with its signals, the probe before it, and the same training with empty signals, in turn
+within one run, and prints the medians and their ratio to the last. The machine's own speed cancels out.
+"""
+
+import importlib
+import sys
+from statistics import median
+from types import SimpleNamespace
+
+from tasks.core import signals, training
+from tasks.core.study import Study
+from tests.benchmarks.training import CELLS, seconds
+
+ROUNDS = 15
+
+
+def program(framework, study, cells):
+    """Return a program of its own with the cells' data, and their order of visits."""
+    framework._program.cache_clear()
+    started, _, order = training.started(framework, study, cells)
+    started.run(order[:1])  # compiles
+    return started, order
+
+
+def main() -> None:
+    name = sys.argv[1]
+    framework = importlib.import_module(f"tasks.backends.{name}")
+    framework.setup(threads=1)
+    study = Study()
+    cells = [cell for cell in study.cells() if cell.backend == name][:CELLS]
+    measured, order = program(framework, study, cells)
+    measured.probe()  # compiles
+    empty = SimpleNamespace(
+        norms=lambda xp, tensors: xp.zeros(len(tensors)),
+        finite=lambda xp, tensors: xp.zeros(len(tensors)),
+        update_ratios=lambda xp, before, after: xp.zeros(len(before)),
+        state=lambda xp, activated, activation: xp.zeros((2, len(activated))),
+    )
+    framework.signals = empty
+    bare, _ = program(framework, study, cells)
+    ways = {
+        "training": (signals, lambda: measured.run(order)),
+        "training, probe": (signals, lambda: (measured.run(order), measured.probe())),
+        "without signals": (empty, lambda: bare.run(order)),
+    }
+    times = {label: [] for label in ways}
+    for _ in range(ROUNDS):
+        for label, (framework.signals, way) in ways.items():
+            times[label].append(seconds(way))
+    base = median(times["without signals"])
+    for label, each in times.items():
+        print(f"{label:20}{1000 * median(each):9.1f} ms a batch{median(each) / base:8.2f} x")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
