@@ -190,7 +190,7 @@ def validity(lines: Sequence[str], misbehaved: Sequence[str]) -> list[str]:
     """Return what the controls say of a benchmark, from a line for each of their claims and those that do not hold."""
     if misbehaved:
         return [f"INVALID, for controls misbehaved: {'; '.join(misbehaved)}. Trust nothing below.", *lines]
-    return [f"Controls behaved. {' '.join(lines)}"]
+    return [f"Controls behaved. {'. '.join(lines)}."]
 
 
 def _placed(backend: Backend, initializer: str, value: float, cells: pd.DataFrame) -> str:

@@ -33,6 +33,7 @@ def main() -> None:
     measured, order = program(framework, study, cells)
     measured.probe()  # compiles
     empty = SimpleNamespace(
+        share=signals.share,
         norms=lambda xp, tensors: xp.zeros(len(tensors)),
         finite=lambda xp, tensors: xp.zeros(len(tensors)),
         update_ratios=lambda xp, before, after: xp.zeros(len(before)),

@@ -157,7 +157,7 @@ def test_copied_initializers_are_marked():
 
 def test_controls_are_the_first_note():
     """Controls that behaved are a line; one that did not makes the benchmark invalid, and says so before all else."""
-    assert table.validity(["Held: a"], []) == ["Controls behaved. Held: a"]
+    assert table.validity(["Held: a"], []) == ["Controls behaved. Held: a."]
     first, second = table.validity(["Not held: a"], ["a"])
     assert first.startswith("INVALID, for controls misbehaved: a.")
     assert second == "Not held: a"
