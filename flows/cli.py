@@ -124,7 +124,7 @@ def list_studies(name: str | None) -> None:
             if name:
                 click.echo(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), nl=False)
             else:
-                click.echo(f"{each:12}{studies.summary(each)} ({len(study.cells())} cells)")
+                click.echo(f"{each:15}{studies.summary(each)} ({len(study.cells())} cells)")
 
 
 @cli.command()

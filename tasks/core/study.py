@@ -43,7 +43,8 @@ Units = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=1, le=100)]
 Scalar = bool | int | float | str
 Level = tuple[str, Scalar]
-"""A factor and the value, or the name of the set of settings, that it has in a cell."""
+"""A factor and the value, or the name of the set of settings, that it has in a cell; `none` for an empty value."""
+NONE = "none"
 
 
 class _InitializerSchema:
@@ -309,7 +310,7 @@ class Study(Settings):
         "zeros",
     )
     """Initializers of the hidden layers: names, or `{name: random_normal, std: 0.01}`."""
-    factors: dict[str, tuple[Scalar, ...] | dict[str, dict[str, Scalar | None]]] = {}
+    factors: dict[str, tuple[Scalar | None, ...] | dict[str, dict[str, Scalar | None]]] = {}
     """More axes: a setting of network or recipe with its values, or a name with named sets of such settings."""
     seeds: Annotated[int, Field(ge=1, le=MAX_CELLS)] | Annotated[tuple[Seed, ...], AfterValidator(_axis)] = 10
     """How many seeds, counted from 0; or the seeds themselves. A seed fixes split, batch order and weights."""
@@ -389,11 +390,16 @@ class Study(Settings):
 
     def levels(self) -> list[tuple[Level, ...]]:
         """Return every combination of the factors' levels; a study without factors has one, the empty one."""
-        return list(product(*([(factor, level) for level in levels] for factor, levels in self.factors.items())))
+        named = (
+            [(factor, NONE if level is None else level) for level in levels] for factor, levels in self.factors.items()
+        )
+        return list(product(*named))
 
     def _settings(self, factor: str, level: Scalar) -> Mapping[str, Scalar | None]:
         levels = self.factors[factor]
-        return levels[str(level)] if isinstance(levels, dict) else {factor: level}
+        if isinstance(levels, dict):
+            return levels[str(level)]
+        return {factor: None if level == NONE and None in levels else level}
 
     def at(self, levels: Sequence[Level]) -> "Study":
         """Return the study with the factors at these levels, and without factors and what hangs on them.
@@ -464,11 +470,11 @@ class Study(Settings):
     def settings_key(self, backend: Backend, levels: Sequence[Level], platform: Platform) -> str:
         """Hash all that decides a cell's outcome but its initializer and seed."""
         decisive = {
+            **self.settings(backend, levels),
             "framework": platform.frameworks[backend],
             "device": platform.device,
             "release": platform.release,
-            "data": platform.data,
-            **self.settings(backend, levels),
+            "dataset": platform.data,  # what is in it, not what it is called or where it lies
         }
         return _digest(decisive)
 

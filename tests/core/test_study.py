@@ -50,8 +50,6 @@ def test_keys_are_distinct(axes):
         {"recipe": Recipe(clip_norm=1)},
         {"recipe": Recipe(clip_value=1)},
         {"recipe": Recipe(optimizer="adamw")},
-        {"dataset": "wine"},
-        {"dataset": CsvFile(path="a.csv", target="b")},
         {"recipe": Recipe(epochs=21)},
         {"overrides": {"keras": RecipeChanges(learning_rate=0.1)}},
         {"weights": "shared"},
@@ -82,6 +80,7 @@ def test_key_covers_platform(field):
         {"overrides": {"pytorch": RecipeChanges(optimizer="sgd")}},
         {"recipe": Recipe(momentum=0.5)},
         {"controls": None},
+        {"dataset": CsvFile(path="a.csv", target="b")},  # the platform has the data's checksum
         {"checks": [{"claim": "it works", "measure": "test_accuracy", "at_least": 0.5}]},
     ],
 )
@@ -130,6 +129,14 @@ def test_a_level_is_the_cell_of_its_settings():
     plain = Study(network=Network(activation="tanh"))
     assert keys[Cell("keras", "he_normal", 3, levels)] == plain.cell_key(CELL, HERE)
     assert study.cell_key(Cell("keras", "he_normal", 3, levels), HERE) == plain.cell_key(CELL, HERE)
+
+
+def test_a_level_can_be_empty():
+    """A setting that may be empty, such as a clip, has that as a level called none."""
+    study = Study(factors={"recipe.clip_norm": [None, 1.0]})
+    assert study.levels() == [(("recipe.clip_norm", "none"),), (("recipe.clip_norm", 1.0),)]
+    assert [study.at(levels).recipe.clip_norm for levels in study.levels()] == [None, 1.0]
+    assert study.cell_keys(HERE)[Cell("keras", "he_normal", 3, study.levels()[0])] == Study().cell_key(CELL, HERE)
 
 
 def test_width_and_depth_are_hidden_units():
