@@ -14,23 +14,29 @@ DATA_FOLDERS = "INITBENCH_DATA"  # folders from which CSV files may be read, sep
 
 @dataclass(frozen=True)
 class Plan:
-    """A study on a platform: the run ids of the cells to reuse, the batches to train, and the controls' own plan."""
+    """A study on a platform: the run ids of the cells to reuse, the batches to train, and the controls' own plan.
+
+    firsts: for each cell the first one of its key, which alone is trained: levels may differ in what changes nothing.
+    """
 
     study: Study
     platform: Platform
     reused: dict[Cell, str]
     batches: list[Batch]
+    firsts: dict[Cell, Cell]
     controls: "Plan | None" = None
 
     def run_ids(self, trained: dict[Cell, str]) -> dict[Cell, str]:
         """Return the run id of every cell of the grid, in its order, given those that were trained."""
         known = self.reused | trained
-        return {cell: known[cell] for cell in self.study.cells()}
+        return {cell: known[first] for cell, first in self.firsts.items()}
 
     def __str__(self) -> str:
         new = [cell for batch in self.batches for cell in batch.cells]
         lines = {
             "study": self.study.name,
+            "data": self.study.dataset if isinstance(self.study.dataset, str) else self.study.dataset.path,
+            "hidden units": ", ".join(map(str, self.study.network.units)),
             "backends": ", ".join(self.study.backends),
             "initializers": ", ".join(self.study.initializers),
             **{short(factor): ", ".join(map(str, levels)) for factor, levels in self.study.factors.items()},
@@ -41,6 +47,9 @@ class Plan:
         if self.controls:
             missing = sum(len(batch.cells) for batch in self.controls.batches)
             lines["controls"] = f"{len(self.controls.study.cells())}: {missing} to train"
+        untested = [check.claim for check in self.study.checks if not self.study.has_cells_for(check)]
+        if untested:
+            lines["not tested"] = "; ".join(untested)
         rows = [f"{name:14}{value}" for name, value in lines.items()]
         groups: dict[str, list[str]] = {}
         for cell in new:
@@ -55,12 +64,15 @@ def plan(study: Study, *, fresh: bool) -> Plan:
 
     Raises:
         StoreError: if the tracking store cannot be used.
-        StudyError: if there are no such controls.
-        ValueError: if the data may not be read, or cannot be split as the study says.
-        OSError: if it cannot be read.
+        ValueError: if there are no such controls, or the data may not be read, or cannot be split as the study says.
     """
     controls = None
     if study.controls:
+        if study.controls not in studies.names() or not studies.load(study.controls).checks:
+            able = [name for name in studies.names() if studies.load(name).checks]
+            raise ValueError(
+                f"controls must be a study that ships and has checks: {', '.join(able)}; got {study.controls}"
+            )
         # under the study's own name, for their cells stand in its experiment
         changes = {"name": study.name, "backends": study.backends, "controls": None}
         controls = plan(studies.load(study.controls).model_copy(update=changes), fresh=fresh)
@@ -70,16 +82,18 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     datasets.divide(data, study.split, study.seed_list[0])
     platform = machine.platform_for(data.checksum)
     reused = {} if fresh else tracking.find(study, platform)
-    batches = study.batches([cell for cell in study.cells() if cell not in reused])
-    return Plan(study, platform, reused, batches, controls)
+    by_key: dict[str, Cell] = {}
+    firsts = {cell: by_key.setdefault(key, cell) for cell, key in study.cell_keys(platform).items()}
+    batches = study.batches([cell for cell, first in firsts.items() if cell == first and cell not in reused])
+    return Plan(study, platform, reused, batches, firsts, controls)
 
 
 def _allow(source: CsvFile) -> None:
     """Refuse a file outside of the folders that may be read: a form in a web page must not open any file there is."""
     folders = os.environ.get(DATA_FOLDERS) or str(Path.cwd())
-    allowed = [Path(folder).resolve() for folder in folders.split(os.pathsep)]
+    allowed = [Path(folder).resolve() for folder in folders.split(os.pathsep) if folder]
     if not any(Path(source.path).resolve().is_relative_to(folder) for folder in allowed):
         raise ValueError(
-            f"dataset.path must be in a folder that {DATA_FOLDERS} lists, which are {', '.join(map(str, allowed))}; "
-            f"got {source.path}"
+            f"dataset.path must be in a folder that {DATA_FOLDERS} lists, or without it in the current one, now: "
+            f"{', '.join(map(str, allowed))}; got {Path(source.path).resolve()}"
         )

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from tasks import tracking, workers
+from tasks.core import datasets
 from tasks.core.outcome import Outcome
 from tasks.core.study import Batch, Cell, Platform, Study
 from tasks.tracking import Benchmark
@@ -24,6 +25,7 @@ def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG
 def train_cells(study: Study, batch: Batch, platform: Platform, benchmark: Benchmark) -> dict[Cell, str]:
     """Train these cells on a free slot, with others that wait, and record each; return their run ids."""
     outcomes = workers.current().train(study, batch.cells)
+    datasets.unchanged(study.dataset, platform.data)
     return tracking.record(benchmark, study, platform, outcomes, prefect_tags())
 
 

@@ -62,7 +62,7 @@ def publish(
         pd.concat(judged).to_csv(folder / "checks.csv", index=False)
         (folder / "comparison.md").write_text(markdown)
         _draw(benchmark, result.cells, comparison, folder)
-        tags = {"initbench.valid": str(not (controls and controls.misbehaved)).lower()}
+        tags = {"initbench.valid": str(not controls.misbehaved).lower()} if controls else {}
         tracking.publish(benchmark, folder, table.metrics(comparison), tags)
     rows = [dict(row) for _, row in table.shown(comparison).astype(str).iterrows()]
     create_table_artifact(rows, key="comparison", description=notes[0])
@@ -72,12 +72,13 @@ def publish(
 
 def _draw(benchmark: Benchmark, cells: pd.DataFrame, comparison: pd.DataFrame, folder: Path) -> None:
     """Draw every picture of a comparison; those of signals need a cell that was trained."""
-    drawn = {"comparison": figures.intervals(cells, comparison)}
+    looks = figures.styles(cells["initializer"])
+    drawn = {"comparison": figures.intervals(cells, comparison, looks)}
     layers, history = (tracking.read_files(benchmark, cells, name) for name in ("layers.csv", "history.csv"))
     if not layers.empty:
         factors = table.factors(cells)
-        drawn["variances"] = figures.variances(layers, factors)
-        drawn["curves"] = figures.curves(history, factors)
+        drawn["variances"] = figures.variances(layers, factors, looks)
+        drawn["curves"] = figures.curves(history, factors, looks)
         drawn["gradients"] = figures.gradients(history, factors)
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)

@@ -38,6 +38,7 @@ from tasks.core.table import CELL_COLUMNS, columns, factors
 UI = "http://127.0.0.1:5000"  # where `initbench ui` serves a store that has no server of its own
 PAGE = 1000  # runs of one search
 IDS = 200  # run ids of one filter
+WHOLE = ("initializers", "seeds", "factors", "checks")  # in study.yaml alone, for they are longer than a param may be
 REUSABLE = ("finished", "diverged")
 
 _writing = threading.Lock()  # SQLite takes one writer at a time; MLflow's connection pool gives up on a queue
@@ -152,7 +153,8 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     run_id = client.create_run(experiment, tags=dict(tags), run_name=study.name).info.run_id
     try:
         client.log_batch(
-            run_id, params=_params(_flat(study.model_dump(mode="json", exclude={"initializers", "seeds"})))
+            run_id,
+            params=_params(_flat(study.spelled_out.model_dump(mode="json", exclude=set(WHOLE)))),
         )
         client.log_text(run_id, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), "study.yaml")
         client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
@@ -221,7 +223,7 @@ def _record(benchmark: Benchmark, study: Study, platform: Platform, outcome: Out
         "initbench.reason": outcome.reason,
         "initbench.framework": platform.frameworks[cell.backend],
         "initbench.device": platform.device,
-        **({"initbench.verdict": outcome.trained.signals.verdict} if outcome.trained else {}),
+        **({"initbench.verdict": outcome.trained.verdict} if outcome.trained else {}),
         **tags,
     }
     ended = int(time.time() * 1000)
@@ -265,6 +267,7 @@ def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
     layers = pd.DataFrame(signals.start, range(1, len(signals.theory.forward) + 1)).rename_axis("layer")
     layers["theory_forward"] = signals.theory.forward
     layers["theory_backward"] = pd.Series(signals.theory.backward, range(1, signals.hidden + 1))
+    layers["theory_chi"] = pd.Series(signals.theory.chi, range(1, signals.hidden + 1))
     predictions = trained.predictions
     logits = {f"logit_{at}": column for at, column in enumerate(predictions.logits.T)}
     samples = pd.DataFrame({"row": predictions.rows, "label": predictions.labels, **logits})
@@ -285,14 +288,16 @@ def find(study: Study, platform: Platform) -> dict[Cell, str]:
     experiment = client.get_experiment_by_name(f"initbench/{study.name}")
     if experiment is None:
         return {}
-    wanted = {key: cell for cell, key in study.cell_keys(platform).items()}
+    wanted: dict[str, list[Cell]] = {}
+    for cell, key in study.cell_keys(platform).items():  # levels that change nothing are cells of one key
+        wanted.setdefault(key, []).append(cell)
     found: dict[Cell, str] = {}
     grid = product(study.backends, study.levels())
     for key in {study.settings_key(backend, levels, platform) for backend, levels in grid}:
         for run in _search(client, experiment.experiment_id, f"tags.`initbench.settings` = '{key}'"):
-            cell = wanted.get(run.data.tags["initbench.cell"])
-            if cell and run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED":
-                found.setdefault(cell, run.info.run_id)
+            if run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED":
+                for cell in wanted.get(run.data.tags["initbench.cell"], []):
+                    found.setdefault(cell, run.info.run_id)
     return found
 
 
@@ -359,7 +364,7 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, name: str) -> pd.DataF
     if not stores:
         return pd.DataFrame()
     files = pd.concat([pd.read_csv(store.download_artifacts(name)) for store in stores], keys=trained.index)
-    about = [*factors(cells), "backend", "initializer", "seed"]
+    about = [*factors(cells), "backend", "initializer", "seed", "status"]
     return files.reset_index(level=1, drop=True).join(cells[about]).reset_index(drop=True)
 
 

@@ -33,7 +33,7 @@ from tasks.core.initializers import (
     bias_bound,
     named,
 )
-from tasks.core.signals import JACOBIAN_ROWS, Start
+from tasks.core.signals import FLOW, JACOBIAN_ROWS, STATE, Start
 from tasks.core.study import Network, Recipe
 from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights
 
@@ -337,8 +337,10 @@ class Program:
             signals.share(ops, tf.argmax(logits, -1) == labels)  # Keras's argmax does not vectorise
             for logits, labels in ((trace.logits, y), (test.logits, y_test))
         ]
-        state_now = signals.state(ops, trace.activated, self.perceptron.network.activation)
-        return ops.stack([*losses, *accuracies]), state_now
+        return ops.stack([*losses, *accuracies]), self._state(trace)
+
+    def _state(self, trace: Trace) -> tf.Tensor:
+        return signals.state(ops, trace.activated, trace.pre_activations, self.perceptron.network.activation)
 
     @tf.function(autograph=False)
     def _measure(self, x: tf.Tensor, y: tf.Tensor, x_test: tf.Tensor, y_test: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -351,7 +353,7 @@ class Program:
 
         return tf.vectorized_map(logits, (*self._values(), x))
 
-    def _start_of(self, cell: tuple[Any, ...]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _start_of(self, cell: tuple[Any, ...]) -> tuple[tf.Tensor, ...]:
         """Return one cell's signals at initialization."""
         weights, state, x, y = cell
         taps = [tf.zeros((x.shape[0], layer.units)) for layer in self.perceptron.layers]
@@ -383,10 +385,10 @@ class Program:
             logits = self.perceptron.call(weights, rows_own, some, training=False).logits
             summed = tf.unstack(tf.reduce_sum(logits, 0))
         jacobian = ops.stack([tape.gradient(each, some) for each in summed], 1)
-        return ops.stack(layers, 1), ops.stack(scores), jacobian
+        return ops.stack(layers, 1), ops.stack(scores), jacobian, self._state(trace)
 
     @tf.function(autograph=False)
-    def _probe(self, *cells: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _probe(self, *cells: Any) -> tuple[tf.Tensor, ...]:
         return tf.vectorized_map(self._start_of, cells)
 
     @tf.function
@@ -396,10 +398,10 @@ class Program:
         whole = rows - rows % size  # a last, smaller batch has another shape, so it stands outside the loop
         epochs, layers = tf.shape(order)[0], len(self.kernels)
         scores = tf.TensorArray(tf.float32, epochs, element_shape=(self.places, 4))
-        states = tf.TensorArray(tf.float32, epochs, element_shape=(self.places, 2, layers))
-        flows = tf.TensorArray(tf.float32, epochs, element_shape=(self.places, 3, layers))
+        states = tf.TensorArray(tf.float32, epochs, element_shape=(self.places, len(STATE), layers))
+        flows = tf.TensorArray(tf.float32, epochs, element_shape=(self.places, len(FLOW), layers))
         for epoch in tf.range(epochs):
-            total = tf.zeros((self.places, 3, layers))
+            total = tf.zeros((self.places, len(FLOW), layers))
             for at in tf.range(0, whole, size):
                 visited = tf.ensure_shape(order[epoch, :, at : at + size], (self.places, size))
                 total += self._step(x, y, visited)
@@ -435,7 +437,7 @@ class Program:
 
     def measure(self) -> Progress:
         scores, state = self._measure(self.x, self.y, self.x_test, self.y_test)
-        return self._progress(scores[None], state[None], tf.zeros((0, self.places, 3, len(self.kernels))))
+        return self._progress(scores[None], state[None], tf.zeros((0, self.places, len(FLOW), len(self.kernels))))
 
     def _progress(self, *parts: tf.Tensor) -> Progress:
         return Progress(*(part.numpy()[:, : self.cells] for part in parts))

@@ -36,7 +36,7 @@ from tasks.core.initializers import (
     bias_bound,
     named,
 )
-from tasks.core.signals import JACOBIAN_ROWS, Start
+from tasks.core.signals import FLOW, JACOBIAN_ROWS, STATE, Start
 from tasks.core.study import Network, Recipe
 from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights
 
@@ -60,6 +60,7 @@ def setup(threads: int) -> str:
     """Set threads, precision and determinism for this process; return the device's name."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(DETERMINISTIC)
+    torch.set_flush_denormal(True)  # as TensorFlow does: signals that vanish end in the same zeros
     torch.backends.cuda.matmul.allow_tf32 = TF32
     torch.backends.cudnn.allow_tf32 = TF32
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -118,6 +119,8 @@ def fill(weight: Tensor, law: Law, generator: torch.Generator | None) -> None:
                 weight.mul_(gain)
         case Constant(value):
             nn.init.constant_(weight, value)
+        case _:
+            raise ValueError(f"PyTorch builds no {law}")
 
 
 def native(law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
@@ -263,7 +266,7 @@ class Program:
             test_loss, test_accuracy = scores(functional_call(evaluating, (weights, state), (x_test,)), y_test)
             return (
                 torch.stack([train_loss, test_loss, train_accuracy, test_accuracy]),
-                signals.state(torch, trace.activated, network.activation),
+                signals.state(torch, trace.activated, trace.pre_activations, network.activation),
             )
 
         def probe(weights: dict[str, Tensor], state: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
@@ -295,7 +298,8 @@ class Program:
                 torch, [gradients[name] for name in self.kernels], [products[name] for name in self.kernels]
             )
             scores = [cross_entropy(trace.logits, y), signals.largest_class_share(torch, trace.logits), quotient]
-            return torch.stack(layers, 1), torch.stack(scores), jacobian.movedim(0, 1)
+            state_then = signals.state(torch, trace.activated, trace.pre_activations, network.activation)
+            return torch.stack(layers, 1), torch.stack(scores), jacobian.movedim(0, 1), state_then
 
         self._step, self._update_ratios, self._measure = (
             vmap(step),
@@ -344,7 +348,7 @@ class Program:
         return Progress(
             *(
                 np.array([part.cpu().numpy() for part in parts], np.float32).reshape(len(parts), cells, *shape)
-                for parts, shape in ((scores, (4,)), (state, (2, layers)), (flow, (3, layers)))
+                for parts, shape in ((scores, (4,)), (state, (len(STATE), layers)), (flow, (len(FLOW), layers)))
             )
         )
 

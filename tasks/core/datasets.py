@@ -48,10 +48,19 @@ def load(source: str | CsvFile) -> Dataset:
     breast_cancer: 569 tumours, 30 features of cell nuclei, 2 diagnoses. digits: 1797 images of 8 × 8 pixels, 10 digits.
 
     Raises:
-        ValueError: if the file does not hold numeric features and a target of two or more classes.
-        OSError: if it cannot be read.
+        ValueError: if the file cannot be read, or does not hold numeric features and a target of two or more classes.
     """
     return _bundled(source) if isinstance(source, str) else _from_csv(source)
+
+
+def unchanged(source: str | CsvFile, checksum: str) -> None:
+    """Hold a dataset against the checksum that it had before.
+
+    Raises:
+        ValueError: if it has another, for what was trained on it must not be recorded as of that data.
+    """
+    if load(source).checksum != checksum:
+        raise ValueError("the dataset must stay as it is while cells are trained on it; it has changed")
 
 
 @cache
@@ -66,12 +75,17 @@ def _from_csv(source: CsvFile) -> Dataset:
     import pandas as pd
 
     try:
-        table = pd.read_csv(source.path)
+        with open(source.path, "rb") as file:  # noqa: PTH123  # pandas itself would open addresses and ~ too
+            table = pd.read_csv(file)
+    except OSError as error:
+        raise ValueError(f"dataset.path must be a file that can be read; {source.path}: {error.strerror}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"dataset.path must be a CSV file; of {source.path} pandas says: {error}") from None
     if source.target not in table:
         columns = ", ".join(map(str, table.columns))
         raise ValueError(f"dataset.target must be a column of {source.path}; got {source.target!r}, it has {columns}")
+    if table.empty:
+        raise ValueError(f"{source.path} must have rows below its header; it has none")
     holes = table.columns[table.isna().any()]
     if len(holes):
         raise ValueError(f"{source.path} must have no empty field; there are some in {', '.join(holes)}")
@@ -80,11 +94,11 @@ def _from_csv(source: CsvFile) -> Dataset:
     if len(texts) or features.empty:
         fault = f"not numeric: {', '.join(texts)}" if len(texts) else "it has no other column"
         raise ValueError(f"{source.path} must have numeric features beside its target; {fault}")
-    classes, labels = np.unique(table[source.target].astype(str), return_inverse=True)
-    if len(classes) < 2 or len(classes) > len(table) / 2:
+    classes, labels, counts = np.unique(table[source.target].astype(str), return_inverse=True, return_counts=True)
+    if len(classes) < 2 or counts.min() < 2:
         raise ValueError(
-            f"dataset.target must hold two classes or more, with rows of each; "
-            f"{source.target} has {len(classes)} values in {len(table)} rows"
+            f"dataset.target must hold two classes or more, with two rows or more of each; {source.target} has "
+            f"{len(classes)}, of {classes[counts.argmin()]!r} {counts.min()} rows"
         )
     name = source.path.replace("\\", "/").rpartition("/")[2].removesuffix(".csv")
     x = features.to_numpy(np.float64)

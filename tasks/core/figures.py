@@ -1,8 +1,10 @@
 """Pictures of a comparison.
 
-An initializer has the same colour and marker in all of them; a backend is a line's dashes.
+An initializer has the same colour in all pictures of a benchmark, and its name decides it in every benchmark; a backend
+is a line's dashes, or a marker's shape.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,20 +14,23 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from tasks.core import inference
-from tasks.core.initializers import registry
+from tasks.core.initializers import names
 from tasks.core.parity import BOUNDS
 from tasks.core.study import Study
 
-COLOURS = {"pytorch": "#D55E00", "keras": "#0072B2"}  # Okabe & Ito (2008): told apart by colour-blind readers
 DASHES: dict[str, Literal["-", "--"]] = {"pytorch": "-", "keras": "--"}
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C7A00")  # yellow darkened
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999")
+"""Okabe & Ito (2008), told apart by colour-blind readers, with grey for their yellow, which white paper swallows."""
+SHAPES = {"pytorch": "o", "keras": "D"}
 MARKERS = "osD^vPX*<>"
 OPTIMIZER_COLOURS = ("#009E73", "#CC79A7")  # of the same palette
 APART = 0.17  # half the distance between two backends' rows, of 1 between initializers
@@ -46,73 +51,99 @@ class Style:
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:
-    """Return each initializer's style, fixed by its name; those of one name and several parameters go dark to light."""
-    names = list(dict.fromkeys([*Study().initializers, *registry()]))  # the most usual ones differ in colour
+    """Return each initializer's style: the colour of its name, or the next one free where a more usual one has that.
+
+    Several of one name are shades, by their parameters. The order of the labels does not matter.
+    """
+    order = list(dict.fromkeys([*Study().initializers, *names()]))  # the most usual ones differ in colour
     alike: dict[str, list[str]] = {}
-    for label in dict.fromkeys(labels):
+    for label in sorted(set(labels), key=_natural):
         alike.setdefault(label.partition("(")[0], []).append(label)
     found = {}
-    for name, group in alike.items():
-        place = names.index(name)
-        own = np.array(to_rgb(PALETTE[place % len(PALETTE)]))
+    free = list(PALETTE)
+    for name in sorted(alike, key=order.index):
+        group, place = alike[name], order.index(name)
+        colour = PALETTE[place % len(PALETTE)]
+        if colour not in free and free:
+            colour = free[0]
+        free = [other for other in free if other != colour]
+        own = np.array(to_rgb(colour))
         for rank, label in enumerate(group):
             share = rank / len(group)
-            red, green, blue = colormaps["cividis"](share)[:3] if len(group) > FEW else own + 0.7 * share * (1 - own)
-            found[label] = Style((red, green, blue), MARKERS[(place // len(PALETTE) + 3 * rank) % len(MARKERS)])
+            red, green, blue = colormaps["cividis"](share)[:3] if len(group) > FEW else own + 0.6 * share * (1 - own)
+            found[label] = Style((red, green, blue), MARKERS[(place + place // len(PALETTE) + rank) % len(MARKERS)])
     return found
 
 
-def intervals(cells: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
+def _natural(label: str) -> list[str | float]:
+    """Return what sorts labels by the numbers in them."""
+    return [float(part) if at % 2 else part for at, part in enumerate(re.split(r"(-?\d+\.?\d*(?:e-?\d+)?)", label))]
+
+
+def intervals(cells: pd.DataFrame, comparison: pd.DataFrame, looks: Mapping[str, Style]) -> Figure:
     """Draw test accuracy and test loss by initializer: each finished cell, the mean and its 95 % interval."""
     cells, comparison = (frame.assign(row=_rows(frame)) for frame in (cells, comparison))
-    names = list(dict.fromkeys(comparison["row"]))[::-1]
-    figure = Figure(figsize=(11, 1.6 + 0.5 * len(names)), layout="constrained")
+    rows = list(dict.fromkeys(comparison["row"]))[::-1]
+    figure = Figure(figsize=(11, 1.6 + 0.5 * len(rows)), layout="constrained")
     accuracy, loss = figure.subplots(1, 2, sharey=True)
     for axes, measure in ((accuracy, "test_accuracy"), (loss, "test_loss")):
-        for backend, summary in comparison.groupby("backend"):
-            side = APART if backend == "pytorch" else -APART
-            rows = {name: place + side for place, name in enumerate(names)}
-            finished = cells[(cells["backend"] == backend) & (cells["status"] == "finished")]
-            _draw(axes, str(backend), measure, rows, finished, summary)
+        for _, summary in comparison.iterrows():
+            place = rows.index(summary["row"]) + (APART if summary["backend"] == "pytorch" else -APART)
+            of_group = (cells["row"] == summary["row"]) & (cells["backend"] == summary["backend"])
+            finished = cells[of_group & (cells["status"] == "finished")]
+            _draw(axes, measure, place, finished, summary, looks[summary["initializer"]].colour)
         axes.grid(axis="x", color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
     accuracy.set_xlabel("test accuracy (higher is better)")
-    accuracy.set_yticks(range(len(names)), names)
+    accuracy.set_yticks(range(len(rows)), rows)
     loss.set_xlabel("test loss (lower is better)")
     if comparison["test_loss_mean"].gt(0).any():
         loss.set_xscale("log")
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+        _plain(loss.xaxis)
+    handles = [
+        Line2D([], [], color="0.3", marker=SHAPES[backend], label=f"{backend}: mean and 95 % interval; dots are seeds")
+        for backend in comparison["backend"].unique()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
     return figure
+
+
+def _plain(axis: Axis) -> None:
+    """Label a logarithmic axis in plain numbers, at most about six of them."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def _rows(frame: pd.DataFrame) -> list[str]:
     """Return each row's levels and initializer, joined; they stand between the backend and what was measured."""
-    names = list(frame.columns)
-    keys = names[names.index("backend") + 1 : names.index("initializer") + 1]
-    return [" · ".join(map(str, row)) for row in frame[keys].itertuples(index=False)]
+    columns = list(frame.columns)
+    keys = columns[columns.index("backend") + 1 : columns.index("initializer") + 1]
+    return [
+        " · ".join([*(f"{name} {level}" for name, level in zip(keys, levels, strict=False)), initializer])
+        for *levels, initializer in frame[keys].itertuples(index=False)
+    ]
 
 
 def _draw(
-    axes: Axes, backend: str, measure: str, rows: dict[str, float], finished: pd.DataFrame, summary: pd.DataFrame
+    axes: Axes,
+    measure: str,
+    place: float,
+    finished: pd.DataFrame,
+    summary: pd.Series,
+    colour: tuple[float, float, float],
 ) -> None:
     spread = np.random.default_rng(0).uniform(-JITTER, JITTER, len(finished))
-    axes.scatter(
-        finished[measure],
-        finished["row"].map(rows).astype(float) + spread,
-        s=9,
-        alpha=0.35,
-        color=COLOURS[backend],
-    )
-    mean = summary[f"{measure}_mean"]
+    axes.scatter(finished[measure], place + spread, s=9, alpha=0.35, color=colour, linewidths=0)
+    mean, low, high = (summary[f"{measure}_{part}"] for part in ("mean", "low", "high"))
     axes.errorbar(
-        mean,
-        summary["row"].map(rows),
-        xerr=[(mean - summary[f"{measure}_low"]).clip(lower=0), (summary[f"{measure}_high"] - mean).clip(lower=0)],
-        fmt="o",
+        [mean],
+        [place],
+        xerr=[[max(mean - low, 0)], [max(high - mean, 0)]],
+        fmt=SHAPES[summary["backend"]],
         markersize=6,
         capsize=3,
-        color=COLOURS[backend],
-        label=f"{backend}: mean and 95 % interval; small dots are single seeds",
+        color=colour,
     )
 
 
@@ -124,22 +155,23 @@ def parity(gaps: Mapping[str, NDArray[np.float64]]) -> Figure:
         axes.plot(gap, color=colour, label=optimizer)
         axes.axhline(BOUNDS[optimizer], color=colour, linestyle="--", label=f"{optimizer}: bound")
     axes.set(xlabel="step", ylabel="largest weight difference between backends", ylim=(0, None))
+    axes.set_title("the gate: a fixed small tanh network on Iris, whatever the study", fontsize=9)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def variances(layers: pd.DataFrame, factors: Sequence[str]) -> Figure:
+def variances(layers: pd.DataFrame, factors: Sequence[str], looks: Mapping[str, Style]) -> Figure:
     """Draw the variance of pre-activations and of their gradient by layer at the start, with the lines of theory.
 
-    `layers` has the rows of every cell's `layers.csv`. Lines are medians over seeds, bands reach from quartile to
-    quartile, dots are theory. A gradient is drawn as a multiple of the last hidden layer's.
+    `layers` has the rows of every cell's `layers.csv`. Lines are medians over seeds, what is not finite counted as
+    infinite, bands reach from quartile to quartile, dots are theory; zeros and infinities leave gaps. A gradient is
+    drawn as a multiple of the last hidden layer's.
     """
     cell = layers.groupby(["backend", *factors, "initializer", "seed"])
     last = cell["gradient_variance"].transform(lambda values: values.iloc[-2] if len(values) > 1 else np.nan)
     hidden = layers["layer"] < cell["layer"].transform("max")
-    layers = layers.assign(backward=(layers["gradient_variance"] / last).where(hidden))
-    looks = styles(layers["initializer"].unique())
+    layers = layers.assign(backward=layers["gradient_variance"] / last, hidden=hidden)
     panels = _panels(layers, factors)
     figure, columns = _grid(len(panels), 2)
     for (title, part), (forward, backward) in zip(panels, columns, strict=True):
@@ -150,8 +182,12 @@ def variances(layers: pd.DataFrame, factors: Sequence[str]) -> Figure:
             (backward, "backward", "theory_backward"),
         ):
             for label, backend, group in _lines(part):
-                by_layer = group[group[measured] > 0].groupby("layer")
-                low, middle, high = (by_layer[measured].quantile(share) for share in (0.25, 0.5, 0.75))
+                drawn = group if axes is forward else group[group["hidden"]]
+                by_layer = drawn.fillna({measured: np.inf}).groupby("layer")
+                low, middle, high = (
+                    by_layer[measured].quantile(share, interpolation="nearest").where(lambda each: np.isfinite(each))
+                    for share in (0.25, 0.5, 0.75)
+                )
                 _curve(axes, low, middle, high, looks[label], backend)
                 expected = by_layer[theory].median()
                 axes.plot(expected.index, expected, ":", color=looks[label].colour, linewidth=2.5)
@@ -160,33 +196,43 @@ def variances(layers: pd.DataFrame, factors: Sequence[str]) -> Figure:
     columns[0, 0].set_ylabel("variance of pre-activations")
     columns[0, 1].set_ylabel("variance of the gradient,\nlast hidden layer = 1")
     dots = Line2D([], [], color="0.3", linestyle=":", linewidth=2.5, label="mean-field theory")
-    _legend(figure, looks, layers["backend"].unique(), dots)
+    more = len(layers[list(factors)].drop_duplicates()) - PANELS if factors else 0
+    if more > 0:
+        figure.supxlabel(f"layer (and {more} panels more)", fontsize=9)
+    _legend(figure, looks, layers["backend"].unique(), "quartiles over seeds", dots)
     return figure
 
 
-def curves(history: pd.DataFrame, factors: Sequence[str]) -> Figure:
-    """Draw train loss and test accuracy by epoch: the mean over seeds and its 95 % interval.
+def curves(history: pd.DataFrame, factors: Sequence[str], looks: Mapping[str, Style]) -> Figure:
+    """Draw train loss and test accuracy by epoch: the mean over the seeds that finished and its 95 % interval.
 
     `history` has the rows of every cell's `history.csv`.
     """
-    looks = styles(history["initializer"].unique())
+    left_out = len(
+        history[history["status"] != "finished"].drop_duplicates(["backend", *factors, "initializer", "seed"])
+    )
     panels = _panels(history, factors)
     figure, columns = _grid(len(panels), 2)
     for (title, part), (loss, accuracy) in zip(panels, columns, strict=True):
         loss.set_title(title, fontsize=9)
         for axes, measure in ((loss, "train_loss"), (accuracy, "test_accuracy")):
             for label, backend, group in _lines(part):
-                seeds = group.pivot_table(index="seed", columns="epoch", values=measure).dropna(axis=1)
+                seeds = group[group["status"] == "finished"].pivot_table(measure, "seed", "epoch")
+                if seeds.empty:
+                    continue
                 low, high = inference.bootstrap_band(seeds.to_numpy(np.float64), seed=BAND_SEED)
                 index = seeds.columns
                 _curve(axes, pd.Series(low, index), seeds.mean(), pd.Series(high, index), looks[label], backend)
         loss.set_yscale("log")
+        _plain(loss.yaxis)
         accuracy.set_ylim(0, 1.02)
         accuracy.set_xlabel("epoch")
         loss.set_xlabel("epoch" if len(panels) == 1 else "")
+    if left_out:
+        figure.supxlabel(f"without {left_out} cells that diverged", fontsize=9)
     columns[0, 0].set_ylabel("train loss")
     columns[0, 1].set_ylabel("test accuracy")
-    _legend(figure, looks, history["backend"].unique())
+    _legend(figure, looks, history["backend"].unique(), "95 % interval of the mean")
     return figure
 
 
@@ -198,14 +244,14 @@ def gradients(history: pd.DataFrame, factors: Sequence[str]) -> Figure:
     columns = [name for name in history.columns if name.startswith("gradient_norm/")]
     trained = history[history["epoch"] > 0]
     panels: list[tuple[str, NDArray[np.float64]]] = []
-    for title, part in _panels(trained, factors):
+    for title, part in _panels(trained, factors, limit=None):
         existing = [name for name in columns if part[name].notna().any()] or columns[:1]
         groups = dict(iter(part.groupby(["initializer", "backend"], sort=False)))
         for initializer, backend in product(part["initializer"].unique(), part["backend"].unique()):
             if (initializer, backend) in groups:
                 norms = groups[initializer, backend].groupby("epoch")[existing].median().to_numpy(np.float64).T
                 panels.append(("\n".join(filter(None, [title, initializer, backend])), norms))
-    left_out = len(panels) - PANELS
+    more = len(panels) - PANELS
     panels = panels[:PANELS]
     with np.errstate(divide="ignore"):
         logs = [np.log10(norms) for _, norms in panels]
@@ -230,17 +276,17 @@ def gradients(history: pd.DataFrame, factors: Sequence[str]) -> Figure:
         panel.set_title(title, fontsize=8)
         panel.grid(visible=False)
         panel.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    figure.supxlabel(f"epoch (and {left_out} panels more)" if left_out > 0 else "epoch", fontsize=9)
+    figure.supxlabel(f"epoch (and {more} panels more)" if more > 0 else "epoch", fontsize=9)
     figure.supylabel("layer, logits on top", fontsize=9)
     figure.colorbar(image, ax=list(axes.ravel()), label="log₁₀ norm of the weight gradient", shrink=0.8)
     return figure
 
 
-def _panels(frame: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Divide a frame by columns into titled parts, PANELS at most, in the order in which they come."""
+def _panels(frame: pd.DataFrame, by: Sequence[str], limit: int | None = PANELS) -> list[tuple[str, pd.DataFrame]]:
+    """Divide a frame by columns into titled parts in the order in which they come, as many as a picture takes."""
     if not by:
         return [("", frame)]
-    parts = list(frame.groupby(list(by), sort=False))[:PANELS]
+    parts = list(frame.groupby(list(by), sort=False))[:limit]
     return [(" · ".join(f"{name} {value}" for name, value in zip(by, key, strict=True)), part) for key, part in parts]
 
 
@@ -288,8 +334,11 @@ def _curve(axes: Axes, low: pd.Series, middle: pd.Series, high: pd.Series, look:
     )
 
 
-def _legend(figure: Figure, looks: Mapping[str, Style], backends: Iterable[str], *extra: Line2D) -> None:
-    handles = [Line2D([], [], color=look.colour, marker=look.marker, label=label) for label, look in looks.items()]
+def _legend(figure: Figure, looks: Mapping[str, Style], backends: Iterable[str], band: str, *extra: Line2D) -> None:
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=look.colour, marker=look.marker, label=label) for label, look in looks.items()
+    ]
     handles += [Line2D([], [], color="0.3", linestyle=DASHES[backend], label=backend) for backend in backends]
+    handles.append(Patch(color="0.3", alpha=0.15, linewidth=0, label=band))
     columns = max(2, int(figure.get_figwidth() // 2))
     figure.legend(handles=[*handles, *extra], loc="outside upper center", ncols=columns, frameon=False, fontsize=9)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -362,20 +362,35 @@ OWN = (
 
 
 @cache
-def registry() -> dict[str, Initializer]:
-    """Return every initializer by name: our own, then those of installed packages.
+def _registry() -> dict[str, Initializer | EntryPoint]:
+    """Return every initializer by name: our own, then those of installed packages, which are loaded when asked for."""
+    added = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    return {**added, **{entry.name: entry for entry in OWN}}
+
+
+def names() -> list[str]:
+    """Return the names of our own initializers, then of those of installed packages."""
+    own = [entry.name for entry in OWN]
+    return [*own, *(name for name in _registry() if name not in own)]
+
+
+def _load(point: EntryPoint) -> Initializer:
+    """Return a package's initializer.
 
     Raises:
-        ValueError: if a package brings one under a name that is taken.
+        ValueError: if it cannot be imported, or is not what an entry point of this group must be.
     """
-    found = {entry.name: entry for entry in OWN}
-    for point in entry_points(group=ENTRY_POINTS):
-        added: Initializer = point.load()
-        if added.name in found:
-            raise ValueError(f"{point.value} must bring an initializer of a new name; {added.name!r} is taken")
-        release = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-        found[added.name] = replace(added, release=release)
-    return found
+    origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    try:
+        added = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"initializer {point.name!r} of {origin} must be importable; it says: {error}") from None
+    if not isinstance(added, Initializer) or added.name != point.name or added.law.native:
+        raise ValueError(
+            f"{point.value} of {origin} must be an Initializer called {point.name!r}, with a law that is not native; "
+            f"got {added!r}"
+        )
+    return replace(added, release=origin)
 
 
 LABEL = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*")
@@ -424,9 +439,10 @@ def _value(text: str) -> int | float | str:
 
 
 def _known(name: str) -> Initializer:
-    if name not in registry():
-        raise ValueError(f"unknown initializer {name!r}; choose one of {', '.join(registry())}")
-    return registry()[name]
+    found = _registry().get(name)
+    if found is None:
+        raise ValueError(f"unknown initializer {name!r}; choose one of {', '.join(names())}")
+    return found if isinstance(found, Initializer) else _load(found)
 
 
 def _with(entry: Initializer, parameters: Mapping[str, object]) -> Initializer:

@@ -1,9 +1,10 @@
 """What theory expects of signals at initialization: variances by layer, forward and backward.
 
 The mean-field limit of wide layers (Poole et al., 2016; Schoenholz et al., 2017). One layer carries the second moment
-of its inputs on by q ← σ_w² E[φ(√q z)²] + σ_b², and the variance of the gradient back by χ = σ_w² E[φ′(√q z)²] where
-σ_w² is fan_in (forward) or fan_out (backward) times the variance of a weight, z ~ N(0, 1). Glorot & Bengio (2010) is
-the case φ′ = 1, He et al. (2015) the case of ReLU.
+of its inputs on by q ← σ_w² E[φ(√q z)²] + σ_b², and the variance of the gradient back by χ₁ = σ_w² E[φ′(√q z)²], where
+σ_w² is fan_in (forward) or fan_out (backward) times the variance of a weight, z ~ N(0, 1). Gradients vanish where
+χ₁ < 1 and explode where χ₁ > 1; 1 is the edge of chaos. Glorot & Bengio (2010) is the case φ′ = 1, He et al. (2015) the
+case of ReLU.
 """
 
 from collections.abc import Sequence
@@ -36,39 +37,18 @@ def moments(activation: ActivationName, variance: float) -> tuple[float, float, 
     )
 
 
-def fixed_point(activation: ActivationName, sigma_w: float, sigma_b: float, *, steps: int = 1000) -> float:
-    """Return q*, where the variance map ends in networks of equal layers; from q = 1, so many steps at most.
-
-    >>> round(fixed_point("tanh", sigma_w=1.5, sigma_b=0.0), 4)
-    0.7934
-    """
-    q = 1.0
-    for _ in range(steps):
-        before, q = q, sigma_w**2 * moments(activation, q)[1] + sigma_b**2
-        if abs(q - before) <= 1e-12 * q:
-            break
-    return q
-
-
-def chi(activation: ActivationName, sigma_w: float, q: float) -> float:
-    """Return χ₁ = σ_w² E[φ′(√q z)²]: gradients vanish below 1, explode above, and 1 is the edge of chaos.
-
-    >>> round(chi("relu", sigma_w=np.sqrt(2), q=7.0), 12)
-    1.0
-    """
-    return float(sigma_w**2 * moments(activation, q)[2])
-
-
 @dataclass(frozen=True)
 class Theory:
     """Expected variances by layer; NaN where an initializer has no law of mean zero.
 
     forward: of the pre-activations of each layer, logits last, (layers,); backward: of the gradient in the hidden
-    layers' pre-activations, as multiples of the last one's, (hidden layers,).
+    layers' pre-activations, as multiples of the last one's, (hidden layers,); chi: χ₁ of each hidden layer, (hidden
+    layers,).
     """
 
     forward: Array
     backward: Array
+    chi: Array
 
 
 def expected(
@@ -109,7 +89,8 @@ def expected(
     for (through, slope_square), skip in zip(reversed(gains), reversed(skips), strict=True):
         backward.append(slope_square * upstream)
         upstream = skip * upstream + through * backward[-1]
-    return Theory(np.array(forward), np.array(backward[::-1]) / (backward[0] if backward else 1))
+    chi = np.array([through * slope_square for through, slope_square in gains])
+    return Theory(np.array(forward), np.array(backward[::-1]) / (backward[0] if backward else 1), chi)
 
 
 def log_slope(variances: Array) -> float:

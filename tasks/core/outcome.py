@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.signals import Signals
-from tasks.core.study import Cell
+from tasks.core.study import Cell, Verdict
 
 REASON_LENGTH = 300  # characters; a framework's errors can be pages long
 
@@ -52,6 +52,11 @@ class Trained:
     weights: dict[str, NDArray[np.float32]]
     signals: Signals
     seconds: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """What became of the signals, in a word: that of the signals, but what diverged has exploded."""
+        return self.signals.verdict if self.curves.diverged_at is None else "exploding"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ JACOBIAN_ROWS = 128  # train rows, in their random order, whose Jacobians are ta
 SPAN = 1e4  # over the hidden layers variance may change by this factor: 100 in size
 UNTRAINED_LOSS = 10.0  # times ln(classes): an untrained network that is so wrong has exploded
 DEAD = 0.9  # share of a hidden layer's units whose death is the layer's
-POINTS = 600  # of the layers' curves that one run logs; longer ones are thinned, their file is whole
+POINTS = 2500  # of the layers' curves that one run logs; longer ones are thinned, their file is whole
 
 START = (
     "pre_activation_mean",
@@ -42,8 +42,8 @@ START = (
 )
 """Signals at initialization, each for every layer, logits last."""
 STANDARD_DEVIATIONS = ("pre_activation_variance", "activation_variance", "gradient_variance")
-STATE = ("dead", "saturated")
-"""Signals before training and after each epoch, for every layer."""
+STATE = ("dead", "saturated", "finite")
+"""Signals before training and after each epoch, for every layer; the last is 1 if its pre-activations are finite."""
 FLOW = ("gradient_norm", "update_ratio", "finite")
 """Signals over an epoch's steps, for every layer: two means, and the share of steps with finite pre-activations."""
 
@@ -87,18 +87,19 @@ def share(xp: Any, condition: Any) -> Any:
     return xp.mean(xp.where(condition, 1.0, 0.0))
 
 
-def state(xp: Any, activated: Sequence[Any], activation: ActivationName) -> Any:
-    """Return STATE of each layer from its activations (rows, units): (2, layers).
+def state(xp: Any, activated: Sequence[Any], pre_activations: Sequence[Any], activation: ActivationName) -> Any:
+    """Return STATE of each layer from its activations and pre-activations (rows, units): (3, layers).
 
     dead: the share of units that are zero on every row; saturated: the share of values close to a bound of tanh or
-    sigmoid, 0 for any other activation.
+    sigmoid, NaN for any other activation.
     """
     dead = xp.stack([share(xp, xp.all(each == 0, 0)) for each in activated])
-    if activation == "sigmoid":
-        activated = [2 * each - 1 for each in activated]  # tanh of half the argument
-    elif activation != "tanh":
-        return xp.stack([dead, 0 * dead])
-    return xp.stack([dead, xp.stack([share(xp, xp.abs(each) > SATURATED) for each in activated])])
+    saturated = float("nan") * dead
+    if activation in ("tanh", "sigmoid"):
+        # a sigmoid is half of 1 + tanh of half the argument
+        bounded = activated if activation == "tanh" else [2 * each - 1 for each in activated]
+        saturated = xp.stack([share(xp, xp.abs(each) > SATURATED) for each in bounded])
+    return xp.stack([dead, saturated, finite(xp, pre_activations)])
 
 
 def alike(xp: Any, pre_activation: Any) -> Any:
@@ -151,12 +152,14 @@ class Start:
 
     layers: START by layer, standard deviations for variances, (cells, len(START), layers); scores: loss on the train
     rows, largest class share and gradient quotient, (cells, 3); jacobians: of logits in inputs, (cells, rows, classes,
-    features). A batch normalization works with the statistics of the train rows, constant for the Jacobian.
+    features); state: STATE, (cells, len(STATE), layers). A batch normalization works with the statistics of the train
+    rows, constant for the Jacobian; its running ones know of no row yet.
     """
 
     layers: NDArray[np.float32]
     scores: NDArray[np.float32]
     jacobians: NDArray[np.float32]
+    state: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,8 @@ class Signals:
         flow: NDArray[np.float32],
         classes: int,
     ) -> "Signals":
-        """Take one cell of a batch; state is (epochs + 1, len(STATE), layers), flow (epochs, len(FLOW), layers)."""
+        """Take one cell of a batch; state is (epochs, len(STATE), layers), flow (epochs, len(FLOW), layers)."""
+        state = np.concatenate([start.state[at : at + 1], state])
         layers = dict(zip(START, start.layers[at].astype(np.float64), strict=True))
         first_loss, largest_share, quotient = map(float, start.scores[at])
         return cls(
@@ -248,13 +252,12 @@ class Signals:
 
         Epoch 0 is the start. In the step that first has one, it is in that layer and those above; later it is in all.
         """
-        if not np.isfinite(self.start["pre_activation_variance"]).all():
-            return 0, int(np.argmin(np.isfinite(self.start["pre_activation_variance"]))) + 1
-        broken = (self.flow["finite"] < 1).any(axis=1)
-        if not broken.any():
-            return None
-        epoch = int(np.argmax(broken))
-        return epoch + 1, int(np.argmin(self.flow["finite"][epoch])) + 1
+        after = self.state["finite"]
+        for epoch, steps in enumerate([after[0], *self.flow["finite"]]):
+            for finite in (steps, after[epoch]):
+                if (finite < 1).any():
+                    return epoch, int(np.argmin(finite)) + 1
+        return None
 
     @property
     def verdict(self) -> Verdict:
@@ -264,22 +267,28 @@ class Signals:
         UNTRAINED_LOSS times a guess's, or variance grows by more than SPAN, forward from the first layer to the logits
         or backward from the last hidden layer to the first. dead: a share of DEAD of some hidden layer's units is zero
         on every row at the start. vanishing: variance falls by more than SPAN. dead again: at the end. healthy: none.
+        A layer that is given nothing but zeros, above one that is dead or has vanished, is neither symmetric nor dead.
         """
         forward, backward = self.start["pre_activation_variance"], self.backward
         with np.errstate(divide="ignore", invalid="ignore"):
             growth = [forward[-1] / forward[0]] + ([backward[0] / backward[-1]] if self.hidden else [])
-        dead = [bool((self.state["dead"][at, : self.hidden] >= DEAD).any()) for at in (0, -1)]
-        if (self.start["units_alike"][: self.hidden] == 1).any():
+        given = forward[: self.hidden] > 0
+        given[:1] = True
+        alike = (self.start["units_alike"][: self.hidden] == 1) & given
+        dead = self.state["dead"][:, : self.hidden] >= DEAD
+        if alike.any():
             return "symmetric"
         if self.not_finite_at or self.first_loss > UNTRAINED_LOSS * self.uniform_loss or max(growth) > SPAN:
             return "exploding"
-        if not dead[0] and not min(growth) >= 1 / SPAN:
+        if (dead[0] & given).any():
+            return "dead"
+        if not min(growth) >= 1 / SPAN:
             return "vanishing"
-        return "dead" if any(dead) else "healthy"
+        return "dead" if dead[-1].any() else "healthy"
 
     def scalars(self) -> dict[str, float]:
         """Return every number that describes the cell as a whole; NaN where it does not apply."""
-        worst = {name: values[:, : self.hidden].max(1, initial=0.0) for name, values in self.state.items()}
+        worst = {name: self.state[name][:, : self.hidden].max(1, initial=0.0) for name in ("dead", "saturated")}
         epoch, layer = self.not_finite_at or (np.nan, np.nan)
         return {
             "forward_slope": meanfield.log_slope(self.forward),
@@ -316,7 +325,8 @@ class Signals:
 
     def curves(self) -> dict[str, Array]:
         """Return the layers' signals through training, (epochs + 1, hidden layers) or (epochs, layers)."""
-        state = {name: values[:, : self.hidden] for name, values in self.state.items() if values.any()}
+        state = {name: self.state[name][:, : self.hidden] for name in ("dead", "saturated")}
+        state = {name: values for name, values in state.items() if not np.isnan(values).all()}
         return state | {name: self.flow[name] for name in ("gradient_norm", "update_ratio")}
 
 

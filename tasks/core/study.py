@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,7 +21,7 @@ from pydantic import (
 )
 
 from tasks.core.activations import ActivationName
-from tasks.core.initializers import BACKENDS, Backend, label, named, registry
+from tasks.core.initializers import BACKENDS, Backend, label, named, names
 
 MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried up to here
 ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
@@ -45,6 +46,7 @@ Scalar = bool | int | float | str
 Level = tuple[str, Scalar]
 """A factor and the value, or the name of the set of settings, that it has in a cell; `none` for an empty value."""
 NONE = "none"
+NAME = re.compile(r"\w[\w .\-]*")  # what MLflow takes as the name of a setting
 
 
 class _InitializerSchema:
@@ -52,8 +54,8 @@ class _InitializerSchema:
 
     def __get_pydantic_json_schema__(self, core_schema: object, handler: GetJsonSchemaHandler) -> dict[str, object]:
         with_parameters = {"type": "string", "pattern": r"^\w+\(.*\)$"}
-        as_mapping = {"type": "object", "required": ["name"], "properties": {"name": {"enum": list(registry())}}}
-        return {"anyOf": [{"type": "string", "enum": list(registry())}, with_parameters, as_mapping]}
+        as_mapping = {"type": "object", "required": ["name"], "properties": {"name": {"enum": names()}}}
+        return {"anyOf": [{"type": "string", "enum": names()}, with_parameters, as_mapping]}
 
 
 def _labelled(given: object) -> object:
@@ -104,6 +106,8 @@ class Network(Settings):
     def _width_goes_with_depth(self) -> Self:
         if (self.width is None) != (self.depth is None):
             raise ValueError(f"width and depth go together; got width {self.width} and depth {self.depth}")
+        if self.width and self.hidden != type(self).model_fields["hidden"].default:
+            raise ValueError("units are given by hidden, or by width and depth, not by both")
         return self
 
     @property
@@ -209,6 +213,7 @@ CellMeasure = Literal[
 
 
 RESERVED = {"study", "backend", "initializer", "seed", "status", "reason", "run_id", "verdict", "train_seconds"}
+RESERVED |= {"cells", "finished", "diverged", "failed", "epoch", "layer", "row", "lucky", "forward", "backward"}
 RESERVED |= set(get_args(CellMeasure))
 
 
@@ -237,6 +242,8 @@ class Check(Settings):
     def _says_something(self) -> Self:
         if self.at_least is None and self.at_most is None:
             raise ValueError("a check needs at_least, at_most or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least must not exceed at_most; got {self.at_least} and {self.at_most}")
         return self
 
 
@@ -342,12 +349,23 @@ class Study(Settings):
                 raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
             if isinstance(levels, tuple) and factor.partition(".")[0] not in ("network", "recipe"):
                 raise ValueError(f"a list of values goes with a setting of network or recipe; got {factor!r}")
+            named = [factor, *(levels if isinstance(levels, dict) else ())]
+            for name in named:
+                if not NAME.fullmatch(name):
+                    raise ValueError(f"names of factors and levels are letters, digits, spaces and .-_; got {name!r}")
             try:
                 _axis(tuple(levels))
             except ValueError as error:
                 raise ValueError(f"{factor}: {error}") from None
         if len({short(factor) for factor in factors}) < len(factors):
             raise ValueError(f"factors must differ in their last word; got {', '.join(factors)}")
+        touched = [
+            {name for changes in levels.values() for name in changes} if isinstance(levels, dict) else {factor}
+            for factor, levels in factors.items()
+        ]
+        twice = sorted(name for name in set().union(*touched) if sum(name in each for each in touched) > 1)
+        if twice:
+            raise ValueError(f"a setting belongs to one factor; more than one sets {', '.join(twice)}")
         return factors
 
     @model_validator(mode="after")
@@ -357,6 +375,15 @@ class Study(Settings):
             size *= len(levels)
         if size > MAX_CELLS:
             raise ValueError(f"the grid must have at most {MAX_CELLS:,} cells; this one has {size:,}")
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_leave_a_recipe(self) -> Self:
+        for backend, changes in self.overrides.items():
+            try:
+                Recipe.model_validate(self.recipe.model_dump() | changes.model_dump(exclude_none=True))
+            except ValidationError as error:
+                raise ValueError(f"overrides.{backend}: {_rule(error)}") from None
         return self
 
     @model_validator(mode="after")
@@ -413,8 +440,10 @@ class Study(Settings):
         settings = {name: value for factor, level in levels for name, value in self._settings(factor, level).items()}
         for name, value in settings.items():
             group, _, field = name.partition(".")
-            if field not in groups.get(group, {}):
-                known = [f"{group}.{field}" for group, fields in groups.items() for field in fields]
+            if field not in groups.get(group, {}) or field == "hidden":
+                known = [
+                    f"{group}.{field}" for group, fields in groups.items() for field in fields if field != "hidden"
+                ]
                 raise ValueError(f"factors: no setting {name!r} of network or recipe; choose one of {', '.join(known)}")
             groups[group][field] = value
         try:
@@ -426,6 +455,11 @@ class Study(Settings):
                 f"factors: {where}: {fault['msg'].removeprefix('Value error, ')}; got {settings}"
             ) from None
         return self.model_copy(update={**changes, "factors": {}, "checks": ()})
+
+    @property
+    def spelled_out(self) -> "Study":
+        """The same study with its network's units in `hidden`."""
+        return self.model_copy(update={"network": self.network.spelled_out})
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -456,6 +490,15 @@ class Study(Settings):
         for cell in cells:
             alike.setdefault((cell.backend, cell.levels), []).append(cell)
         return [Batch(tuple(row[at : at + size])) for row in alike.values() for at in range(0, len(row), size)]
+
+    def has_cells_for(self, check: Check) -> bool:
+        """Tell whether the grid has cells that a check is about."""
+        axes: dict[str, Any] = {
+            "initializer": self.initializers,
+            **{short(factor): self.factors[factor] for factor in self.factors},
+        }
+        wheres = [*check.where.items(), *(check.against or {}).items()]
+        return all(value in axes[axis] or (value == NONE and None in axes[axis]) for axis, value in wheres)
 
     def settings(self, backend: Backend, levels: Sequence[Level]) -> dict[str, Any]:
         """Return all that a study decides of a cell's outcome but its initializer and seed."""
@@ -513,6 +556,11 @@ class Study(Settings):
         if self.network.bias == "framework":
             found.append(f"biases ({one} {FRAMEWORK_BIAS[one]}, {other} {FRAMEWORK_BIAS[other]})")
         return found
+
+
+def _rule(error: ValidationError) -> str:
+    """Return the rule that a value breaks first."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 def _digest(value: object) -> str:

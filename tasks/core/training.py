@@ -53,7 +53,7 @@ class Progress:
     """A batch of cells as measured after each of some epochs.
 
     scores: train loss, test loss, train accuracy and test accuracy, (epochs, cells, 4); state: `signals.STATE` on the
-    train rows, (epochs, cells, 2, layers); flow: `signals.FLOW` over an epoch's steps, (epochs, cells, 3, layers).
+    train rows, (epochs, cells, 3, layers); flow: `signals.FLOW` over an epoch's steps, (epochs, cells, 3, layers).
     """
 
     scores: NDArray[np.float32]
@@ -169,7 +169,7 @@ def train(framework: Framework, study: Study, cells: Sequence[Cell], *, clock: C
     begun = clock()
     after = program.run(order)
     seconds = (clock() - begun) / len(cells)
-    scores, state = (np.concatenate(both) for both in ((before.scores, after.scores), (before.state, after.state)))
+    scores = np.concatenate([before.scores, after.scores])
     logits, variables = program.logits(), program.variables()
     theories = _theories(framework.NAME, study, cells, folds, classes=logits.shape[-1])
     return [
@@ -179,7 +179,7 @@ def train(framework: Framework, study: Study, cells: Sequence[Cell], *, clock: C
                 curves=Curves(*scores[:, at].T),
                 predictions=Predictions(fold.test_rows, fold.y_test, logits[at]),
                 weights={name: stack[at] for name, stack in variables.items()},
-                signals=Signals.of(start, at, theories[at], state[:, at], after.flow[:, at], logits.shape[-1]),
+                signals=Signals.of(start, at, theories[at], after.state[:, at], after.flow[:, at], logits.shape[-1]),
                 seconds=seconds,
             ),
         )

@@ -55,7 +55,7 @@ def reference(name):
     loss = nn.functional.cross_entropy(model(x), y)
     gradients = torch.autograd.grad(loss, kernels, create_graph=True)
     products = torch.autograd.grad(sum((g**2).sum() for g in gradients) / 2, kernels)
-    layers, activated = list(seen), [torch.zeros(0)] * len(seen)
+    layers = list(seen)
     seen.clear()
     nn.functional.cross_entropy(model(x), y).backward()
     act = {"relu": torch.relu, "tanh": torch.tanh, "gelu": nn.functional.gelu, "sigmoid": torch.sigmoid}
@@ -63,7 +63,7 @@ def reference(name):
     for at, (z, taken, g) in enumerate(zip(layers, seen, gradients, strict=True)):
         activated = z if at == len(layers) - 1 else act[network.activation](z)
         found = (z.mean(), z.var(correction=0), activated.mean(), activated.var(correction=0))
-        found += ((len(x) * taken.grad).var(correction=0), g.norm(), torch.zeros(()))
+        found += ((len(x) * taken.grad).var(correction=0), g.norm(), torch.zeros(()))  # no units are alike here
         for start, value in zip(START, found, strict=True):
             rows[start].append(value.item())
     total = sum(
@@ -162,6 +162,54 @@ def test_first_layer_to_overflow_is_named(framework):
     assert np.isfinite(spread).tolist() == [True, True, False, False, False]
     finite = program.run(order).flow[0, 0, FLOW.index("finite")]
     np.testing.assert_allclose(finite, [0.25, 0.25, 0, 0, 0])  # of four steps the first, before its update spoils all
+
+
+@each_framework
+def test_zeros_are_symmetric_and_deep_dying_networks_dead(framework):
+    """Zeros leave units alike from the first layer on; narrow ReLU networks die somewhere, and all is zero above."""
+    study = Study(
+        network=Network(width=2, depth=30), recipe=Recipe(epochs=1), initializers=("he_normal", "zeros"), seeds=4
+    )
+    verdicts = {
+        (outcome.cell.initializer, outcome.trained.verdict)
+        for outcome in train(framework, study, [cell for cell in study.cells() if cell.backend == framework.NAME])
+    }
+    assert verdicts == {("he_normal", "dead"), ("zeros", "symmetric")}
+
+
+@each_framework
+def test_vanished_signals_end_alike(framework):
+    """What falls below float32's normal numbers is zero in both backends, and so is the verdict the same."""
+    study = Study(
+        network=Network(width=8, depth=28, activation="tanh"),
+        weights="shared",
+        recipe=Recipe(epochs=1),
+        initializers=("random_normal(std=0.01)",),
+        seeds=3,
+    )
+    pytorch.setup(threads=1)
+    outcomes = train(framework, study, [cell for cell in study.cells() if cell.backend == framework.NAME])
+    assert [outcome.trained.verdict for outcome in outcomes] == ["vanishing"] * 3
+    assert [outcome.trained.signals.scalars()["dead_at_start"] for outcome in outcomes] == [1.0] * 3
+
+
+@each_framework
+def test_untrained_batch_normalization_normalizes(framework):
+    """Before training the state is that of rows normalized by themselves, not by statistics of no row."""
+    network = Network(hidden=(16, 16), activation="sigmoid", normalization="batch")
+    study = Study(network=network, recipe=Recipe(epochs=1))
+    (outcome,) = train(framework, study, [Cell(framework.NAME, "random_normal(std=10)", 0)])
+    assert outcome.trained.signals.scalars()["saturated_at_start"] < 0.01
+
+
+@each_framework
+def test_the_last_update_counts(framework):
+    """Weights that the very last step spoils are found not finite after it, with epoch and layer."""
+    recipe = Recipe(optimizer="sgd", learning_rate=1e30, epochs=1, batch_size="full")
+    study = Study(network=Network(hidden=(8, 8), activation="linear"), recipe=recipe)
+    (outcome,) = train(framework, study, [Cell(framework.NAME, "he_normal", 0)])
+    assert (outcome.status, outcome.trained.verdict) == ("diverged", "exploding")
+    assert outcome.trained.signals.not_finite_at[0] == 1
 
 
 def test_wide_networks_follow_theory():

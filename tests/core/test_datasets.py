@@ -4,7 +4,7 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from tasks.core.datasets import divide, load, visits
+from tasks.core.datasets import divide, load, unchanged, visits
 from tasks.core.study import CsvFile, Split
 
 IRIS = load("iris")
@@ -97,6 +97,16 @@ def test_csv(tmp_path):
     assert (dataset.name, dataset.features, dataset.classes) == ("mine", ("a", "b"), 2)
 
 
+def test_changed_data_is_found(tmp_path):
+    """Data that changed since its checksum was taken is refused; data that did not is not."""
+    source = csv(tmp_path, "a,kind\n1,x\n2,y\n3,x\n4,y\n")
+    checksum = load(source).checksum
+    unchanged(source, checksum)
+    csv(tmp_path, "a,kind\n1,x\n2,y\n3,x\n5,y\n")
+    with pytest.raises(ValueError, match="it has changed"):
+        unchanged(source, checksum)
+
+
 def test_csv_is_read_anew(tmp_path):
     """A file that has changed has another checksum, in a process that has read it before."""
     text = "a,kind\n1,x\n2,y\n3,x\n4,y\n"
@@ -109,12 +119,13 @@ def test_csv_is_read_anew(tmp_path):
     ("text", "words"),
     [
         ("", "must be a CSV file; .*No columns"),
+        ("a,kind\n", "must have rows below its header"),
         ("a,b\n1,2\n", "dataset.target must be a column of .*; got 'kind', it has a, b"),
         ("a,kind\n1,x\n,y\n", "no empty field; there are some in a"),
         ("a,kind\nred,x\n2,y\n", "numeric features beside its target; not numeric: a"),
         ("kind\nx\ny\n", "numeric features beside its target; it has no other column"),
-        ("a,kind\n1,x\n2,x\n3,x\n", "two classes or more, .*kind has 1 values in 3 rows"),
-        ("a,kind\n1,x\n2,y\n3,z\n", "two classes or more, .*kind has 3 values in 3 rows"),
+        ("a,kind\n1,x\n2,x\n3,x\n", "two classes or more, .*kind has 1, of 'x' 3 rows"),
+        ("a,kind\n1,x\n2,y\n3,z\n", "two rows or more of each; kind has 3, of 'x' 1 rows"),
         ("a,kind\n1,x\ninf,y\n3,x\n3,y\n", "finite numbers"),
     ],
 )

@@ -7,6 +7,7 @@ from tasks.core.initializers import OWN
 from tasks.core.study import Study
 
 FACTORS = ["depth"]
+LOOKS = figures.styles(["he_normal", "zeros"])
 
 
 def history(depths=(2,), epochs=4, norm=1.0):
@@ -21,6 +22,7 @@ def history(depths=(2,), epochs=4, norm=1.0):
             "backend": backend,
             "initializer": initializer,
             "seed": seed,
+            "status": "finished",
         }
         for depth in depths
         for backend in ("pytorch", "keras")
@@ -43,6 +45,7 @@ def layers(depths=(2,)):
             "backend": backend,
             "initializer": "he_normal",
             "seed": seed,
+            "status": "finished",
         }
         for depth in depths
         for backend in ("pytorch", "keras")
@@ -65,10 +68,25 @@ def test_usual_initializers_differ_in_colour():
     assert len({look.colour for look in figures.styles(Study().initializers).values()}) == 8
 
 
+def test_initializers_of_a_study_differ_in_colour():
+    """Where two names would share a colour, the less usual one takes another."""
+    looks = figures.styles(["lsuv", "orthogonal", "mean_field(sigma_w=1)", "he_uniform"])
+    assert len({look.colour for look in looks.values()}) == 4
+    assert looks["orthogonal"] == figures.styles(["orthogonal"])["orthogonal"]
+
+
 def test_a_scan_has_as_many_colours():
     """Initializers of one name and many parameters differ in colour among each other."""
     labels = [f"mean_field(sigma_w={width})" for width in (1, 2, 3, 4, 5)]
     assert len({look.colour for look in figures.styles(labels).values()}) == 5
+
+
+def test_shades_do_not_depend_on_the_order():
+    """Several of one name are shaded by their parameters, in whatever order they come, so that all pictures agree."""
+    labels = ["random_normal(std=0.5)", "random_normal(std=0.01)", "random_normal"]
+    assert figures.styles(labels) == figures.styles(labels[::-1])
+    scan = figures.styles(["mean_field(sigma_w=10)", "mean_field(sigma_w=2)", "mean_field(sigma_w=1.5)"])
+    assert list(scan) == ["mean_field(sigma_w=1.5)", "mean_field(sigma_w=2)", "mean_field(sigma_w=10)"]
 
 
 def lines(axes, style):
@@ -77,7 +95,7 @@ def lines(axes, style):
 
 def test_variances_are_medians_beside_theory():
     """A solid line is the median over seeds, the gradient a multiple of the last hidden layer's; dots are theory."""
-    forward, backward = figures.variances(layers(), []).axes
+    forward, backward = figures.variances(layers(), [], LOOKS).axes
     assert lines(forward, "-")[0].get_ydata().tolist() == [1.0, 0.5, 0.25]
     assert lines(forward, ":")[0].get_ydata().tolist() == [0.5, 0.25, 0.125]
     assert lines(backward, "-")[0].get_ydata().tolist() == [0.5, 1.0]
@@ -86,15 +104,15 @@ def test_variances_are_medians_beside_theory():
 
 def test_levels_are_panels():
     """Each level of a factor has its panels, titled with it."""
-    titles = {axes.get_title() for axes in figures.variances(layers((2, 5, 9)), FACTORS).axes}
+    titles = {axes.get_title() for axes in figures.variances(layers((2, 5, 9)), FACTORS, LOOKS).axes}
     assert {"depth 2", "depth 5", "depth 9"} <= titles
-    titles = {axes.get_title() for axes in figures.curves(history((2, 5)), FACTORS).axes}
+    titles = {axes.get_title() for axes in figures.curves(history((2, 5)), FACTORS, LOOKS).axes}
     assert {"depth 2", "depth 5"} <= titles
 
 
 def test_curves_are_means_over_seeds():
     """A curve is the mean over seeds, from before training to the last epoch."""
-    loss, accuracy = figures.curves(history(), []).axes
+    loss, accuracy = figures.curves(history(), [], LOOKS).axes
     assert lines(loss, "-")[0].get_ydata() == pytest.approx([1 / (1 + epoch) + 0.1 for epoch in range(4)])
     assert lines(accuracy, "--")[0].get_ydata() == pytest.approx([0, 0.2, 0.4, 0.6])
 
@@ -122,7 +140,27 @@ def test_too_many_panels_are_counted():
     assert figure.get_supxlabel() == f"epoch (and {4 * 11 - figures.PANELS} panels more)"
 
 
+def test_diverged_cells_are_left_out_of_curves_and_counted():
+    """One seed that diverges does not cut the curve of the others short, and the picture says that it is missing."""
+    frame = history()
+    spoilt = (frame["seed"] == 1) & (frame["initializer"] == "he_normal")
+    frame.loc[spoilt, "status"] = "diverged"
+    frame.loc[spoilt & (frame["epoch"] > 1), "train_loss"] = np.inf
+    figure = figures.curves(frame, [], LOOKS)
+    assert len(lines(figure.axes[0], "-")[0].get_ydata()) == 4
+    assert figure.get_supxlabel() == "without 2 cells that diverged"
+    figure.canvas.draw()
+
+
+def test_cells_that_vanish_are_no_survivors():
+    """Where most seeds have no finite variance there is no median, rather than that of the others."""
+    frame = layers()
+    frame.loc[frame["seed"] > 0, "pre_activation_variance"] = np.nan
+    forward, _ = figures.variances(frame, [], LOOKS).axes
+    assert np.isnan(lines(forward, "-")[0].get_ydata()).all()
+
+
 def test_one_seed_has_no_band():
     """Pictures of a single seed are drawn, without an interval."""
-    figures.curves(history().query("seed == 0"), []).canvas.draw()
-    figures.variances(layers().query("seed == 0"), []).canvas.draw()
+    figures.curves(history().query("seed == 0"), [], LOOKS).canvas.draw()
+    figures.variances(layers().query("seed == 0"), [], LOOKS).canvas.draw()

@@ -1,4 +1,4 @@
-import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,15 +124,36 @@ def test_wrong_initializers_are_told_what_is_allowed(given, words):
 class Point:
     """An entry point as importlib.metadata gives it."""
 
-    def __init__(self, added):
-        self.value, self.dist, self.added = "package:initializer", None, added
+    dist, value = None, "package:THING"
+
+    def __init__(self, name, added):
+        self.name, self.added = name, added
 
     def load(self):
+        if isinstance(self.added, Exception):
+            raise self.added
         return self.added
 
 
-def test_packages_cannot_take_a_name(monkeypatch):
-    """An initializer of a package must not stand in for another of the same name."""
-    monkeypatch.setattr(initializers, "entry_points", lambda group: [Point(named("he_normal"))])
-    with pytest.raises(ValueError, match=re.escape("'he_normal' is taken")):
-        initializers.registry.__wrapped__()
+@pytest.mark.parametrize(
+    ("added", "words"),
+    [
+        (
+            ImportError("no module named package"),
+            "'thing' of package:THING must be importable; .*no module",
+        ),
+        (AttributeError("no THING"), "must be importable; it says: no THING"),
+        ("he_normal", "must be an Initializer called 'thing'"),
+        (replace(named("he_normal"), name="other"), "must be an Initializer called 'thing'"),
+        (replace(named("he_normal"), name="thing"), "with a law that is not native"),
+    ],
+)
+def test_broken_packages_harm_only_who_asks_for_them(monkeypatch, added, words):
+    """A package whose initializer is unusable is told in one line to those who ask for it, and to no one else."""
+    monkeypatch.setattr(initializers, "entry_points", lambda group: [Point("thing", added), Point("he_normal", added)])
+    monkeypatch.setattr(initializers, "_registry", initializers._registry.__wrapped__)
+    assert named("he_normal").release == ""
+    assert "thing" in initializers.names()
+    with pytest.raises(ValueError, match=words) as error:
+        named("thing")
+    assert "\n" not in str(error.value)

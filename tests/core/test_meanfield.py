@@ -46,17 +46,15 @@ def test_tanh_of_small_variance_is_linear():
 
 
 def test_critical_points():
-    """χ₁ is 1 for ReLU at σ_w² = 2 whatever q, and for tanh at σ_w = 1, q → 0 (Poole et al.; Schoenholz et al.)."""
-    assert meanfield.chi("relu", np.sqrt(2), 3.0) == pytest.approx(1)
-    assert meanfield.chi("tanh", 1.0, 1e-9) == pytest.approx(1, abs=1e-6)
-    ordered, chaotic = (meanfield.chi("tanh", sigma, meanfield.fixed_point("tanh", sigma, 0.0)) for sigma in (0.8, 1.5))
-    assert ordered < 1 < chaotic
-
-
-def test_fixed_point_is_fixed():
-    """q* satisfies q* = σ_w² E[φ(√q* z)²] + σ_b²."""
-    q = meanfield.fixed_point("tanh", 1.5, 0.2)
-    assert q == pytest.approx(2.25 * meanfield.moments("tanh", q)[1] + 0.04, rel=1e-9)
+    """χ₁ is 1 for ReLU at σ_w² = 2 whatever q, and for tanh at σ_w = 1, q → 0; tanh is ordered below, chaotic above."""
+    np.testing.assert_allclose(expected("he_normal", square=7.0).chi, 1)
+    np.testing.assert_allclose(expected("mean_field(sigma_w=1)", activation="tanh", square=1e-9).chi, 1, atol=1e-6)
+    for width, side in ((0.8, -1), (1.5, 1)):
+        theory = expected(f"mean_field(sigma_w={width})", activation="tanh", depth=40)
+        assert side * (theory.chi[-1] - 1) > 0.1
+        assert theory.forward[-2] == pytest.approx(
+            width**2 * meanfield.moments("tanh", theory.forward[-2])[1], abs=1e-6
+        )
 
 
 def test_batch_normalization_explodes_under_relu():

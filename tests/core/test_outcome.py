@@ -33,6 +33,12 @@ def test_divergence_tells_its_layer():
     assert reason == "loss was not finite after epoch 2; first in the pre-activations of layer 2, in epoch 2"
 
 
+def test_what_diverged_has_exploded():
+    """A loss that is not finite is an explosion, even if no signal of the train rows tells."""
+    assert trained([1, 1], [1, np.inf]).verdict == "exploding"
+    assert trained([1, 1], [1, 1]).verdict == "healthy"
+
+
 def test_failure_keeps_a_short_reason():
     """A failed cell tells why in one line, though a framework's message may run to pages."""
     reason = Outcome.failure(CELL, RuntimeError("x" * 5000 + "\nmore")).reason

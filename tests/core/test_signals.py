@@ -24,13 +24,16 @@ def test_std_and_norm_survive_extreme_sizes(size):
     assert signals.std(np, 0 * values) == signals.norm(np, 0 * values) == 0
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")  # it is what is measured
 def test_state_by_hand():
     """A unit is dead if zero on every row; a value is saturated if close to a bound, in sigmoid as in tanh."""
     relu = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
     tanh = np.array([[0.98, -0.99], [0.5, 0.0]])
-    np.testing.assert_allclose(signals.state(np, [relu, relu[:, :1]], "relu"), [[1 / 3, 1], [0, 0]])
-    np.testing.assert_allclose(signals.state(np, [tanh], "tanh"), [[0], [0.5]])
-    np.testing.assert_allclose(signals.state(np, [(tanh + 1) / 2], "sigmoid"), [[0], [0.5]])
+    nan = np.nan
+    expected = [[1 / 3, 1], [nan, nan], [1, 1]]
+    np.testing.assert_allclose(signals.state(np, [relu, relu[:, :1]], [relu, relu], "relu"), expected)
+    np.testing.assert_allclose(signals.state(np, [tanh], [tanh], "tanh"), [[0], [0.5], [1]])
+    np.testing.assert_allclose(signals.state(np, [(tanh + 1) / 2], [tanh / 0], "sigmoid"), [[0], [0.5], [0]])
 
 
 def test_finite_by_hand():
@@ -100,18 +103,23 @@ def test_spectrum_of_known_jacobians():
     [
         ({}, "healthy"),
         ({"alike": 1.0}, "symmetric"),
+        ({"alike": [0, 1, 1]}, "symmetric"),
+        (
+            {"alike": [0, 1, 1], "forward": (1, 0, 0), "dead_first": 1},
+            "dead",
+        ),  # above a dead layer all is zero, and alike
+        ({"alike": [0, 1, 1], "forward": (1, 0, 0), "dead": (1, 1)}, "vanishing"),
+        ({"alike": [1, 1, 1], "forward": (0, 0, 0), "dead_first": 1}, "symmetric"),  # zeros
         ({"forward": (1, 1e-3, 1e-5)}, "vanishing"),
         ({"backward": (1e-5, 1, 1)}, "vanishing"),
         ({"forward": (1, 1e3, 1e5)}, "exploding"),
         ({"backward": (1e5, 1, 1)}, "exploding"),
         ({"backward": (1, 1, 1e5)}, "healthy"),  # the logits are no hidden layer
         ({"loss": 20.0}, "exploding"),
-        ({"loss": np.nan}, "healthy"),
         ({"finite": [[1, 1, 1], [0.5, 0.4, 0.4]]}, "exploding"),
         ({"dead": (0.95, 0)}, "dead"),
         ({"dead": (0, 0.95)}, "dead"),
         ({"dead": (0.5, 0.5)}, "healthy"),
-        ({"forward": (1, 0, 0), "backward": (0, 0, 0), "dead": (1, 1)}, "dead"),
         ({"forward": (1, 1e-3, 1e-5), "dead": (0, 1)}, "vanishing"),
     ],
 )
@@ -126,6 +134,10 @@ def test_where_it_was_first_not_finite():
     assert one(finite=[[1, 1, 1], [0.5, 0.4, 0.4]]).not_finite_at == (2, 2)
     assert one(finite=[[0, 0, 0], [0, 0, 0]]).not_finite_at == (1, 1)
     assert one(forward=(1, np.inf, np.nan), finite=[[0, 0, 0], [0, 0, 0]]).not_finite_at == (0, 2)
+    last = one()
+    last.state["finite"][-1] = [1, 0, 0]  # the last step of all spoils the weights
+    assert last.not_finite_at == (2, 2)
+    assert last.verdict == "exploding"
 
 
 def test_slopes_go_in_their_direction():

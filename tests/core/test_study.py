@@ -139,6 +139,20 @@ def test_a_level_can_be_empty():
     assert study.cell_keys(HERE)[Cell("keras", "he_normal", 3, study.levels()[0])] == Study().cell_key(CELL, HERE)
 
 
+def test_checks_without_cells_are_found():
+    """A check about a level that the grid lacks is told from one about cells that there are."""
+    checks = [
+        {"claim": claim, "measure": "test_loss", "at_most": 1, "where": where}
+        for claim, where in (
+            ("there", {"initializer": "zeros", "activation": "tanh"}),
+            ("not there", {"initializer": "lsuv"}),
+            ("nor there", {"activation": "elu"}),
+        )
+    ]
+    study = Study(factors={"network.activation": ["relu", "tanh"]}, checks=checks)
+    assert [study.has_cells_for(check) for check in study.checks] == [True, False, False]
+
+
 def test_width_and_depth_are_hidden_units():
     """Width × depth is the same network as its units spelled out, and the same cell."""
     short, long = Network(width=8, depth=3), Network(hidden=(8, 8, 8))
@@ -195,6 +209,9 @@ def test_one_cell_a_task_up_to_the_limit():
         {"recipe": {"learning_rate": float("nan")}},
         {"weights": "shared", "network": {"bias": "framework"}},
         {"network": {"depth": 3}},
+        {"network": {"width": 8, "depth": 3, "hidden": [8, 8]}},
+        {"factors": {"network.hidden": [8]}},
+        {"checks": [{"claim": "never", "measure": "test_loss", "at_least": 2, "at_most": 1}]},
         {"recipe": {"clip_norm": 1, "clip_value": 1}},
         {"dataset": "mnist"},
         {"dataset": {"path": "a.csv"}},
@@ -205,6 +222,11 @@ def test_one_cell_a_task_up_to_the_limit():
         {"factors": {"remedy": [0.1]}},
         {"factors": {"seed": {"a": {}}}},
         {"factors": {"verdict": {"a": {}}}},
+        {"factors": {"epoch": {"a": {}}}},
+        {"factors": {"remedy": {"batch norm + clip": {}}}},
+        {"factors": {"remedy?": {"a": {}}}},
+        {"factors": {"recipe.epochs": [1, 2], "speed": {"slow": {"recipe.epochs": 3}}}},
+        {"recipe": {"clip_norm": 1}, "overrides": {"keras": {"clip_value": 1}}},
         {"factors": {"remedy": {"a": {"network.rate": 1}}}},
         {"factors": {"network.depth": [1, 2]}},
         {"factors": {"recipe.epochs": [1, 2]}, "overrides": {"keras": {"epochs": 3}}},

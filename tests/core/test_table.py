@@ -63,7 +63,7 @@ def test_holes_are_counted():
     text = table.as_text(table.compare(frame), [], "simple")
     assert "nan" not in text
     assert "0, 1 diverged, 2 failed" in text
-    figures.intervals(frame, table.compare(frame)).canvas.draw()
+    figures.intervals(frame, table.compare(frame), figures.styles(frame["initializer"])).canvas.draw()
 
 
 def test_nothing_finished():
@@ -75,7 +75,7 @@ def test_nothing_finished():
     assert comparison["failed"].tolist() == [3, 3, 3, 3]
     assert comparison["target_missed"].tolist() == [0, 0, 0, 0]
     assert "nan" not in table.as_text(comparison, [], "github")
-    figures.intervals(frame, comparison).canvas.draw()
+    figures.intervals(frame, comparison, figures.styles(frame["initializer"])).canvas.draw()
 
 
 def test_misses_are_not_dropped():
@@ -143,7 +143,7 @@ def test_levels_stand_in_their_order():
     assert comparison["initializer"].tolist() == ["he_normal", "he_normal", "zeros", "zeros"] * 2
     assert list(table.shown(comparison))[:3] == ["backend", "depth", "initializer"]
     assert "keras/10/he_normal/test_accuracy_mean" in table.metrics(comparison)
-    figures.intervals(frame, comparison).canvas.draw()
+    figures.intervals(frame, comparison, figures.styles(frame["initializer"])).canvas.draw()
 
 
 def test_copied_initializers_are_marked():

@@ -12,12 +12,13 @@ X = np.random.default_rng(0).normal(size=(200, 10)).astype(np.float32)
 class Nothing:
     """A backend that must not be asked for weights."""
 
-    NAME = "pytorch"
+    def __init__(self, name="pytorch"):
+        self.NAME = name
 
 
-def weights_of(network, initializer="lsuv", seed=0):
-    sizes = (10, *network.units, 3)
-    return training.initial_weights(Nothing, Study(network=network), Cell("pytorch", initializer, seed), sizes, X)
+def weights_of(network, initializer="lsuv", seed=0, backend="pytorch"):
+    sizes, cell = (10, *network.units, 3), Cell(backend, initializer, seed)
+    return training.initial_weights(Nothing(backend), Study(network=network), cell, sizes, X)
 
 
 def outputs(weights, network, x=X):
@@ -46,7 +47,7 @@ def test_lsuv_leaves_a_plain_output_layer_alone():
     """With an output layer that is not its own, LSUV rescales the hidden layers only."""
     network = Network(hidden=(20,), output_initializer="glorot_normal")
     shared = Study(network=network, weights="shared")
-    weights = training.initial_weights(Nothing, shared, Cell("pytorch", "lsuv", 0), (10, 20, 3), X)
+    weights = training.initial_weights(Nothing(), shared, Cell("pytorch", "lsuv", 0), (10, 20, 3), X)
     hidden, logits = outputs(weights, network)
     assert hidden.var() == pytest.approx(1, abs=0.1)
     assert abs(logits.var() - 1) > 0.1
@@ -61,7 +62,7 @@ def test_lsuv_of_nothing_ends():
 def test_what_frameworks_lack_is_drawn_in_numpy():
     """LSUV and ZerO come from NumPy, the same in both backends, even where weights are native."""
     for name in ("lsuv", "zero"):
-        one, other = (weights_of(Network(hidden=(12,)), name) for _ in range(2))
+        one, other = (weights_of(Network(hidden=(12,)), name, backend=backend) for backend in ("pytorch", "keras"))
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
@@ -69,7 +70,7 @@ def test_mean_field_draws_biases():
     """sigma_b gives biases of their own seed, and the kernels do not depend on it."""
     shared = Study(weights="shared", network=Network(hidden=(4000,)))
     with_biases, without, other = (
-        training.initial_weights(Nothing, shared, Cell("pytorch", name, seed), (10, 4000, 3), X)
+        training.initial_weights(Nothing(), shared, Cell("pytorch", name, seed), (10, 4000, 3), X)
         for name, seed in (
             ("mean_field(sigma_w=1, sigma_b=0.5)", 0),
             ("mean_field(sigma_w=1)", 0),

@@ -142,7 +142,7 @@ def controlled(folder, monkeypatch, at_most):
     """Run a study of one backend whose controls claim that zeros reach no more than an accuracy; return all it left."""
     claim = Check(claim="zeros fail", measure="test_accuracy", where={"initializer": "zeros"}, at_most=at_most)
     controls = STUDY.model_copy(update={"name": "controls", "initializers": ("zeros",), "checks": (claim,)})
-    monkeypatch.setattr(studies, "load", lambda name: controls)
+    monkeypatch.setattr(studies, "load", lambda name: controls)  # as if it shipped under that name
     study = STUDY.model_copy(update={"controls": "controls", "backends": ("pytorch",)})
     try:
         table = benchmark(study)
@@ -169,10 +169,24 @@ def test_controls_that_misbehave(folder, monkeypatch):
 
 
 def test_unknown_controls_are_refused(folder):
-    """Controls that do not ship are told before anything runs."""
-    with pytest.raises(studies.StudyError, match="no study 'contrls'"):
-        benchmark(STUDY.model_copy(update={"controls": "contrls"}))
+    """Controls that do not ship, or claim nothing, are told before anything runs, and no file is opened for them."""
+    for name in ("contrls", "notebook", "/etc/hostname"):
+        with pytest.raises(ValueError, match=f"must be a study that has checks: controls, .*; got '{name}'"):
+            benchmark(STUDY.model_copy(update={"controls": name}))
     assert list(folder.iterdir()) == []
+
+
+def test_levels_that_change_nothing_are_trained_once(folder):
+    """Cells of one key are trained once, however many levels lead to it, and all of them are reused."""
+    factors = {"r": {"a": {"recipe.clip_norm": 1.0}, "b": {"recipe.clip_norm": 1.0}}}
+    study = Study.model_validate({**STUDY.model_dump(), "factors": factors, "backends": ["pytorch"]})
+    assert sum(len(batch.cells) for batch in plan(study, fresh=False).batches) == 4
+    table = benchmark(study)
+    assert table["r"].tolist() == ["a", "a", "b", "b"]
+    assert table["finished"].tolist() == [2] * 4
+    again = plan(study, fresh=False)
+    assert again.batches == []
+    assert len(again.reused) == 8
 
 
 def test_factors_and_claims(folder):
@@ -202,6 +216,9 @@ def test_csv_file(folder, monkeypatch, tmp_path_factory):
     table = benchmark(study, parity=False)
     assert table["finished"].tolist() == [2] * 4
     assert any("one of 8 test samples" in note for note in table.attrs["notes"])
+    for way in (f"file://{path}", "~/clouds.csv", f"{path.parent}/../clouds.csv"):
+        with pytest.raises((ValueError, OSError)):
+            plan(study.model_copy(update={"dataset": CsvFile(path=way, target="kind")}), fresh=False)
     assert len(plan(study, fresh=False).reused) == 8
     path.write_text(CLOUDS.replace("9.1", "9.2"))
     assert plan(study, fresh=False).reused == {}  # other data, other cells
