@@ -70,9 +70,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     if study.controls:
         if study.controls not in studies.names() or not studies.load(study.controls).checks:
             able = [name for name in studies.names() if studies.load(name).checks]
-            raise ValueError(
-                f"controls must be a study that ships and has checks: {', '.join(able)}; got {study.controls}"
-            )
+            raise ValueError(f"controls must be a study that has checks: {', '.join(able)}; got {study.controls!r}")
         # under the study's own name, for their cells stand in its experiment
         changes = {"name": study.name, "backends": study.backends, "controls": None}
         controls = plan(studies.load(study.controls).model_copy(update=changes), fresh=fresh)

@@ -421,8 +421,7 @@ class Program:
         for variable, new in zip(self.state, state, strict=True):
             variable.assign(new)
         after = [self.stacks[place].value for place in self.kernels]
-        ratios = tf.vectorized_map(lambda cell: signals.update_ratios(ops, *cell), (before, after))
-        return tf.stack([norms, ratios, finite], 1)
+        return tf.stack([norms, signals.update_ratios(ops, before, after), finite], 1)
 
     def probe(self) -> Start:
         weights, state = self._values()

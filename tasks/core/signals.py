@@ -72,8 +72,9 @@ def norms(xp: Any, tensors: Sequence[Any]) -> Any:
 
 
 def update_ratios(xp: Any, before: Sequence[Any], after: Sequence[Any]) -> Any:
-    """Return by how much of its norm each kernel changed, (kernels,)."""
-    return norms(xp, [new - old for old, new in zip(before, after, strict=True)]) / norms(xp, before)
+    """Return by how much of its norm each kernel changed: (kernels,), for stacks of kernels (cells, kernels)."""
+    moved = [xp.sum((new - old) ** 2, (-2, -1)) for old, new in zip(before, after, strict=True)]
+    return xp.sqrt(xp.stack(moved, -1) / xp.stack([xp.sum(old * old, (-2, -1)) for old in before], -1))
 
 
 def finite(xp: Any, tensors: Sequence[Any]) -> Any:
@@ -93,7 +94,7 @@ def state(xp: Any, activated: Sequence[Any], pre_activations: Sequence[Any], act
     dead: the share of units that are zero on every row; saturated: the share of values close to a bound of tanh or
     sigmoid, NaN for any other activation.
     """
-    dead = xp.stack([share(xp, xp.all(each == 0, 0)) for each in activated])
+    dead = xp.stack([share(xp, xp.amax(xp.abs(each), 0) == 0) for each in activated])
     saturated = float("nan") * dead
     if activation in ("tanh", "sigmoid"):
         # a sigmoid is half of 1 + tanh of half the argument

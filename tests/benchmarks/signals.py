@@ -36,8 +36,8 @@ def main() -> None:
         share=signals.share,
         norms=lambda xp, tensors: xp.zeros(len(tensors)),
         finite=lambda xp, tensors: xp.zeros(len(tensors)),
-        update_ratios=lambda xp, before, after: xp.zeros(len(before)),
-        state=lambda xp, activated, activation: xp.zeros((2, len(activated))),
+        update_ratios=lambda xp, before, after: xp.zeros((before[0].shape[0], len(before))),
+        state=lambda xp, activated, pre_activations, activation: xp.zeros((len(signals.STATE), len(activated))),
     )
     framework.signals = empty
     bare, _ = program(framework, study, cells)
