@@ -45,8 +45,8 @@ def pool(study: Study) -> AbstractContextManager[workers.Pool]:
 def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) -> pd.DataFrame:
     """Train a study's grid in every backend and compare its initializers.
 
-    The comparison has a row per backend and initializer, best first; its `attrs` hold the notes that go with it, the
-    id of its MLflow run and a link to it.
+    The comparison has a row per backend, level of the factors and initializer, best first within a level; its `attrs`
+    hold the notes that go with it, the id of its MLflow run and a link to it.
 
     Args:
         study: What to train.

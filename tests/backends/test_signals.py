@@ -210,24 +210,3 @@ def test_the_last_update_counts(framework):
     (outcome,) = train(framework, study, [Cell(framework.NAME, "he_normal", 0)])
     assert (outcome.status, outcome.trained.verdict) == ("diverged", "exploding")
     assert outcome.trained.signals.not_finite_at[0] == 1
-
-
-def test_wide_networks_follow_theory():
-    """Over a dozen seeds slopes average to theory's: He and Glorot under ReLU, in both backends."""
-    study = Study(
-        dataset="digits",
-        split={"test_fraction": 0.9},
-        network=Network(width=64, depth=12),
-        recipe=Recipe(epochs=1),
-        initializers=("he_normal", "glorot_uniform"),
-        seeds=12,
-    )
-    for framework in (pytorch, keras):
-        for name in study.initializers:
-            outcomes = train(framework, study, [Cell(framework.NAME, name, seed) for seed in study.seed_list])
-            scalars = [outcome.trained.signals.scalars() for outcome in outcomes]
-            for way in ("forward", "backward"):
-                slopes = [each[f"{way}_slope"] for each in scalars]
-                error = np.std(slopes) / np.sqrt(len(slopes))
-                bias = 5 / 64 / 2  # E[ln] of a chi-squared like factor lies below ln E by half its variance
-                assert np.mean(slopes) == pytest.approx(scalars[0][f"{way}_slope_theory"] - bias, abs=4 * error + 0.03)
