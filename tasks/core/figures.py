@@ -36,7 +36,8 @@ OPTIMIZER_COLOURS = ("#009E73", "#CC79A7")  # of the same palette
 APART = 0.17  # half the distance between two backends' rows, of 1 between initializers
 JITTER = 0.09  # cells are spread so much around their row, for accuracies are often equal
 FEW = 2  # initializers of one name that are shades of its colour; more are a scan, and go through a colour map
-PANELS = 36  # of one picture; more could not be read
+DECADES = 1000  # ratio of an axis's ends up to which it has plain numbers
+PANELS = 48  # of one picture; more could not be read
 ACROSS = 6
 MARKED = 8  # markers along a curve
 BAND_SEED = 0
@@ -109,7 +110,10 @@ def intervals(cells: pd.DataFrame, comparison: pd.DataFrame, looks: Mapping[str,
 
 
 def _plain(axis: Axis) -> None:
-    """Label a logarithmic axis in plain numbers, at most about six of them."""
+    """Label a logarithmic axis in plain numbers where it spans few powers of ten; elsewhere powers are plainer."""
+    low, high = axis.get_view_interval()
+    if not 0 < low < high < DECADES * low:
+        return
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())

@@ -72,7 +72,7 @@ def expected(
         if network.bias == "framework" and not law.bias_std and (network.normalization != "batch" or last):
             biases = bias_bound(entry, backend, fan_in) ** 2 / 3
         weight = 1 / (fan_in * square) if isinstance(law, LSUV) else law.variance(fan_in, fan_out)
-        varying = square - mean**2 if network.normalization == "batch" else square
+        varying = square - mean**2 if network.normalization == "batch" and not last else square
         raw = fan_in * weight * varying + biases
         normalized = network.normalization != "none" and not last
         q = 1.0 if normalized else raw

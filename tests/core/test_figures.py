@@ -136,8 +136,8 @@ def test_gradients_that_cannot_be_drawn_are_said(norm, word):
 
 def test_too_many_panels_are_counted():
     """A picture has a bounded number of panels, and says how many it leaves out."""
-    figure = figures.gradients(history(range(1, 12)), FACTORS)
-    assert figure.get_supxlabel() == f"epoch (and {4 * 11 - figures.PANELS} panels more)"
+    figure = figures.gradients(history(range(1, 15)), FACTORS)
+    assert figure.get_supxlabel() == f"epoch (and {4 * 14 - figures.PANELS} panels more)"
 
 
 def test_diverged_cells_are_left_out_of_curves_and_counted():
@@ -158,6 +158,22 @@ def test_cells_that_vanish_are_no_survivors():
     frame.loc[frame["seed"] > 0, "pre_activation_variance"] = np.nan
     forward, _ = figures.variances(frame, [], LOOKS).axes
     assert np.isnan(lines(forward, "-")[0].get_ydata()).all()
+
+
+@pytest.mark.parametrize("reach", [2, 1e2, 1e6, 1e12])
+def test_logarithmic_axes_are_labelled(reach):
+    """Whatever an axis spans, it has a few labels."""
+    frame = history()
+    frame["train_loss"] = reach ** (-frame["epoch"] / 3)
+    figure = figures.curves(frame, [], LOOKS)
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_ylim()
+    labels = [
+        label
+        for label in figure.axes[0].get_yticklabels(which="both")
+        if label.get_text() and low <= label.get_position()[1] <= high
+    ]
+    assert 2 <= len(labels) <= 14
 
 
 def test_one_seed_has_no_band():

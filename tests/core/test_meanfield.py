@@ -60,8 +60,10 @@ def test_critical_points():
 def test_batch_normalization_explodes_under_relu():
     """A batch-normalized ReLU layer multiplies the gradient's variance by π / (π - 1) (Yang et al., 2019)."""
     for initializer in ("he_normal", "random_normal(std=0.01)"):
-        backward = expected(initializer, normalization="batch").backward
-        np.testing.assert_allclose(-ratios(backward), np.log(np.pi / (np.pi - 1)), rtol=1e-9)
+        theory = expected(initializer, normalization="batch")
+        np.testing.assert_allclose(-ratios(theory.backward), np.log(np.pi / (np.pi - 1)), rtol=1e-9)
+        assert theory.forward[:-1].tolist() == [1] * 6
+    assert expected("he_normal", normalization="batch").forward[-1] == pytest.approx(1)  # logits are of E[φ²] = ½
 
 
 def test_lsuv_has_unit_variance():
