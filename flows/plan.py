@@ -68,12 +68,13 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     """
     controls = None
     if study.controls:
-        if study.controls not in studies.names() or not studies.load(study.controls).checks:
+        shipped = studies.load(study.controls) if study.controls in studies.names() else None
+        if shipped is None or not shipped.checks:
             able = [name for name in studies.names() if studies.load(name).checks]
             raise ValueError(f"controls must be a study that has checks: {', '.join(able)}; got {study.controls!r}")
         # under the study's own name, for their cells stand in its experiment
         changes = {"name": study.name, "backends": study.backends, "controls": None}
-        controls = plan(studies.load(study.controls).model_copy(update=changes), fresh=fresh)
+        controls = plan(shipped.model_copy(update=changes), fresh=fresh)
     if isinstance(study.dataset, CsvFile):
         _allow(study.dataset)
     data = datasets.load(study.dataset)

@@ -74,7 +74,7 @@ def _draw(benchmark: Benchmark, cells: pd.DataFrame, comparison: pd.DataFrame, f
     """Draw every picture of a comparison; those of signals need a cell that was trained."""
     looks = figures.styles(cells["initializer"])
     drawn = {"comparison": figures.intervals(cells, comparison, looks)}
-    layers, history = (tracking.read_files(benchmark, cells, name) for name in ("layers.csv", "history.csv"))
+    layers, history = tracking.read_files(benchmark, cells, "layers.csv", "history.csv")
     if not layers.empty:
         factors = table.factors(cells)
         drawn["variances"] = figures.variances(layers, factors, looks)

@@ -353,8 +353,11 @@ def _row(client: MlflowClient, cell: Cell, run: Run, study: Study) -> dict[str, 
     }
 
 
-def read_files(benchmark: Benchmark, cells: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the rows of a file that each trained cell has, `history.csv` or `layers.csv`, with the cell's columns."""
+def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[pd.DataFrame]:
+    """Return, for each name, the rows of that file of every trained cell, with the cell's columns.
+
+    Names are `history.csv` and `layers.csv`; where no cell was trained the rows are none.
+    """
     trained = cells[cells["status"].isin(REUSABLE)]
     runs = _runs(_client(benchmark.uri), benchmark, trained["run_id"].tolist())
     stores = [
@@ -362,10 +365,13 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, name: str) -> pd.DataF
         for run_id in trained["run_id"]
     ]
     if not stores:
-        return pd.DataFrame()
-    files = pd.concat([pd.read_csv(store.download_artifacts(name)) for store in stores], keys=trained.index)
-    about = [*factors(cells), "backend", "initializer", "seed", "status"]
-    return files.reset_index(level=1, drop=True).join(cells[about]).reset_index(drop=True)
+        return [pd.DataFrame() for _ in names]
+    about = cells[[*factors(cells), "backend", "initializer", "seed", "status"]]
+    files = (
+        pd.concat([pd.read_csv(store.download_artifacts(name)) for store in stores], keys=trained.index)
+        for name in names
+    )
+    return [rows.reset_index(level=1, drop=True).join(about).reset_index(drop=True) for rows in files]
 
 
 def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:

@@ -94,7 +94,7 @@ def test_levels_are_columns(parent, client):
     rows = tracking.read(parent, study, ids)
     assert rows["activation"].tolist() == ["relu", "relu", "tanh", "tanh"] * 2
     assert tracking.find(study, HERE) == ids
-    history = tracking.read_files(parent, rows, "history.csv")
+    (history,) = tracking.read_files(parent, rows, "history.csv")
     assert len(history) == 3 * len(ids)
     assert history.groupby("activation", sort=False)["backend"].unique().map(list).to_dict() == {
         "relu": ["pytorch", "keras"],
@@ -105,7 +105,8 @@ def test_levels_are_columns(parent, client):
 def test_failed_cells_have_no_files(parent):
     """Where no cell was trained there are no rows of files, and none are looked for."""
     ids = tracking.record(parent, STUDY, HERE, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
-    assert tracking.read_files(parent, tracking.read(parent, STUDY, ids), "history.csv").empty
+    (history,) = tracking.read_files(parent, tracking.read(parent, STUDY, ids), "history.csv")
+    assert history.empty
 
 
 def test_failed_cells_are_rows_too(parent, client):

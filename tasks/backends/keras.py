@@ -35,7 +35,7 @@ from tasks.core.initializers import (
 )
 from tasks.core.signals import FLOW, JACOBIAN_ROWS, STATE, Start
 from tasks.core.study import Network, Recipe
-from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights
+from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights, traced
 
 NAME: Backend = "keras"
 PLACES = (2, 16, 128)  # cells a compiled program holds: few sizes, since each costs two seconds to compile
@@ -128,12 +128,16 @@ def native(law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
 
 
 class Trace(NamedTuple):
-    """What passes through a network: by layer, logits last, what activations are given and what layers give."""
+    """What passes through a network, see `training.traced`, and the running statistics behind it."""
 
-    logits: tf.Tensor
     pre_activations: list[tf.Tensor]
     activated: list[tf.Tensor]
     state: list[tf.Tensor]
+
+    @property
+    def logits(self) -> tf.Tensor:
+        """The last layer's (rows, classes)."""
+        return self.pre_activations[-1]
 
 
 # TensorFlow's moments stop a gradient that is zero, but whose own gradient is not: second derivatives come out wrong.
@@ -176,28 +180,20 @@ class Perceptron:
         build = NORMALIZATIONS.get(network.normalization)
         self.norms = [build(name=f"norm_{at}") for at in range(1, len(self.layers))] if build else []
         x, taps = keras.Input((features,)), [keras.Input((count,)) for count in fans[1:]]
-        traced, tapped = self._wire(x, []), self._wire(x, taps)
-        self.model = keras.Model(x, traced[0])
-        self.traced, self.tapped = keras.Model(x, traced), keras.Model([x, *taps], tapped)
+        plain, tapped = self._wire(x, []), self._wire(x, taps)
+        self.model = keras.Model(x, plain[len(units)])
+        self.traced, self.tapped = keras.Model(x, plain), keras.Model([x, *taps], tapped)
 
     def _wire(self, x: keras.KerasTensor, taps: Sequence[keras.KerasTensor]) -> list[keras.KerasTensor]:
-        """Return logits, pre-activations and activations, as the layers make them of inputs x."""
-        pre_activations, activated = [], []
-        h = x
-        for at, layer in enumerate(self.layers[:-1]):
-            z = layer(h)
-            if self.norms:
-                z = self.norms[at](z)
-            if taps:
-                z = z + taps[at]
-            a = ACTIVATIONS[self.network.activation](z)
-            h = h + a if self.network.residual and h.shape == a.shape else a
-            pre_activations.append(z)
-            activated.append(a)
-        logits = self.layers[-1](h)
-        if taps:
-            logits = logits + taps[-1]
-        return [logits, *pre_activations, *activated]
+        """Return pre-activations, logits last, and the hidden layers' activations, of inputs x."""
+
+        def layer(at: int, h: keras.KerasTensor) -> keras.KerasTensor:
+            z = self.layers[at](h)
+            return self.norms[at](z) if at < len(self.norms) else z
+
+        layers = [partial(layer, at) for at in range(len(self.layers))]
+        pre_activations, activated = traced(self.network, layers, ACTIVATIONS[self.network.activation], x, taps)
+        return [*pre_activations, *activated[:-1]]
 
     def call(
         self,
@@ -211,9 +207,9 @@ class Perceptron:
         """Return the trace under these weights and running statistics, the new ones in it."""
         model, inputs = (self.tapped, [x, *taps]) if taps else (self.traced, x)
         outputs, new = model.stateless_call(weights, state, inputs, training=training)
-        logits, *layers = outputs if isinstance(outputs, list) else [outputs]
-        hidden = len(self.layers) - 1
-        return Trace(logits, [*layers[:hidden], logits], [*layers[hidden:], logits], new)
+        outputs = outputs if isinstance(outputs, list) else [outputs]  # of a single layer
+        pre_activations, activated = outputs[: len(self.layers)], outputs[len(self.layers) :]
+        return Trace(pre_activations, [*activated, pre_activations[-1]], new)
 
 
 class AlignedAdam(keras.optimizers.Adam):

@@ -6,7 +6,7 @@ loop, whatever the batch.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ from tasks.core.initializers import (
 )
 from tasks.core.signals import FLOW, JACOBIAN_ROWS, STATE, Start
 from tasks.core.study import Network, Recipe
-from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights
+from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights, traced
 
 NAME: Backend = "pytorch"
 ADAM_EPSILON = 1e-8  # torch.optim.Adam's default
@@ -83,7 +83,7 @@ def init_weights(module: nn.Module, initializer: str = "he_normal", generator: t
         return
     fill(module.weight, entry.law, generator)
     if module.bias is not None:
-        bound = bias_bound(entry, "keras", module.weight[0].numel())
+        bound = bias_bound(entry, "keras", module.weight[0].numel())  # zeros, unless it is PyTorch's own default
         nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         if entry.law.bias_std:
             nn.init.normal_(module.bias, 0, entry.law.bias_std, generator=generator)
@@ -147,12 +147,16 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class Trace(NamedTuple):
-    """What passes through a network: by layer, logits last, what activations are given and what layers give."""
+    """What passes through a network, see `training.traced`, and the running statistics behind it."""
 
-    logits: Tensor
     pre_activations: list[Tensor]
     activated: list[Tensor]
     state: dict[str, Tensor]
+
+    @property
+    def logits(self) -> Tensor:
+        """The last layer's (rows, classes)."""
+        return self.pre_activations[-1]
 
 
 class Perceptron(nn.Module):
@@ -177,26 +181,19 @@ class Perceptron(nn.Module):
 
     def trace(self, x: Tensor, taps: Sequence[Tensor] = ()) -> Trace:
         """Return all that passes through; taps are added to the pre-activations, to differentiate in them."""
-        pre_activations, activated = [], []
         state: dict[str, Tensor] = {}
-        h = x
-        for at, linear in enumerate(self.hidden):
-            z = linear(h)
+
+        def layer(at: int, h: Tensor) -> Tensor:
+            z: Tensor = self.hidden[at](h)
             if self.network.normalization == "batch":
                 z, running = self.norms[at](z)
-                state |= {f"norms.{at}.{name}": value for name, value in running.items()}
+                state.update({f"norms.{at}.{name}": value for name, value in running.items()})
             elif self.network.normalization == "layer":
                 z = self.norms[at](z)
-            if taps:
-                z = z + taps[at]
-            a = ACTIVATIONS[self.network.activation](z)
-            h = h + a if self.network.residual and h.shape == a.shape else a
-            pre_activations.append(z)
-            activated.append(a)
-        logits = self.output(h)
-        if taps:
-            logits = logits + taps[-1]
-        return Trace(logits, [*pre_activations, logits], [*activated, logits], state)
+            return z
+
+        layers: list[Any] = [*(partial(layer, at) for at in range(len(self.hidden))), self.output]
+        return Trace(*traced(self.network, layers, ACTIVATIONS[self.network.activation], x, taps), state)
 
 
 class Traced(Perceptron):
@@ -303,9 +300,9 @@ class Program:
             quotient = signals.gradient_quotient(
                 torch, [gradients[name] for name in self.kernels], [products[name] for name in self.kernels]
             )
-            scores = [cross_entropy(trace.logits, y), signals.largest_class_share(torch, trace.logits), quotient]
+            overall = [cross_entropy(trace.logits, y), signals.largest_class_share(torch, trace.logits), quotient]
             state_then = signals.state(torch, trace.activated, trace.pre_activations, network.activation)
-            return torch.stack(layers, 1), torch.stack(scores), jacobian.movedim(0, 1), state_then
+            return torch.stack(layers, 1), torch.stack(overall), jacobian.movedim(0, 1), state_then
 
         self._step, self._measure = vmap(step), vmap(measure)
         self._probe = vmap(probe, chunk_size=PROBED)

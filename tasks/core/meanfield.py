@@ -68,12 +68,12 @@ def expected(
         own = not last or network.output_initializer == "same"
         entry = initializer if own else named(network.output_initializer)
         law = entry.law.under(network.activation)
-        biases = law.bias_std**2 if network.normalization != "batch" or last else 0.0  # which has none
-        if network.bias == "framework" and not law.bias_std and (network.normalization != "batch" or last):
+        batch = network.normalization == "batch" and not last
+        biases = law.bias_std**2
+        if network.bias == "framework" and not law.bias_std:
             biases = bias_bound(entry, backend, fan_in) ** 2 / 3
         weight = 1 / (fan_in * square) if isinstance(law, LSUV) else law.variance(fan_in, fan_out)
-        varying = square - mean**2 if network.normalization == "batch" and not last else square
-        raw = fan_in * weight * varying + biases
+        raw = fan_in * weight * (square - mean**2) if batch else fan_in * weight * square + biases
         normalized = network.normalization != "none" and not last
         q = 1.0 if normalized else raw
         forward.append(q)

@@ -349,8 +349,7 @@ class Study(Settings):
                 raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
             if isinstance(levels, tuple) and factor.partition(".")[0] not in ("network", "recipe"):
                 raise ValueError(f"a list of values goes with a setting of network or recipe; got {factor!r}")
-            named = [factor, *(levels if isinstance(levels, dict) else ())]
-            for name in named:
+            for name in (factor, *(levels if isinstance(levels, dict) else ())):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"names of factors and levels are letters, digits, spaces and .-_; got {name!r}")
             try:
@@ -417,10 +416,10 @@ class Study(Settings):
 
     def levels(self) -> list[tuple[Level, ...]]:
         """Return every combination of the factors' levels; a study without factors has one, the empty one."""
-        named = (
-            [(factor, NONE if level is None else level) for level in levels] for factor, levels in self.factors.items()
-        )
-        return list(product(*named))
+        return list(product(*([(factor, level) for level in self._levels_of(factor)] for factor in self.factors)))
+
+    def _levels_of(self, factor: str) -> list[Scalar]:
+        return [NONE if level is None else level for level in self.factors[factor]]
 
     def _settings(self, factor: str, level: Scalar) -> Mapping[str, Scalar | None]:
         levels = self.factors[factor]
@@ -449,11 +448,8 @@ class Study(Settings):
         try:
             changes = {"network": Network.model_validate(groups["network"]), "recipe": Recipe(**groups["recipe"])}
         except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(map(str, fault["loc"])) or ", ".join(settings)
-            raise ValueError(
-                f"factors: {where}: {fault['msg'].removeprefix('Value error, ')}; got {settings}"
-            ) from None
+            where = ".".join(map(str, error.errors()[0]["loc"])) or ", ".join(settings)
+            raise ValueError(f"factors: {where}: {_rule(error)}; got {settings}") from None
         return self.model_copy(update={**changes, "factors": {}, "checks": ()})
 
     @property
@@ -493,12 +489,9 @@ class Study(Settings):
 
     def has_cells_for(self, check: Check) -> bool:
         """Tell whether the grid has cells that a check is about."""
-        axes: dict[str, Any] = {
-            "initializer": self.initializers,
-            **{short(factor): self.factors[factor] for factor in self.factors},
-        }
-        wheres = [*check.where.items(), *(check.against or {}).items()]
-        return all(value in axes[axis] or (value == NONE and None in axes[axis]) for axis, value in wheres)
+        axes: dict[str, Sequence[Scalar]] = {short(factor): self._levels_of(factor) for factor in self.factors}
+        axes["initializer"] = self.initializers
+        return all(value in axes[axis] for axis, value in (*check.where.items(), *(check.against or {}).items()))
 
     def settings(self, backend: Backend, levels: Sequence[Level]) -> dict[str, Any]:
         """Return all that a study decides of a cell's outcome but its initializer and seed."""

@@ -7,7 +7,7 @@ weights. A backend supplies the program that advances all cells of the batch tog
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,32 @@ def fans(network: Network, features: int, classes: int) -> tuple[int, ...]:
     (4, 64, 32, 3)
     """
     return (features, *network.units, classes)
+
+
+def traced(
+    network: Network,
+    layers: Sequence[Callable[[Any], Any]],
+    activation: Callable[[Any], Any],
+    x: Any,
+    taps: Sequence[Any],
+) -> tuple[list[Any], list[Any]]:
+    """Return what the activations are given and what they make of it, by layer, for inputs x (rows, features).
+
+    This is the network, in whatever framework the tensors are: `layers` make pre-activations, normalized ones where
+    that is asked for, and the last makes logits, which stand in both lists. Taps, if there are any, are added to the
+    pre-activations, to differentiate in them.
+    """
+    pre_activations, activated = [], []
+    h = x
+    for at, layer in enumerate(layers):
+        z = layer(h) + taps[at] if taps else layer(h)
+        pre_activations.append(z)
+        if at == len(layers) - 1:
+            break
+        a = activation(z)
+        activated.append(a)
+        h = h + a if network.residual and h.shape == a.shape else a
+    return pre_activations, [*activated, pre_activations[-1]]
 
 
 def initial_weights(framework: Framework, study: Study, cell: Cell, sizes: tuple[int, ...], x_train: Floats) -> Weights:

@@ -4,14 +4,11 @@ Times the training of one batch with its signals, the probe before it, and the s
 within one run, and prints the medians and their ratio to the last. The machine's own speed cancels out.
 """
 
-import importlib
-import sys
 from statistics import median
 from types import SimpleNamespace
 
 from tasks.core import signals, training
-from tasks.core.study import Study
-from tests.benchmarks.training import CELLS, seconds
+from tests.benchmarks.training import chosen, seconds
 
 ROUNDS = 15
 
@@ -25,11 +22,7 @@ def program(framework, study, cells):
 
 
 def main() -> None:
-    name = sys.argv[1]
-    framework = importlib.import_module(f"tasks.backends.{name}")
-    framework.setup(threads=1)
-    study = Study()
-    cells = [cell for cell in study.cells() if cell.backend == name][:CELLS]
+    framework, study, cells = chosen()
     measured, order = program(framework, study, cells)
     measured.probe()  # compiles
     empty = SimpleNamespace(

@@ -24,12 +24,17 @@ def seconds(function) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
+def chosen():
+    """Return the backend that the command names, the default study, and a batch of its cells."""
     name = sys.argv[1]
     framework = importlib.import_module(f"tasks.backends.{name}")
     framework.setup(threads=1)
-    study = Study()
-    cells = [cell for cell in study.cells() if cell.backend == name][:CELLS]
+    return framework, Study(), [cell for cell in Study().cells() if cell.backend == name][:CELLS]
+
+
+def main() -> None:
+    framework, study, cells = chosen()
+    train_plainly = plain.TRAIN[framework.NAME]
 
     def train(some):
         training.train(framework, study, some, clock=time.perf_counter)
@@ -37,7 +42,7 @@ def main() -> None:
     ways = {
         f"batch of {CELLS}": lambda: seconds(lambda: train(cells)) / CELLS,
         "batches of one": lambda: seconds(lambda: [train([cell]) for cell in cells[:SINGLES]]) / SINGLES,
-        "plain framework": lambda: seconds(lambda: [plain.TRAIN[name](study, c) for c in cells[:SINGLES]]) / SINGLES,
+        "plain framework": lambda: seconds(lambda: [train_plainly(study, c) for c in cells[:SINGLES]]) / SINGLES,
     }
     for way in ways.values():
         way()  # compiles
