@@ -14,6 +14,7 @@ from tasks import machine, tracking, workers
 from tasks.cells import prefect_tags, settle, train_cells
 from tasks.comparison import collect, compare, publish
 from tasks.core.study import Study
+from tasks.models import crown
 from tasks.parity import check_parity
 
 THREADS = 200  # tasks at once; nearly all wait, and those that wait for the same backend train together
@@ -46,7 +47,7 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
     """Train a study's grid in every backend and compare its initializers.
 
     The comparison has a row per backend, level of the factors and initializer, best first within a level; its `attrs`
-    hold the notes that go with it, the id of its MLflow run and a link to it.
+    hold what was found in words, the notes that go with it, the id of its MLflow run and a link to it.
 
     Args:
         study: What to train.
@@ -79,11 +80,15 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
             for each, own in zip(plans, futures, strict=True)
         ]
         result, controls = results[0], results[1] if todo.controls else None
-        comparison, notes = compare(study, result, controls)
-        publish(record, result, controls, comparison, notes)
-        comparison.attrs = {"notes": notes, "run_id": record.run_id, "link": record.link}
-        if controls and controls.misbehaved:
-            raise InvalidBenchmarkError(comparison, controls.misbehaved)
+        models = crown.map(unmapped(study), study.backends, unmapped(result.cells), unmapped(record))
+        findings = compare(study, result, controls)
+        publish(record, findings)
+        models.result()
+        comparison = findings.comparison
+        comparison.attrs |= {"headline": findings.headline, "notes": findings.notes}
+        comparison.attrs |= {"run_id": record.run_id, "link": record.link}
+        if findings.misbehaved:
+            raise InvalidBenchmarkError(comparison, findings.misbehaved)
         if comparison["failed"].any():
             raise FailedCellsError(comparison)
         return comparison

@@ -56,7 +56,9 @@ def cli() -> None:
 @cli.command()
 @click.argument("study", default="iris", metavar="[NAME|FILE.yaml]")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting: recipe.epochs=50.")
-@click.option("--export", type=click.Path(file_okay=False, path_type=Path), help="Copy the tables into this folder.")
+@click.option(
+    "--export", type=click.Path(file_okay=False, path_type=Path), help="Copy report and tables into this folder."
+)
 @click.option("--fresh", is_flag=True, help="Train every cell again, also those trained before.")
 @click.option("--parity/--no-parity", default=True, help="Check first that the backends agree on equal inputs.")
 @click.option("--dry-run", is_flag=True, help="Print the grid and what would be trained; train nothing.")
@@ -77,14 +79,15 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
     comparison, failure = _train(asked, fresh=fresh, parity=parity)
 
     from tasks import tracking
-    from tasks.comparison import TABLES
+    from tasks.comparison import REPORTS, TABLES
     from tasks.core import table
 
+    click.echo("\n".join([*comparison.attrs["headline"], ""]))
     click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
     click.echo(f"MLflow run: {comparison.attrs['link']} (initbench ui)")
     if export:
-        tracking.export(comparison.attrs["run_id"], TABLES, export)
-        click.echo(f"Exported {', '.join(TABLES)} to {export}")
+        tracking.export(comparison.attrs["run_id"], [*REPORTS, *TABLES], export)
+        click.echo(f"Exported {', '.join([*REPORTS, *TABLES])} to {export}")
     if failure:
         raise failure
 
@@ -112,6 +115,19 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", 
             return error.comparison, click.ClickException(str(error))
         except (ParityError, RecordError, TrainerError, TimeoutError) as error:
             raise click.ClickException(str(error)) from None
+
+
+@cli.command()
+@click.argument("run_id", metavar="RUN_ID|latest")
+@click.option("--out", default="report", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+def report(run_id: str, out: Path) -> None:
+    """Write a benchmark's report anew into a folder, from what MLflow holds of it."""
+    from tasks import comparison
+
+    with refusing():
+        benchmark, findings = comparison.rebuild(run_id, out)
+    click.echo("\n".join([*findings.headline, ""]))
+    click.echo(f"{out / 'report.html'}, of {benchmark.link}")
 
 
 @cli.command("studies")

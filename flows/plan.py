@@ -7,7 +7,7 @@ from pathlib import Path
 from flows import studies
 from tasks import machine, tracking
 from tasks.core import datasets
-from tasks.core.study import Batch, Cell, CsvFile, Platform, Study, short
+from tasks.core.study import Batch, Cell, CsvFile, Platform, Study, short, source
 
 DATA_FOLDERS = "INITBENCH_DATA"  # folders from which CSV files may be read, separated as in PATH
 
@@ -35,7 +35,7 @@ class Plan:
         new = [cell for batch in self.batches for cell in batch.cells]
         lines = {
             "study": self.study.name,
-            "data": self.study.dataset if isinstance(self.study.dataset, str) else self.study.dataset.path,
+            "data": ", ".join(map(source, self.study.datasets)),
             "hidden units": ", ".join(map(str, self.study.network.units)),
             "backends": ", ".join(self.study.backends),
             "initializers": ", ".join(self.study.initializers),
@@ -75,11 +75,13 @@ def plan(study: Study, *, fresh: bool) -> Plan:
         # under the study's own name, for their cells stand in its experiment
         changes = {"name": study.name, "backends": study.backends, "controls": None}
         controls = plan(shipped.model_copy(update=changes), fresh=fresh)
-    if isinstance(study.dataset, CsvFile):
-        _allow(study.dataset)
-    data = datasets.load(study.dataset)
-    datasets.divide(data, study.split, study.seed_list[0])
-    platform = machine.platform_for(data.checksum)
+    for dataset in study.datasets:
+        if isinstance(dataset, CsvFile):
+            _allow(dataset)
+    for levels in study.levels():
+        at = study.at(levels)
+        datasets.divide(datasets.load(at.dataset), at.split, study.seed_list[0])
+    platform = machine.platform_for({source(each): datasets.load(each).checksum for each in study.datasets})
     reused = {} if fresh else tracking.find(study, platform)
     by_key: dict[str, Cell] = {}
     firsts = {cell: by_key.setdefault(key, cell) for cell, key in study.cell_keys(platform).items()}

@@ -10,7 +10,7 @@ from prefect.futures import PrefectFuture
 from tasks import tracking, workers
 from tasks.core import datasets
 from tasks.core.outcome import Outcome
-from tasks.core.study import Batch, Cell, Platform, Study
+from tasks.core.study import Batch, Cell, Platform, Study, source
 from tasks.tracking import Benchmark
 
 RETRIES = 2  # a trainer that died is replaced at the first; the cells it held then train apart
@@ -25,7 +25,8 @@ def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG
 def train_cells(study: Study, batch: Batch, platform: Platform, benchmark: Benchmark) -> dict[Cell, str]:
     """Train these cells on a free slot, with others that wait, and record each; return their run ids."""
     outcomes = workers.current().train(study, batch.cells)
-    datasets.unchanged(study.dataset, platform.data)
+    asked = study.at(batch.cells[0].levels).dataset
+    datasets.unchanged(asked, platform.data[source(asked)])
     return tracking.record(benchmark, study, platform, outcomes, prefect_tags())
 
 

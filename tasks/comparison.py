@@ -1,4 +1,4 @@
-"""Read the cells back, compare them, and publish the comparison in MLflow and Prefect."""
+"""Read the cells back, compare them, and publish what was found in MLflow and Prefect."""
 
 import tempfile
 from collections.abc import Mapping
@@ -11,12 +11,15 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
-from tasks.core import checks, datasets, figures, table
+from tasks.core import checks, report, table, verdicts
+from tasks.core.findings import Findings
 from tasks.core.study import Cell, Study
 from tasks.tracking import Benchmark
 
-TABLES = ("cells.csv", "comparison.csv", "comparison.md", "checks.csv")
+REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
+TABLES = ("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv")
 DPI = 130
+OWN, CONTROLS = "study", "controls"  # whose claims those of checks.csv are
 
 
 @dataclass(frozen=True)
@@ -26,59 +29,87 @@ class Result:
     cells: pd.DataFrame
     judged: pd.DataFrame
 
-    @property
-    def misbehaved(self) -> list[str]:
-        """The claims that do not hold, or could not be tested."""
-        return list(dict.fromkeys(self.judged.loc[self.judged["result"] != checks.HELD, "claim"]))
-
 
 @task(cache_policy=NO_CACHE)
 def collect(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> Result:
     """Read a study's cells back, and hold its claims against them."""
+    return _result(study, benchmark, run_ids)
+
+
+def _result(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> Result:
     cells = tracking.read(benchmark, study, run_ids)
     return Result(cells, checks.judge(study.checks, cells))
 
 
 @task(cache_policy=NO_CACHE)
-def compare(study: Study, result: Result, controls: Result | None) -> tuple[pd.DataFrame, list[str]]:
-    """Return the comparison of a study's cells, and the notes that go with it."""
-    test_rows = len(datasets.divide(datasets.load(study.dataset), study.split, study.seed_list[0]).test_rows)
-    verdict = table.validity(checks.lines(controls.judged), controls.misbehaved) if controls else []
-    notes = [*verdict, *checks.lines(result.judged), *table.notes(study, result.cells, test_rows)]
-    return table.compare(result.cells), notes
+def compare(study: Study, result: Result, controls: Result | None) -> Findings:
+    """Return what a study's cells, and those of its controls, allow one to say."""
+    return Findings.of(study, result.cells, result.judged, controls.judged if controls else None)
 
 
 @task(cache_policy=NO_CACHE)
-def publish(
-    benchmark: Benchmark, result: Result, controls: Result | None, comparison: pd.DataFrame, notes: list[str]
-) -> None:
-    """Store the comparison with the benchmark's run and show it in Prefect."""
-    markdown = table.as_text(comparison, notes, "github")
-    judged = [result.judged, *([controls.judged] if controls else [])]
+def publish(benchmark: Benchmark, findings: Findings) -> None:
+    """Store the report and its tables with the benchmark's run and show them in Prefect."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        result.cells.to_csv(folder / "cells.csv", index=False)
-        comparison.to_csv(folder / "comparison.csv", index=False)
-        pd.concat(judged).to_csv(folder / "checks.csv", index=False)
-        (folder / "comparison.md").write_text(markdown)
-        _draw(benchmark, result.cells, comparison, folder)
-        tags = {"initbench.valid": str(not controls.misbehaved).lower()} if controls else {}
-        tracking.publish(benchmark, folder, table.metrics(comparison), tags)
-    rows = [dict(row) for _, row in table.shown(comparison).astype(str).iterrows()]
-    create_table_artifact(rows, key="comparison", description=notes[0])
-    create_markdown_artifact(f"{markdown}\n[Open in MLflow]({benchmark.link})\n", key="summary")
+        write(benchmark, findings, folder)
+        misbehaved = findings.misbehaved
+        tags = {} if findings.controls is None else {"initbench.valid": str(not misbehaved).lower()}
+        tracking.publish(benchmark, folder, table.metrics(findings.comparison), tags)
+        markdown = (folder / "comparison.md").read_text()
+    rows = [dict(row) for _, row in table.shown(findings.comparison).astype(str).iterrows()]
+    create_table_artifact(rows, key="comparison", description=findings.headline[0])
+    create_markdown_artifact(markdown, key="summary")
     create_link_artifact(benchmark.link, key="mlflow", link_text="This benchmark in MLflow")
 
 
-def _draw(benchmark: Benchmark, cells: pd.DataFrame, comparison: pd.DataFrame, folder: Path) -> None:
-    """Draw every picture of a comparison; those of signals need a cell that was trained."""
-    looks = figures.styles(cells["initializer"])
-    drawn = {"comparison": figures.intervals(cells, comparison, looks)}
-    layers, history = tracking.read_files(benchmark, cells, "layers.csv", "history.csv")
-    if not layers.empty:
-        factors = table.factors(cells)
-        drawn["variances"] = figures.variances(layers, factors, looks)
-        drawn["curves"] = figures.curves(history, factors, looks)
-        drawn["gradients"] = figures.gradients(history, factors)
-    for name, figure in drawn.items():
-        figure.savefig(folder / f"{name}.png", dpi=DPI)
+def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
+    """Write the report, as page and as text, its tables and its pictures into a folder."""
+    own = [findings.judged.assign(part=OWN)]
+    others = [] if findings.controls is None else [findings.controls.assign(part=CONTROLS)]
+    tables = {
+        "cells": findings.cells,
+        "comparison": findings.comparison,
+        "pairs": findings.pairs,
+        "backends": findings.backends,
+        "ranks": verdicts.ranks_table(findings.rankings),
+        "checks": pd.concat([*own, *others]),
+        **({"defaults": findings.defaults} if len(findings.defaults) else {}),
+        **({"spread": findings.spread} if len(findings.spread) else {}),
+    }
+    for name, rows in tables.items():
+        rows.to_csv(folder / f"{name}.csv", index=False)
+    (folder / "comparison.md").write_text(report.markdown(findings, benchmark.link))
+    (folder / "comparison.tex").write_text(report.latex(findings))
+    pictures = report.pictures(findings, *tracking.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
+    for picture in pictures:
+        picture.figure.savefig(folder / f"{picture.name}.png", dpi=DPI)
+    environment = tracking.environment(benchmark)
+    page = report.html(findings, pictures, environment, benchmark.link, benchmark.link_to)
+    (folder / "report.html").write_text(page)
+
+
+def rebuild(run_id: str, folder: Path) -> tuple[Benchmark, Findings]:
+    """Write a benchmark's report anew from what MLflow holds of it, into a folder made if it is not there.
+
+    Raises:
+        StoreError: if there is no such benchmark, or some of its cells are gone.
+    """
+    benchmark, findings = recall(run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(benchmark, findings, folder)
+    return benchmark, findings
+
+
+def recall(run_id: str) -> tuple[Benchmark, Findings]:
+    """Return a benchmark that was published, and what its cells allow one to say.
+
+    Raises:
+        StoreError: if there is no such benchmark, or some of its cells are gone.
+    """
+    benchmark, study = tracking.opened(run_id)
+    listed = tracking.table(benchmark, "cells.csv")["run_id"]
+    result = _result(study, benchmark, dict(zip(study.cells(), listed, strict=True)))
+    judged = tracking.table(benchmark, "checks.csv")
+    controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
+    return benchmark, Findings.of(study, result.cells, result.judged, controls if len(controls) else None)

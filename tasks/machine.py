@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,8 +48,8 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def platform_for(data: str) -> Platform:
-    """Return what decides a cell's numbers here beside its study, for data of this checksum; imports no framework."""
+def platform_for(data: Mapping[str, str]) -> Platform:
+    """Return what decides a cell's numbers here beside its study, for data of these checksums; imports no framework."""
     found = gpus()
     return Platform(
         frameworks={
@@ -59,6 +60,11 @@ def platform_for(data: str) -> Platform:
         release=".".join(version("initbench").split(".")[:2]),
         data=data,
     )
+
+
+def requirements(backend: Backend) -> list[str]:
+    """Return what pip installs to load a backend's model, at the versions here."""
+    return [f"{package}=={version(package).partition('+')[0]}" for package in FRAMEWORK_PACKAGES[backend]]
 
 
 def describe() -> dict[str, object]:

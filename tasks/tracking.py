@@ -4,6 +4,7 @@ A benchmark is a run of the experiment `initbench/<study>`; its cells are runs n
 by their id, never taken from MLflow's ambient state, which does not reach the threads that tasks run in.
 """
 
+import importlib
 import json
 import os
 import re
@@ -15,30 +16,43 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
+import mlflow
 import numpy as np
 import pandas as pd
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from safetensors.numpy import save_file
+from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors.numpy import load_file, save_file
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.core import datasets
+from tasks.core.initializers import Backend
+from tasks.core.measures import CELL_COLUMNS, columns, factors
 from tasks.core.outcome import Outcome, Trained, epochs_to_target
 from tasks.core.signals import named
 from tasks.core.study import Cell, CsvFile, Platform, Study, short
-from tasks.core.table import CELL_COLUMNS, columns, factors
 
 UI = "http://127.0.0.1:5000"  # where `initbench ui` serves a store that has no server of its own
 PAGE = 1000  # runs of one search
 IDS = 200  # run ids of one filter
 WHOLE = ("initializers", "seeds", "factors", "checks")  # in study.yaml alone, for they are longer than a param may be
+CHAMPION = "champion"
+MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
+BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
+CELLS = "cells.csv"
 REUSABLE = ("finished", "diverged")
 
 _writing = threading.Lock()  # SQLite takes one writer at a time; MLflow's connection pool gives up on a queue
@@ -63,8 +77,12 @@ class Benchmark:
     @property
     def link(self) -> str:
         """Return where the MLflow UI shows it."""
+        return self.link_to(self.run_id)
+
+    def link_to(self, run_id: str) -> str:
+        """Return where the MLflow UI shows a run of the same experiment."""
         base = re.sub("//[^/@]*@", "//", self.uri.rstrip("/")) if self.uri.startswith("http") else UI  # no password
-        return f"{base}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{base}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
 
 def local_store() -> Path:
@@ -150,7 +168,7 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     """
     client = _client(uri())
     experiment = _experiment(client, study)
-    run_id = client.create_run(experiment, tags=dict(tags), run_name=study.name).info.run_id
+    run_id = client.create_run(experiment, tags={**tags, BENCHMARK: "yes"}, run_name=study.name).info.run_id
     try:
         client.log_batch(
             run_id,
@@ -158,7 +176,7 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         )
         client.log_text(run_id, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), "study.yaml")
         client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
-        client.log_inputs(run_id, [_dataset_input(study)])
+        client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
         yield Benchmark(uri(), experiment, run_id)
     except MlflowException as error:
         with suppress(MlflowException):
@@ -171,10 +189,10 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     client.set_terminated(run_id, "FINISHED")
 
 
-def _dataset_input(study: Study) -> DatasetInput:
-    data = datasets.load(study.dataset)
+def _dataset_input(asked: str | CsvFile) -> DatasetInput:
+    data = datasets.load(asked)
     rows, features = data.x.shape
-    file = study.dataset if isinstance(study.dataset, CsvFile) else None
+    file = asked if isinstance(asked, CsvFile) else None
     source = {"uri": file.path} if file else {"tags": {"source": f"sklearn.datasets.load_{data.name}"}}
     dataset = Dataset(
         name=data.name,
@@ -250,8 +268,7 @@ def _metrics(trained: Trained, target: float, timestamp: int) -> list[Metric]:
         for epoch, value in enumerate(values)
     ]
     metrics += [Metric(name, value, timestamp, epoch) for name, epoch, value in trained.signals.by_layer()]
-    scalars = {"train_seconds": trained.seconds, **trained.signals.scalars()}
-    metrics += [Metric(name, value, timestamp, 0) for name, value in scalars.items() if not np.isnan(value)]
+    metrics += [Metric(name, value, timestamp, 0) for name, value in trained.scalars.items() if not np.isnan(value)]
     reached = epochs_to_target(trained.curves.test_accuracy, target)
     if reached is not None:
         metrics.append(Metric("epochs_to_target", reached, timestamp, 0))
@@ -317,8 +334,18 @@ def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.
     """Return cells read back from the store, one row each, in the given order; see `table.columns`."""
     client = _client(benchmark.uri)
     runs = _runs(client, benchmark, list(run_ids.values()))
-    rows = [_row(client, cell, runs[run_id], study) for cell, run_id in run_ids.items()]
+    asked = {(cell.backend, cell.levels): _asked(study, cell) for cell in run_ids}
+    rows = [
+        _row(client, cell, runs[run_id], study) | asked[cell.backend, cell.levels] for cell, run_id in run_ids.items()
+    ]
     return pd.DataFrame(rows, columns=list(columns(study)))
+
+
+def _asked(study: Study, cell: Cell) -> dict[str, object]:
+    """Return the numbers of a cell's settings that its measures are read by."""
+    at = study.at(cell.levels)
+    fold = datasets.divide(datasets.load(at.dataset), at.split, study.seed_list[0])
+    return {"horizon": at.recipe_for(cell.backend).epochs, "test_rows": len(fold.test_rows)}
 
 
 def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Run]:
@@ -384,8 +411,130 @@ def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], ta
     client.log_artifacts(benchmark.run_id, str(folder))
 
 
+def opened(run_id: str) -> tuple[Benchmark, Study]:
+    """Return a benchmark by its run's id, `latest` being the newest that has been compared, and its study.
+
+    Raises:
+        StoreError: if there is no such benchmark.
+    """
+    client = _client(uri())
+    try:
+        found = _latest(client) if run_id == "latest" else client.get_run(run_id)
+        if BENCHMARK not in found.data.tags or CELLS not in _files(client, found.info.run_id):
+            raise StoreError(
+                f"{run_id} must be the run of a benchmark that was compared; it is {found.info.run_name!r}"
+            )
+        study = Study.model_validate(yaml.safe_load(_text(client, found.info.run_id, "study.yaml")))
+    except MlflowException as error:
+        first, *_ = str(error).splitlines()
+        raise StoreError(f"no run {run_id!r} in {uri()}; MLflow says: {first}") from None
+    except ValidationError as error:
+        raise StoreError(
+            f"{run_id} was recorded by another release, whose study this one cannot read: {error}"
+        ) from None
+    return Benchmark(uri(), found.info.experiment_id, found.info.run_id), study
+
+
+def _latest(client: MlflowClient) -> Run:
+    experiments = client.search_experiments(filter_string="name LIKE 'initbench/%'")
+    ids = [experiment.experiment_id for experiment in experiments]
+    runs = client.search_runs(ids, f"tags.{BENCHMARK} = 'yes'", order_by=["attributes.start_time DESC"]) if ids else []
+    for run in runs:
+        if CELLS in _files(client, run.info.run_id):
+            return run
+    raise StoreError(f"{uri()} must hold a benchmark that was compared; it holds none")
+
+
+def _files(client: MlflowClient, run_id: str) -> set[str]:
+    return {file.path for file in client.list_artifacts(run_id)}
+
+
+def _text(client: MlflowClient, run_id: str, name: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, name, folder)).read_text()
+
+
+def environment(benchmark: Benchmark) -> dict[str, Any]:
+    """Return what was recorded of the machine that a benchmark ran on."""
+    found: dict[str, Any] = json.loads(_text(_client(benchmark.uri), benchmark.run_id, "environment.json"))
+    return found
+
+
+def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
+    """Return a table that was published with a benchmark."""
+    return pd.read_csv(StringIO(_text(_client(benchmark.uri), benchmark.run_id, name)))
+
+
 def export(run_id: str, names: Sequence[str], folder: Path) -> None:
     """Copy files of a benchmark's run into a folder, made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         _client(uri()).download_artifacts(run_id, name, str(folder))
+
+
+def weights(benchmark: Benchmark, run_id: str) -> dict[str, NDArray[np.float32]]:
+    """Return the trained variables of a cell, under the names of its framework's own model."""
+    with tempfile.TemporaryDirectory() as folder:
+        return dict(load_file(_client(benchmark.uri).download_artifacts(run_id, "weights.safetensors", folder)))
+
+
+def version_of(benchmark: Benchmark, model: str, run_id: str) -> str | None:
+    """Return the version under which a cell's model is registered already, or None."""
+    found = _client(benchmark.uri).search_model_versions(f"name = '{model}' AND run_id = '{run_id}'")
+    return str(found[0].version) if found else None
+
+
+def log_model(
+    benchmark: Benchmark,
+    backend: Backend,
+    model: Any,
+    name: str,
+    run_id: str,
+    *,
+    example: NDArray[np.float64],
+    classes: int,
+    step: int,
+    requirements: Sequence[str],
+    metadata: Mapping[str, object],
+) -> str:
+    """Log a framework's model with a cell's run and register it; return its version.
+
+    It takes features (rows, features) as in `example` and gives logits (rows, classes); `step` is the epoch whose
+    metrics are the model's. MLflow keeps PyTorch's as an exported program and Keras's as `.keras`: neither is a pickle.
+    It knows both backends by our names.
+    """
+    mlflow.set_tracking_uri(benchmark.uri)  # of this process, a trainer's: flavors know no client
+    features = TensorSpec(np.dtype(np.float64), (-1, example.shape[1]))
+    signature = ModelSignature(Schema([features]), Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]))
+    logged = Model.log(
+        None,
+        _flavor(backend),
+        name="model",
+        run_id=run_id,
+        registered_model_name=name,
+        metadata=dict(metadata),
+        step=step,
+        signature=signature,
+        input_example=example,
+        pip_requirements=list(requirements),
+        **{MODEL_ARGUMENTS[backend]: model},
+    )
+    return str(logged.registered_model_version)
+
+
+def _flavor(backend: Backend) -> Any:
+    """Return how MLflow saves a backend's models."""
+    flavor = importlib.import_module(f"mlflow.{backend}")
+
+    def save_model(path: str, **options: Any) -> None:
+        Path(path).mkdir(exist_ok=True)  # MLflow 3.17 writes Keras's input example before it makes the folder for it
+        flavor.save_model(path=path, **options)
+
+    return SimpleNamespace(__name__=flavor.__name__, save_model=save_model)
+
+
+def crown(benchmark: Benchmark, model: str, version: str, words: str) -> None:
+    """Give a registered model's version the alias `champion`, and say what it is."""
+    client = _client(benchmark.uri)
+    client.update_model_version(model, version, words)
+    client.set_registered_model_alias(model, CHAMPION, version)

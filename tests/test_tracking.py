@@ -13,7 +13,7 @@ from tasks.core.study import Platform, Recipe, Study
 from tests import samples
 
 STUDY = Study(initializers=("zeros",), seeds=2)
-HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", "abc")
+HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", {"iris": "a", "wine": "b"})
 CELLS = STUDY.cells()
 
 

@@ -6,7 +6,7 @@ cell's weights are equal bit for bit in every batch of two or more; a batch of o
 ends 2e-7 away, so a lone cell is padded to two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -59,6 +59,7 @@ def setup(threads: int) -> str:
 
     Call it before TensorFlow's first operation.
     """
+    keras.utils.disable_interactive_logging()  # no progress bars among what a command prints
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.config.experimental.enable_tensor_float_32_execution(TF32)
@@ -162,14 +163,23 @@ NORMALIZATIONS: dict[str, Any] = {
 }
 
 
+BUILT_IN: dict[str, Any] = {
+    "batch": partial(keras.layers.BatchNormalization, momentum=1 - NEWEST, epsilon=NORMALIZATION_EPSILON),
+    "layer": partial(keras.layers.LayerNormalization, epsilon=NORMALIZATION_EPSILON),
+}
+
+
 class Perceptron:
     """The multilayer perceptron with layers of the given sizes, inputs first and logits last, as Keras models.
 
-    model: inputs to logits; traced and tapped: to all that passes through as well, the latter with taps that are added
-    to the pre-activations, so that one can differentiate in them. They share their layers.
+    `normalizations` build its layers of that name. model: inputs to logits; traced and tapped: to all that passes
+    through as well, the latter with taps that are added to the pre-activations, so that one can differentiate in them.
+    They share their layers.
     """
 
-    def __init__(self, network: Network, fans: tuple[int, ...]) -> None:
+    def __init__(
+        self, network: Network, fans: tuple[int, ...], normalizations: Mapping[str, Any] = NORMALIZATIONS
+    ) -> None:
         features, *units, classes = fans
         self.network = network
         bias = network.normalization != "batch"  # it takes constants away: a bias would drift on rounding errors
@@ -177,7 +187,7 @@ class Perceptron:
             keras.layers.Dense(count, use_bias=bias, name=f"hidden_{at}") for at, count in enumerate(units, start=1)
         ]
         self.layers.append(keras.layers.Dense(classes, name="logits"))
-        build = NORMALIZATIONS.get(network.normalization)
+        build = normalizations.get(network.normalization)
         self.norms = [build(name=f"norm_{at}") for at in range(1, len(self.layers))] if build else []
         x, taps = keras.Input((features,)), [keras.Input((count,)) for count in fans[1:]]
         plain, tapped = self._wire(x, []), self._wire(x, taps)
@@ -210,6 +220,25 @@ class Perceptron:
         outputs = outputs if isinstance(outputs, list) else [outputs]  # of a single layer
         pre_activations, activated = outputs[: len(self.layers)], outputs[len(self.layers) :]
         return Trace(pre_activations, [*activated, pre_activations[-1]], new)
+
+
+def deployed(
+    network: Network,
+    fans: tuple[int, ...],
+    variables: Mapping[str, Floats],
+    mean: NDArray[np.float64],
+    scale: NDArray[np.float64],
+) -> keras.Model:
+    """Return a trained network as one model, from unscaled features (rows, features) float64 to logits.
+
+    Its layers are Keras's own, so that it loads where this code is not.
+    """
+    perceptron = Perceptron(network, fans, BUILT_IN)
+    for variable in perceptron.model.variables:
+        variable.assign(variables[variable.path])
+    x = keras.Input((fans[0],), dtype="float64", name="features")
+    scaled = keras.layers.Normalization(mean=mean, variance=np.square(scale), dtype="float64")(x)
+    return keras.Model(x, perceptron.model(ops.cast(scaled, "float32")))
 
 
 class AlignedAdam(keras.optimizers.Adam):

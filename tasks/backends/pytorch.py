@@ -5,7 +5,7 @@ optimizer on the stacks, for optimizers act elementwise. On a CPU a cell's weigh
 loop, whatever the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -194,6 +194,38 @@ class Perceptron(nn.Module):
 
         layers: list[Any] = [*(partial(layer, at) for at in range(len(self.hidden))), self.output]
         return Trace(*traced(self.network, layers, ACTIVATIONS[self.network.activation], x, taps), state)
+
+
+class Deployed(nn.Module):
+    """A perceptron that takes features as they are, (rows, features) float64, and scales them itself."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, perceptron: Perceptron, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+        super().__init__()
+        self.perceptron = perceptron
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("scale", torch.from_numpy(scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (rows, classes)."""
+        logits: Tensor = self.perceptron(((x - self.mean) / self.scale).float())
+        return logits
+
+
+def deployed(
+    network: Network,
+    fans: tuple[int, ...],
+    variables: Mapping[str, Floats],
+    mean: NDArray[np.float64],
+    scale: NDArray[np.float64],
+) -> Deployed:
+    """Return a trained network as one model, from unscaled features to logits."""
+    perceptron = Perceptron(network, fans)
+    trained = {name: torch.from_numpy(value) for name, value in variables.items()}
+    perceptron.load_state_dict(perceptron.state_dict() | trained)  # batches are counted, and nothing counts on it
+    return Deployed(perceptron, mean, scale).eval()
 
 
 class Traced(Perceptron):

@@ -71,6 +71,11 @@ def lines(judged: pd.DataFrame) -> list[str]:
     ]
 
 
+def not_held(judged: pd.DataFrame) -> list[str]:
+    """Return the claims that do not hold, or could not be tested, in any backend."""
+    return list(dict.fromkeys(judged.loc[judged["result"] != HELD, "claim"]))
+
+
 def _overall(results: pd.Series) -> str:
     for result in (NOT_HELD, NOT_TESTED):
         if (results == result).any():

@@ -32,13 +32,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of a dataset: scaled float32 features and labels, and which rows the test ones were."""
+    """One division of a dataset: scaled float32 features and labels, and which rows the test ones were.
+
+    Scaled features are (x - mean) / scale, both of shape (features,).
+    """
 
     x_train: Floats
     y_train: Ints
     x_test: Floats
     y_test: Ints
     test_rows: Ints
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
 
 
 def load(source: str | CsvFile) -> Dataset:
@@ -127,7 +132,7 @@ def divide(dataset: Dataset, split: Split, seed: int) -> Fold:
         raise ValueError(f"split.test_fraction: {error}; got {split.test_fraction}") from None
     scaler = StandardScaler().fit(dataset.x if split.scaler == "all" else dataset.x[train])
     x = scaler.transform(dataset.x).astype(np.float32)
-    return Fold(x[train], dataset.y[train], x[test], dataset.y[test], test)
+    return Fold(x[train], dataset.y[train], x[test], dataset.y[test], test, scaler.mean_, scaler.scale_)
 
 
 def visits(rows: int, epochs: int, seed: int, *, shuffle: bool) -> NDArray[np.int32]:

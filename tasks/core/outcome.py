@@ -28,6 +28,11 @@ class Curves:
         return [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
 
     @property
+    def loss_area(self) -> float:
+        """Area under the test loss over the epochs by trapezoids, divided by their number: its mean height."""
+        return float(np.trapezoid(self.test_loss.astype(np.float64)) / (len(self.test_loss) - 1))
+
+    @property
     def diverged_at(self) -> int | None:
         """Return the first epoch after which a loss is NaN or infinite, or None."""
         broken = ~(np.isfinite(self.train_loss) & np.isfinite(self.test_loss))
@@ -42,6 +47,15 @@ class Predictions:
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
 
+    @property
+    def brier_score(self) -> float:
+        """Mean squared distance of the predicted probabilities from the truth, 0 to 2 (Brier, 1950)."""
+        from scipy.special import softmax
+
+        truth = np.eye(self.logits.shape[1])[self.labels]
+        with np.errstate(invalid="ignore"):  # of logits that are not finite it is NaN
+            return float(np.square(softmax(self.logits.astype(np.float64), axis=1) - truth).sum(1).mean())
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -52,6 +66,12 @@ class Trained:
     weights: dict[str, NDArray[np.float32]]
     signals: Signals
     seconds: float
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """Each measure that is one number, by name."""
+        quality = {"brier_score": self.predictions.brier_score, "loss_area": self.curves.loss_area}
+        return {**quality, "train_seconds": self.seconds, **self.signals.scalars()}
 
     @property
     def verdict(self) -> Verdict:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -40,6 +41,7 @@ def _axis(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+OneSeed = Seed | Literal["cell"]
 Units = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=1, le=100)]
 Scalar = bool | int | float | str
@@ -76,7 +78,7 @@ class Split(Settings):
     """Share of rows held out for the test."""
     stratified: bool = True
     """Keep each class's share equal in train and test."""
-    seed: Seed | Literal["cell"] = "cell"
+    seed: OneSeed = "cell"
     """One split for every cell, by its seed; or `cell`, a new split for each of the study's seeds."""
     scaler: Literal["train", "all"] = "train"
     """Rows whose mean and standard deviation scale the features; `all` lets the test rows leak in."""
@@ -101,6 +103,8 @@ class Network(Settings):
     """Initializer of the output layer: the hidden layers' own, or always glorot_normal."""
     bias: Literal["zeros", "framework"] = "zeros"
     """Biases at the start: zeros, for pytorch_default too; or each framework's default."""
+    weights_seed: OneSeed = "cell"
+    """One draw of weights for every cell, by its seed; or `cell`, a new draw for each of the study's seeds."""
 
     @model_validator(mode="after")
     def _width_goes_with_depth(self) -> Self:
@@ -144,6 +148,8 @@ class Recipe(Settings):
     """Passes over the train rows."""
     shuffle: bool = True
     """Draw a new order of the rows for every epoch."""
+    order_seed: OneSeed = "cell"
+    """One course of orders for every cell, by its seed; or `cell`, a new one for each of the study's seeds."""
     epsilon: Epsilon = 1e-8
     """Adam's ε, added after bias correction in both backends; or `framework`, each one's own number and place."""
     momentum: Momentum = 0.9
@@ -190,6 +196,8 @@ Verdict = Literal["healthy", "vanishing", "exploding", "dead", "symmetric"]
 CellMeasure = Literal[
     "test_accuracy",
     "test_loss",
+    "brier_score",
+    "loss_area",
     "train_accuracy",
     "train_loss",
     "epochs_to_target",
@@ -212,8 +220,22 @@ CellMeasure = Literal[
 ]
 
 
-RESERVED = {"study", "backend", "initializer", "seed", "status", "reason", "run_id", "verdict", "train_seconds"}
+MarginMeasure = Literal["test_accuracy", "test_loss", "brier_score", "loss_area", "epochs_to_target", "train_seconds"]
+
+RESERVED = {
+    "study",
+    "backend",
+    "initializer",
+    "seed",
+    "status",
+    "reason",
+    "run_id",
+    "verdict",
+    "train_seconds",
+    "test_rows",
+}
 RESERVED |= {"cells", "finished", "diverged", "failed", "epoch", "layer", "row", "lucky", "forward", "backward"}
+RESERVED |= {"horizon", "measure", "difference", "low", "high", "n"}
 RESERVED |= set(get_args(CellMeasure))
 
 
@@ -290,13 +312,13 @@ class Platform:
     """What decides a cell's numbers beside its study.
 
     frameworks: the version of each backend's framework; device: `cpu` or the GPU's model; release: initbench's
-    Major.Minor; data: the dataset's checksum.
+    Major.Minor; data: the checksum of each of the study's datasets.
     """
 
     frameworks: Mapping[Backend, str]
     device: str
     release: str
-    data: str
+    data: Mapping[str, str]
 
 
 class Study(Settings):
@@ -318,7 +340,8 @@ class Study(Settings):
     )
     """Initializers of the hidden layers: names, or `{name: random_normal, std: 0.01}`."""
     factors: dict[str, tuple[Scalar | None, ...] | dict[str, dict[str, Scalar | None]]] = {}
-    """More axes: a setting of network or recipe with its values, or a name with named sets of such settings."""
+    """More axes: a setting of network, recipe or split, or `dataset` or `weights`, with its values; or a name with
+    named sets of such settings."""
     seeds: Annotated[int, Field(ge=1, le=MAX_CELLS)] | Annotated[tuple[Seed, ...], AfterValidator(_axis)] = 10
     """How many seeds, counted from 0; or the seeds themselves. A seed fixes split, batch order and weights."""
     dataset: Literal["iris", "wine", "breast_cancer", "digits"] | CsvFile = "iris"
@@ -332,6 +355,8 @@ class Study(Settings):
     """Each framework's own initializer, or one NumPy draw copied into both."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Test accuracy that counts as reached."""
+    margins: dict[MarginMeasure, Annotated[float, Field(gt=0)]] = {}
+    """Differences too small to matter, in the unit of each measure; without one for test_accuracy, one test row."""
     reported: dict[Backend, Annotated[float, Field(ge=0, le=1)]] = {}
     """Test accuracies published elsewhere, to be placed in the distribution over seeds."""
     checks: tuple[Check, ...] = ()
@@ -347,8 +372,8 @@ class Study(Settings):
         for factor, levels in factors.items():
             if short(factor) in RESERVED:
                 raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
-            if isinstance(levels, tuple) and factor.partition(".")[0] not in ("network", "recipe"):
-                raise ValueError(f"a list of values goes with a setting of network or recipe; got {factor!r}")
+            if isinstance(levels, tuple) and factor not in _settable():
+                raise ValueError(f"a list of values goes with one of {', '.join(_settable())}; got {factor!r}")
             for name in (factor, *(levels if isinstance(levels, dict) else ())):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"names of factors and levels are letters, digits, spaces and .-_; got {name!r}")
@@ -414,6 +439,11 @@ class Study(Settings):
     def _overridden(self) -> set[str]:
         return {name for changes in self.overrides.values() for name in changes.model_dump(exclude_none=True)}
 
+    @property
+    def datasets(self) -> list[str | CsvFile]:
+        """The datasets of its levels, each once."""
+        return list(dict.fromkeys(self.at(levels).dataset for levels in self.levels()))
+
     def levels(self) -> list[tuple[Level, ...]]:
         """Return every combination of the factors' levels; a study without factors has one, the empty one."""
         return list(product(*([(factor, level) for level in self._levels_of(factor)] for factor in self.factors)))
@@ -435,22 +465,18 @@ class Study(Settings):
         """
         if not self.factors:
             return self
-        groups = {"network": self.network.model_dump(), "recipe": self.recipe.model_dump()}
+        given = self.model_dump(exclude={"factors", "checks"})
         settings = {name: value for factor, level in levels for name, value in self._settings(factor, level).items()}
         for name, value in settings.items():
-            group, _, field = name.partition(".")
-            if field not in groups.get(group, {}) or field == "hidden":
-                known = [
-                    f"{group}.{field}" for group, fields in groups.items() for field in fields if field != "hidden"
-                ]
-                raise ValueError(f"factors: no setting {name!r} of network or recipe; choose one of {', '.join(known)}")
-            groups[group][field] = value
+            if name not in _settable():
+                raise ValueError(f"factors: no setting {name!r}; choose one of {', '.join(_settable())}")
+            group, _, field = name.rpartition(".")
+            (given[group] if group else given)[field] = value
         try:
-            changes = {"network": Network.model_validate(groups["network"]), "recipe": Recipe(**groups["recipe"])}
+            return type(self).model_validate(given)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"])) or ", ".join(settings)
             raise ValueError(f"factors: {where}: {_rule(error)}; got {settings}") from None
-        return self.model_copy(update={**changes, "factors": {}, "checks": ()})
 
     @property
     def spelled_out(self) -> "Study":
@@ -500,7 +526,7 @@ class Study(Settings):
             "backend": backend,
             "network": study.network.spelled_out.model_dump(),
             "recipe": study.recipe_for(backend).model_dump(),
-            **self.model_dump(include={"dataset", "split", "weights"}),
+            **study.model_dump(include={"dataset", "split", "weights"}),
         }
 
     def settings_key(self, backend: Backend, levels: Sequence[Level], platform: Platform) -> str:
@@ -510,7 +536,7 @@ class Study(Settings):
             "framework": platform.frameworks[backend],
             "device": platform.device,
             "release": platform.release,
-            "dataset": platform.data,  # what is in it, not what it is called or where it lies
+            "dataset": platform.data[source(self.at(levels).dataset)],  # what is in it, not what it is called
         }
         return _digest(decisive)
 
@@ -549,6 +575,19 @@ class Study(Settings):
         if self.network.bias == "framework":
             found.append(f"biases ({one} {FRAMEWORK_BIAS[one]}, {other} {FRAMEWORK_BIAS[other]})")
         return found
+
+
+def source(dataset: str | CsvFile) -> str:
+    """Return the name of a bundled dataset, or the path of a file."""
+    return dataset if isinstance(dataset, str) else dataset.path
+
+
+@cache
+def _settable() -> list[str]:
+    """Return the settings that may be factors: single values of network, recipe and split, dataset and weights."""
+    groups: dict[str, type[BaseModel]] = {"network": Network, "recipe": Recipe, "split": Split}
+    fields = [f"{group}.{field}" for group, model in groups.items() for field in model.model_fields]
+    return [*(name for name in fields if name != "network.hidden"), "dataset", "weights"]
 
 
 def _rule(error: ValidationError) -> str:

@@ -1,8 +1,7 @@
 """The comparison: from one row a cell to one row a backend and initializer, and its text."""
 
 import re
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,60 +9,43 @@ from tabulate import tabulate
 
 from tasks.core import inference
 from tasks.core.initializers import Backend, named
-from tasks.core.study import CellMeasure, Study, short
+from tasks.core.measures import MEASURES, RANKED, factors, measures, sample
+from tasks.core.study import Study
 
-CELL_COLUMNS = (
-    "study",
-    "backend",
-    "initializer",
-    "seed",
-    "status",
-    "verdict",
-    *get_args(CellMeasure),
-    "train_seconds",
-    "run_id",
-    "reason",
-)
-"""One row a cell, the factors' columns behind the backend. epochs_to_target is empty where the target was missed; a
-failed cell has a reason, no measures."""
-
-MEASURES = ("test_accuracy", "test_loss")
+STATISTICS: tuple[inference.Statistic, ...] = ("mean", "iqm")
+PARTS = ("mean", "sd", "low", "high", "iqm", "iqm_low", "iqm_high")
 BOOTSTRAP_SEED = 0
 SLOPES = ("forward_slope", "forward_slope_theory", "backward_slope", "backward_slope_theory")
+SUMMARIES = ("mean", "median", "finished", "diverged", "failed", "missed", "accuracy_low", "accuracy_high")
 COPIED = "†"  # marks initializers that are drawn in NumPy and copied into both backends
 REASONS = 3  # told below the table; cells.csv has all
 REPORTED_DIGITS = 4  # of accuracies published elsewhere
 
 
-def columns(study: Study) -> tuple[str, ...]:
-    """Return the columns of a study's cells."""
-    return (*CELL_COLUMNS[:2], *map(short, study.factors), *CELL_COLUMNS[2:])
-
-
-def factors(cells: pd.DataFrame) -> list[str]:
-    """Return the columns of cells that are factors."""
-    return [name for name in cells.columns if name not in CELL_COLUMNS]
-
-
 def compare(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per backend, level of the factors and initializer, from rows of `columns`.
+    """Return one row per backend, level of the factors and initializer, from rows of `measures.columns`.
 
-    Levels stand in the order in which they come, within them the best is first. Means, standard deviations (n - 1) and
-    95 % bootstrap intervals are over the finished cells; diverged and failed ones are counted. Best is the highest mean
-    test accuracy, then the lowest mean test loss; groups of which less than half the cells finished come after the
-    others, for the rest were lucky.
+    Levels stand in the order in which they come, within them the best is first. Of each measure there are mean,
+    standard deviation (n - 1) and interquartile mean (iqm), the latter and the mean with 95 % intervals (low, high),
+    over what `measures.sample` takes; diverged and failed cells are counted. Best is the highest mean test
+    accuracy, then the lowest mean test loss; groups of which less than half the cells finished come after the others,
+    for the rest were lucky.
     """
     keys = ["study", "backend", *factors(cells), "initializer"]
-    table = pd.DataFrame(
-        [_row(dict(zip(keys, key, strict=True)), group) for key, group in cells.groupby(keys, sort=False)]
-    )
-    cells_each = table[["finished", "diverged", "failed"]].sum(axis=1)
+    groups = dict(iter(cells.groupby(keys, sort=False)))
+    table = pd.DataFrame([_row(dict(zip(keys, key, strict=True)), group) for key, group in groups.items()])
+    table = pd.concat([table, _moments(list(groups.values())), _slopes(list(groups.values()))], axis=1)
     places = {f"place of {name}": table[name].map(_places(table[name])) for name in factors(cells)}
     order = dict.fromkeys(places, True)
     order |= {"lucky": True, "test_accuracy_mean": False, "test_loss_mean": True, "backend": True, "initializer": True}
-    ranked = table.assign(lucky=2 * table["finished"] < cells_each, **places)
+    ranked = table.assign(lucky=lucky(table), **places)
     ranked = ranked.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
     return ranked[table.columns]
+
+
+def lucky(comparison: pd.DataFrame) -> pd.Series:
+    """Tell which groups are left with less than half of their cells."""
+    return 2 * comparison["finished"] < comparison[["finished", "diverged", "failed"]].sum(axis=1)
 
 
 def _places(values: pd.Series) -> dict[object, int]:
@@ -72,22 +54,37 @@ def _places(values: pd.Series) -> dict[object, int]:
 
 def _row(row: dict[str, object], group: pd.DataFrame) -> dict[str, object]:
     counts = group["status"].value_counts()
-    finished = group[group["status"] == "finished"]
     row |= {status: int(counts.get(status, 0)) for status in ("finished", "diverged", "failed")}
     verdicts = group["verdict"][group["verdict"] != ""].value_counts()
     row["verdict"] = "" if verdicts.empty else str(verdicts.index[0])
     row["verdict_cells"] = 0 if verdicts.empty else int(verdicts.iloc[0])
-    for measure in MEASURES:
-        sample = finished[measure].to_numpy(np.float64)
-        row[f"{measure}_mean"] = sample.mean() if len(sample) else np.nan
-        row[f"{measure}_sd"] = sample.std(ddof=1) if len(sample) > 1 else np.nan
-        row[f"{measure}_low"], row[f"{measure}_high"] = inference.bootstrap_interval(sample, seed=BOOTSTRAP_SEED)
     epochs = group.loc[group["status"] != "failed", "epochs_to_target"].to_numpy(np.float64)
     counted = np.where(np.isnan(epochs), np.inf, epochs)  # a miss is later than any epoch
     row["epochs_to_target_median"] = float(np.median(counted)) if len(epochs) else np.nan
     row["target_missed"] = int(np.isnan(epochs).sum())
-    row["train_seconds_mean"] = finished["train_seconds"].mean()
-    return row | {f"{name}_mean": group[name].mean() for name in SLOPES}
+    return row
+
+
+def _moments(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return moments and intervals of each measure of each group; samples of one size are resampled together."""
+    samples = [sample(group, measure.name) for group in groups for measure in MEASURES]
+    steps = np.array([measure.step for group in groups for measure in measures(group)])
+    found = np.full((len(samples), len(PARTS)), np.nan)
+    for size in {len(each) for each in samples} - {0}:
+        at = [place for place, each in enumerate(samples) if len(each) == size]
+        alike = np.stack([samples[place] for place in at])
+        sd = alike.std(axis=1, ddof=1) if size > 1 else np.full(len(at), np.nan)
+        mean, iqm = (inference.point(alike, statistic) for statistic in STATISTICS)
+        ends = [
+            end for each in STATISTICS for end in inference.intervals(alike, each, steps=steps[at], seed=BOOTSTRAP_SEED)
+        ]
+        found[at] = np.stack([mean, sd, *ends[:2], iqm, *ends[2:]], axis=1)
+    names = [f"{measure.name}_{part}" for measure in MEASURES for part in PARTS]
+    return pd.DataFrame(found.reshape(len(groups), len(names)), columns=names)
+
+
+def _slopes(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.DataFrame([{f"{name}_mean": group[name].mean() for name in SLOPES} for group in groups])
 
 
 def shown(comparison: pd.DataFrame) -> pd.DataFrame:
@@ -99,9 +96,9 @@ def shown(comparison: pd.DataFrame) -> pd.DataFrame:
             **{name: comparison[name] for name in ("backend", *between)},
             "initializer": comparison["initializer"].map(_marked),
             "cells": comparison.apply(_cells, axis=1),
-            **{measure.replace("_", " "): comparison.apply(_interval, axis=1, args=(measure,)) for measure in MEASURES},
+            **{name: column for measure in RANKED for name, column in _shown_measure(comparison, measure)},
             "epochs to target": comparison.apply(_epochs, axis=1),
-            "verdict": comparison.apply(_verdict, axis=1),
+            "signals": comparison.apply(_verdict, axis=1),
             "forward": comparison.apply(_a_layer, axis=1, args=("forward",)),
             "backward": comparison.apply(_a_layer, axis=1, args=("backward",)),
             "ms/cell": comparison["train_seconds_mean"].map(lambda seconds: _number(1000 * seconds, 1)),
@@ -109,6 +106,13 @@ def shown(comparison: pd.DataFrame) -> pd.DataFrame:
     )
     empty = [name for name in ("forward", "backward") if not table[name].any()]
     return table.drop(columns=empty)
+
+
+def _shown_measure(comparison: pd.DataFrame, measure: str) -> Iterator[tuple[str, pd.Series]]:
+    title = measure.replace("_", " ")
+    yield title, comparison.apply(_interval, axis=1, args=(measure,))
+    if f"{measure}_against_best" in comparison:
+        yield f"{title}: against best", comparison[f"{measure}_against_best"]
 
 
 def _marked(initializer: str) -> str:
@@ -137,10 +141,8 @@ def _number(value: float, digits: int) -> str:
 
 
 def _interval(row: pd.Series, measure: str) -> str:
-    mean, sd, low, high = (row[f"{measure}_{part}"] for part in ("mean", "sd", "low", "high"))
-    if np.isnan(sd):
-        return _number(mean, 3)
-    return f"{mean:.3f} ± {sd:.3f} [{low:.3f}, {high:.3f}]"
+    mean, low, high = (row[f"{measure}_{part}"] for part in ("mean", "low", "high"))
+    return _number(mean, 3) if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _epochs(row: pd.Series) -> str:
@@ -150,10 +152,9 @@ def _epochs(row: pd.Series) -> str:
     return f"{median} ({row['target_missed']} missed)" if row["target_missed"] else median
 
 
-def notes(study: Study, cells: pd.DataFrame, test_rows: int) -> list[str]:
+def notes(study: Study, cells: pd.DataFrame) -> list[str]:
     """Return what has to be known to read the table, the gravest first."""
-    differences = study.backend_differences()
-    lines = [f"The backends are not comparable: they differ in {'; '.join(differences)}."] if differences else []
+    lines = []
     left_out = cells["status"].value_counts().drop("finished", errors="ignore")
     if len(left_out):
         counts = " and ".join(f"{count} {status}" for status, count in left_out.items())
@@ -170,9 +171,11 @@ def notes(study: Study, cells: pd.DataFrame, test_rows: int) -> list[str]:
         lines.append(f"{COPIED} Drawn once in NumPy and copied into both backends: {', '.join(copied)}.")
     if study.network.bias == "zeros" and "pytorch_default" in study.initializers:
         lines.append("pytorch_default is here PyTorch's default for kernels alone: network.bias starts biases at zero.")
+    rows = sorted(cells["test_rows"].unique())
+    steps = ", ".join(f"{1 / each:.3f}" for each in rows)
     lines.append(
-        f"Test accuracy moves in steps of {1 / test_rows:.3f}: one of {test_rows} test samples. ± is the standard "
-        f"deviation over seeds, brackets are the 95 % bootstrap interval of the mean."
+        f"Test accuracy moves in steps of {steps}: one of {', '.join(map(str, rows))} test samples. Brackets are the "
+        "95 % interval of the mean over seeds."
     )
     if cells[list(SLOPES)].notna().any(axis=None):
         lines.append(
@@ -223,7 +226,7 @@ def metrics(comparison: pd.DataFrame) -> dict[str, float]:
     for _, row in comparison.iterrows():
         group = "/".join(_plain(str(row[key])) for key in keys)
         for measure in comparison.columns.drop(["study", *keys, "verdict"]):
-            if np.isfinite(row[measure]):
+            if measure.endswith(SUMMARIES) and np.isfinite(row[measure]):
                 found[f"{group}/{measure}"] = float(row[measure])
     return found
 

@@ -4,7 +4,7 @@ Everything that decides the numbers and is not the framework's own is made here,
 weights. A backend supplies the program that advances all cells of the batch together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from tasks.core.initializers import LSUV, Backend, Law, bias_bound, named
 from tasks.core.meanfield import Theory
 from tasks.core.outcome import Curves, Outcome, Predictions, Trained
 from tasks.core.signals import Signals, Start
-from tasks.core.study import Cell, Network, Recipe, Study
+from tasks.core.study import Cell, Network, OneSeed, Recipe, Study
 
 TF32 = False  # Keras's default is on: float32 products with 10 bits of precision, on GPUs since Ampere
 DETERMINISTIC = True
@@ -103,6 +103,16 @@ class Framework(Protocol):
     def program(self, network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
         """Return a program for a batch, a compiled one again where there is one."""
 
+    def deployed(
+        self,
+        network: Network,
+        fans: tuple[int, ...],
+        variables: Mapping[str, Floats],
+        mean: NDArray[np.float64],
+        scale: NDArray[np.float64],
+    ) -> Any:
+        """Return a trained network as the framework's own model, from unscaled float64 features to logits."""
+
 
 def fans(network: Network, features: int, classes: int) -> tuple[int, ...]:
     """Return the layer sizes, inputs first and logits last.
@@ -139,15 +149,21 @@ def traced(
     return pre_activations, [*activated, pre_activations[-1]]
 
 
+def chosen(one: OneSeed, own: int) -> int:
+    """Return the one seed of all cells, or the cell's own."""
+    return own if one == "cell" else one
+
+
 def initial_weights(framework: Framework, study: Study, cell: Cell, sizes: tuple[int, ...], x_train: Floats) -> Weights:
     """Draw a cell's weights, each layer's kernel and bias from streams of their own."""
     weights: Weights = []
     rescaled = []
+    seed = chosen(study.network.weights_seed, cell.seed)
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         own = layer < len(sizes) - 2 or study.network.output_initializer == "same"
         initializer = named(cell.initializer if own else study.network.output_initializer)
         law = initializer.law.under(study.network.activation)
-        kernel_stream, bias_stream = (seeds.stream(cell.seed, "weights", layer, part) for part in (0, 1))
+        kernel_stream, bias_stream = (seeds.stream(seed, "weights", layer, part) for part in (0, 1))
         if study.weights == "shared" or not law.native:
             kernel = law.draw(fan_in, fan_out, rng=np.random.default_rng(kernel_stream))
         else:
@@ -238,7 +254,7 @@ def started(framework: Framework, study: Study, cells: Sequence[Cell]) -> tuple[
     sizes = fans(study.network, len(dataset.features), dataset.classes)
     by_seed = {cell.seed: datasets.divide(dataset, study.split, cell.seed) for cell in cells}
     orders = {
-        seed: datasets.visits(len(fold.y_train), recipe.epochs, seed, shuffle=recipe.shuffle)
+        seed: datasets.visits(len(fold.y_train), recipe.epochs, chosen(recipe.order_seed, seed), shuffle=recipe.shuffle)
         for seed, fold in by_seed.items()
     }
     folds = [by_seed[cell.seed] for cell in cells]

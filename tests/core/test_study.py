@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tasks.core.initializers import BACKENDS, OWN
 from tasks.core.study import Cell, CsvFile, Network, Platform, Recipe, RecipeChanges, Split, Study
 
-HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", "abc")
+HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", {"iris": "a", "wine": "b", "digits": "c"})
 CELL = Cell("keras", "he_normal", 3)
 
 axes = st.fixed_dictionaries(

@@ -10,7 +10,7 @@ from tasks import tracking
 from tasks.core import checks, training
 from tasks.core.study import Platform
 
-HERE = Platform({"pytorch": "torch", "keras": "keras"}, "cpu", "0.1", "abc")
+HERE = Platform({"pytorch": "torch", "keras": "keras"}, "cpu", "0.1", {"digits": "a", "iris": "b"})
 RUNS = [
     ("controls", "pytorch", 2),
     ("controls", "keras", 2),

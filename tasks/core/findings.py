@@ -1,0 +1,267 @@
+"""Findings: all that a benchmark's cells allow one to say, in tables and in words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tasks.core import checks, inference, table, verdicts
+from tasks.core.measures import MEASURES, RANKED, Measure, factors, measures
+from tasks.core.study import Study, source
+from tasks.core.verdicts import (
+    BETTER,
+    EQUIVALENT,
+    NOT_COMPARABLE,
+    TURNED,
+    UNDECIDED,
+    WORSE,
+    Ranking,
+    Reaching,
+    seeds_needed,
+)
+
+FRAMEWORKS = {"pytorch": "PyTorch", "keras": "Keras"}
+METHODS = (
+    "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}. Recipe: {recipes}.{varied} A "
+    "seed fixes split, order of visits and weights, alike for every initializer and backend, so all differences are "
+    "paired by seed. Intervals are of 95 %: of a group's mean and interquartile mean by the bias-corrected and "
+    "accelerated bootstrap over seeds, widened for small samples, and by Student's t below {few} seeds; of paired "
+    "differences by Student's t, the SD being at least that of one seed one step off. A pair is better or worse if the "
+    "paired t-test says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, "
+    "or all initializers between two backends. It is equivalent if two one-sided tests, adjusted likewise, put the "
+    "difference within the margin ({margins}). Else it is undecided, with the seeds that a power of {power:g} would "
+    "take, were mean and SD as observed. Where a seed has a hole on one side, seeds are scored as won, tied or lost, "
+    "and a hole loses. Epochs to target are restricted to the epochs trained; a miss is censored. Train times count "
+    "once a batch. Effect sizes are Hedges' g of the paired differences. Versions: {versions}; {machine}."
+)
+PLACES = 6  # backends × levels whose best initializer is told one by one; of more, how often each is best
+RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What became of a study: its cells and claims, and all that was made of them."""
+
+    study: Study
+    cells: pd.DataFrame
+    judged: pd.DataFrame
+    controls: pd.DataFrame | None
+    comparison: pd.DataFrame
+    pairs: pd.DataFrame
+    backends: pd.DataFrame
+    defaults: pd.DataFrame
+    rankings: list[Ranking]
+    reaching: list[Reaching]
+    spread: pd.DataFrame
+
+    @classmethod
+    def of(
+        cls, study: Study, cells: pd.DataFrame, judged: pd.DataFrame, controls: pd.DataFrame | None = None
+    ) -> "Findings":
+        """Compare cells, rows of `measures.columns`; claims as `checks.judge` judged them, the controls' apart."""
+        pairs = verdicts.pairs(cells, study.margins)
+        return cls(
+            study=study,
+            cells=cells,
+            judged=judged,
+            controls=controls,
+            comparison=verdicts.against_best(table.compare(cells), pairs),
+            pairs=pairs,
+            backends=verdicts.backends(study, cells),
+            defaults=verdicts.defaults(study, cells),
+            rankings=verdicts.rankings(cells),
+            reaching=verdicts.reaching(cells),
+            spread=verdicts.spread(study, cells),
+        )
+
+    @property
+    def misbehaved(self) -> list[str]:
+        """The claims of the controls that do not hold, or could not be tested."""
+        return [] if self.controls is None else checks.not_held(self.controls)
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be known to read the table."""
+        return [*checks.lines(self.judged), *table.notes(self.study, self.cells)]
+
+    @property
+    def headline(self) -> list[str]:
+        """The findings in words, the gravest first."""
+        validity = [] if self.controls is None else table.validity(checks.lines(self.controls), self.misbehaved)
+        return [*validity, *self._best(), *self._between(), *self._from_defaults(), *self._sources(), *self._caution()]
+
+    def _best(self) -> Iterator[str]:
+        keys = ["backend", *factors(self.cells)]
+        places = list(self.comparison.groupby(keys, sort=False))
+        for measure in RANKED_MEASURES:
+            column = f"{measure.name}_against_best"
+            if len(places) <= PLACES:
+                for key, group in places:
+                    yield self._place(dict(zip(keys, key, strict=True)), group, measure)
+                continue
+            best = self.comparison.loc[self.comparison[column] == "best"]
+            for backend, rows in best.groupby("backend", sort=False):
+                counts = [f"{name} in {count}" for name, count in rows["initializer"].value_counts().items()]
+                levels = len(places) // self.comparison["backend"].nunique()
+                yield (
+                    f"{FRAMEWORKS[str(backend)]}, best mean {measure.title} over {levels} levels: {_listed(counts)}; "
+                    "each level's verdicts are in the tables."
+                )
+
+    def _place(self, key: Mapping[str, object], group: pd.DataFrame, measure: Measure) -> str:
+        backend, *levels = key.values()
+        at = [f"{name} {level}" for name, level in zip(list(key)[1:], levels, strict=True)]
+        where = f"{', '.join([FRAMEWORKS[str(backend)], *at])}, by {measure.title}: "
+        best = group.loc[group[f"{measure.name}_against_best"] == "best"]
+        if best.empty:
+            return f"{where}no initializer finished half of its cells."
+        row = best.iloc[0]
+        rivals = self._rivals(key, measure, row["initializer"])
+        words = [
+            f"{phrase} {_listed(list(rivals.loc[rivals['verdict'] == verdict, 'rival']))}"
+            for verdict, phrase in ((BETTER, "better than"), (EQUIVALENT, "equivalent to"), (WORSE, "worse than"))
+            if (rivals["verdict"] == verdict).any()
+        ]
+        told = f"{where}{row['initializer']} has the best mean, {row[f'{measure.name}_mean']:.3f}"
+        decided = f"; it is {', '.join(words)}" if words else ""
+        return f"{told}{decided}{_open(rivals[rivals['verdict'] == UNDECIDED])}."
+
+    def _rivals(self, key: Mapping[str, object], measure: Measure, best: str) -> pd.DataFrame:
+        """Return the pairs of the best of a place with each of its rivals, as seen from the best."""
+        meant = np.logical_and.reduce([self.pairs[name] == value for name, value in key.items()])
+        pairs = self.pairs[meant & (self.pairs["measure"] == measure.name)]
+        left, right = pairs[pairs["left"] == best], pairs[pairs["right"] == best]
+        turned = right.assign(rival=right["left"], verdict=right["verdict"].replace(TURNED))
+        rivals: pd.DataFrame = pd.concat([left.assign(rival=left["right"]), turned]).sort_values("more_seeds")
+        return rivals
+
+    def _between(self) -> Iterator[str]:
+        if self.backends.empty:
+            return
+        differences = self.differences
+        if (self.backends["verdict"] == NOT_COMPARABLE).all():
+            yield f"No verdict between the backends, for they differ in {'; '.join(differences)}."
+            return
+        first, second = (FRAMEWORKS[backend] for backend in self.study.backends)
+        comparable = self.backends[self.backends["verdict"] != NOT_COMPARABLE]
+        for measure in RANKED_MEASURES:
+            rows = comparable[comparable["measure"] == measure.name]
+            phrases = {
+                EQUIVALENT: "equivalent",
+                BETTER: f"{first} better",
+                WORSE: f"{second} better",
+                UNDECIDED: "undecided",
+            }
+            counts = [
+                f"{phrase} under {_few(rows, verdict)}"
+                for verdict, phrase in phrases.items()
+                if (rows["verdict"] == verdict).any()
+            ]
+            yield f"{first} against {second}, by {measure.title}: {'; '.join(counts)}."
+        if differences:
+            yield f"Without a verdict where the backends differ in {'; '.join(differences)}."
+
+    @property
+    def differences(self) -> list[str]:
+        """What keeps the backends from being compared, in any level."""
+        study = self.study
+        return list(dict.fromkeys(each for levels in study.levels() for each in study.at(levels).backend_differences()))
+
+    def _from_defaults(self) -> Iterator[str]:
+        if self.defaults.empty:
+            return
+        first, second = (FRAMEWORKS[backend] for backend in self.study.backends)
+        for measure in RANKED_MEASURES:
+            rows = self.defaults[self.defaults["measure"] == measure.name].dropna(subset="difference")
+            if rows.empty:
+                continue
+            clear = list(rows.loc[(rows["low"] > 0) | (rows["high"] < 0), "initializer"])
+            largest = rows.iloc[int(rows["difference"].abs().argmax())]
+            ends = f"{largest['difference']:+.3f} [{largest['low']:+.3f}, {largest['high']:+.3f}]"
+            yield (
+                f"How {measure.title} differs between {first} and {second} under native weights, less under shared "
+                f"ones: zero is outside the interval for {_listed(clear) or 'no initializer'}; at most it is {ends}, "
+                f"for {largest['initializer']}."
+            )
+
+    def _sources(self) -> Iterator[str]:
+        for measure, rows in self.spread.groupby("measure", sort=False) if len(self.spread) else ():
+            ordered = rows.sort_values("sd", ascending=False)
+            parts = [f"{row['source']} {row['sd']:.3f}" for _, row in ordered.iterrows()]
+            title = next(each.title for each in MEASURES if each.name == measure)
+            yield f"Standard deviation of {title} by source: {', '.join(parts)}."
+
+    def _caution(self) -> Iterator[str]:
+        used = [source(dataset) for dataset in self.study.datasets]
+        if len(used) == 1:
+            yield f"All this is about {used[0]}: seeds of one dataset say nothing of others."
+
+    def methods(self, environment: Mapping[str, object]) -> str:
+        """Return how all was measured and judged, in one paragraph with the settings and versions."""
+        margins = ", ".join(
+            f"{each.title} {each.margin:.3g} {each.unit}".strip()
+            for each in measures(self.cells, self.study.margins)
+            if each.margin
+        )
+        recipes = "; ".join(
+            f"{FRAMEWORKS[backend]} {_settings(self.study.recipe_for(backend).model_dump())}"
+            for backend in self.study.backends
+        )
+        varied = [f"{factor} over {', '.join(map(str, levels))}" for factor, levels in self.study.factors.items()]
+        packages = environment["packages"]
+        versions = _settings(packages) if isinstance(packages, Mapping) else str(packages)
+        return METHODS.format(
+            data=", ".join(map(source, self.study.datasets)),
+            split=_settings(self.study.split.model_dump()),
+            network=_settings(self.study.network.spelled_out.model_dump()),
+            weights=self.study.weights,
+            recipes=recipes,
+            varied=f" Varied: {'; '.join(varied)}." if varied else "",
+            few=inference.FEW,
+            margins=margins,
+            power=inference.POWER,
+            versions=versions,
+            machine=f"{environment['processor']}, {environment['precision']}",
+        )
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if value is not None)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return "-".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _few(rows: pd.DataFrame, verdict: str) -> str:
+    """Return the initializers that have a verdict, or how many rows where there are several of each."""
+    meant = rows[rows["verdict"] == verdict]
+    if rows["initializer"].is_unique and len(meant) < len(rows):
+        return _listed(list(meant["initializer"]))
+    every = "all " if len(meant) == len(rows) else f"{len(meant)} of "
+    return f"{every}{len(rows)}"
+
+
+def _open(rivals: pd.DataFrame) -> str:
+    """Return who is not told apart, and what it would take."""
+    if rivals.empty:
+        return ""
+    first, last = rivals.iloc[0], rivals.iloc[-1]
+    told = f"; nothing separates it from {_listed(list(rivals['rival']))}"
+    if np.isnan(first["more_seeds"]):
+        return f"{told} ({seeds_needed(first['more_seeds'])})"
+    each = f"{seeds_needed(first['more_seeds'])} would settle {first['rival']}"
+    rest = f", {seeds_needed(last['more_seeds'])} {last['rival']}" if len(rivals) > 1 else ""
+    return f"{told}: {each}{rest}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them.
+
+    >>> _listed(["he_normal", "lsuv", "zeros"])
+    'he_normal, lsuv and zeros'
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,337 @@
+"""The report: findings as one page that needs nothing else, and as text for GitHub and LaTeX."""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from tasks.core import figures, table, verdict_figures
+from tasks.core.findings import FRAMEWORKS, Findings
+from tasks.core.measures import MEASURES, RANKED, factors
+from tasks.core.verdicts import seeds_needed
+
+ROWS = 2_000  # of the table of pairs in the page; more are in pairs.csv alone
+TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
+NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
+GROUND = ("#ebebeb", "#e6e6e6", "#cccccc")  # grids and frames, which stay faint on either ground
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with what it shows, in words, for those who do not see it."""
+
+    name: str
+    title: str
+    alt: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A field of a table: what is shown, what it is sorted by, and where it leads."""
+
+    text: str
+    order: float | str
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page."""
+
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[Entry]]
+
+
+def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) -> list[Picture]:
+    """Draw all that the findings have; layers and history are rows of every cell's files, or empty."""
+    cells, names = findings.cells, factors(findings.cells)
+    looks = figures.styles(cells["initializer"])
+    found = [
+        Picture(
+            "comparison",
+            "Test accuracy and test loss",
+            "Dots, one a seed, with mean and 95 % interval of each initializer; the first table has the numbers.",
+            figures.intervals(cells, findings.comparison, looks),
+        )
+    ]
+
+    def add(name: str, title: str, alt: str, there: bool, draw: Callable[[], Figure]) -> None:
+        if there:
+            found.append(Picture(name, title, alt, draw()))
+
+    add(
+        "ranks",
+        "Ranks",
+        "Initializers on a line of mean ranks, best on the left; bars join what Nemenyi's test cannot tell apart.",
+        bool(findings.rankings),
+        lambda: verdict_figures.critical_differences(findings.rankings),
+    )
+    add(
+        "pairs",
+        "Pairs",
+        "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
+        "difference; blue is better, red is worse. The table of pairs has the numbers.",
+        len(findings.pairs) > 0,
+        lambda: verdict_figures.matrices(findings.pairs, ["backend", *names]),
+    )
+    add(
+        "backends",
+        "Backends",
+        "The difference between the backends under each initializer with its 95 % interval, on the band of what is too "
+        "small to matter; the table of backends has the numbers.",
+        len(findings.backends) > 0,
+        lambda: verdict_figures.between_backends(findings.backends, names, findings.study.backends),
+    )
+    add(
+        "reaching",
+        "Epochs to the target",
+        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier).",
+        bool(findings.reaching),
+        lambda: verdict_figures.survival(findings.reaching, looks, findings.study.target),
+    )
+    add(
+        "spread",
+        "Where the spread comes from",
+        "The standard deviation that each source gives to accuracy and loss, with its 95 % interval.",
+        len(findings.spread) > 0,
+        lambda: verdict_figures.sources(findings.spread),
+    )
+    trained = not layers.empty
+    add(
+        "curves",
+        "Training",
+        "Train loss and test accuracy by epoch: the mean over seeds and its 95 % interval.",
+        trained,
+        lambda: figures.curves(history, names, looks),
+    )
+    add(
+        "variances",
+        "Signals at the start",
+        "Variance of pre-activations and of their gradient by layer, untrained; dotted, what theory expects.",
+        trained,
+        lambda: figures.variances(layers, names, looks),
+    )
+    add(
+        "gradients",
+        "Gradients",
+        "Norm of each layer's weight gradient by epoch, a heat map for each initializer.",
+        trained,
+        lambda: figures.gradients(history, names),
+    )
+    return found
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG for a page: text as text, no ground, black in the colour of the page's text."""
+    page = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "initbench"}):
+        figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
+    drawn = page.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    for colour, word in NEUTRAL.items():
+        drawn = drawn.replace(colour, word)
+    for colour in GROUND:
+        drawn = drawn.replace(colour, "var(--grid)")
+    drawn = re.sub(r"(-?\d+\.\d\d)\d+", r"\1", drawn)  # a hundredth of a point is enough
+    drawn = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", drawn, flags=re.DOTALL)
+    return re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", re.sub(r' height="[\d.]+pt"', "", drawn, count=1), count=1)
+
+
+def markdown(findings: Findings, link: str) -> str:
+    """Return the findings as GitHub takes them in an issue."""
+    tables = [table.as_text(findings.comparison, [], "github")]
+    if len(findings.backends):
+        tables.append(f"### Backends\n\n{_tabulated(_backends(findings), 'github')}")
+    return (
+        "\n\n".join(
+            [
+                f"## {findings.study.name}",
+                "\n".join(f"- {line}" for line in findings.headline),
+                *tables,
+                "\n".join(f"- {line}" for line in findings.notes),
+                f"[In MLflow]({link})",
+            ]
+        )
+        + "\n"
+    )
+
+
+def latex(findings: Findings) -> str:
+    r"""Return the tables in booktabs; `\usepackage{booktabs}` is all they need. The words stand beside, as comments."""
+    words = "\n".join(f"% {line}" for line in [*findings.headline, *findings.notes])
+    tables = [table.as_text(findings.comparison, [], "latex_booktabs")]
+    if len(findings.backends):
+        tables.append(_tabulated(_backends(findings), "latex_booktabs"))
+    return "\n".join([words, *(_latin(each) for each in tables)]) + "\n"
+
+
+def _latin(text: str) -> str:
+    """Write signs as LaTeX's own commands, which any font has."""
+    commands = {"×": r"$\times$", "†": r"$\dagger$", "−": r"$-$", "±": r"$\pm$"}
+    for sign, command in commands.items():
+        text = text.replace(sign, command)
+    return text
+
+
+def _tabulated(shown: Table, style: str) -> str:
+    rows = [[entry.text for entry in row] for row in shown.rows]
+    return str(tabulate(rows, headers=shown.columns, tablefmt=style, disable_numparse=True))
+
+
+def html(
+    findings: Findings,
+    pictures: Sequence[Picture],
+    environment: Mapping[str, object],
+    link: str,
+    cell_link: Callable[[str], str],
+) -> str:
+    """Return the page: no file beside it and no network is needed to read, sort or filter it."""
+    bundle = resources.files("itables") / "html"
+    templates = Environment(
+        loader=PackageLoader("tasks.core"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    first, *others = [_groups(findings), _pairs(findings), _backends(findings), _cells(findings, cell_link)]
+    script = (bundle / "dt_bundle.js").read_text(encoding="utf-8")
+    return templates.get_template("report.html").render(
+        study=findings.study.name,
+        headline=findings.headline,
+        invalid=bool(findings.misbehaved),
+        notes=findings.notes,
+        first=first,
+        others=[each for each in others if each.rows],
+        pictures=[(each, Markup(svg(each.figure))) for each in pictures],  # noqa: S704  # drawn here
+        methods=findings.methods(environment),
+        link=link,
+        style=Markup((bundle / "dt_bundle.css").read_text(encoding="utf-8")),  # noqa: S704  # the library's own
+        script=Markup(script.replace("</script", "<\\/script").replace("<!--", "<\\!--")),  # noqa: S704
+    )
+
+
+def _groups(findings: Findings) -> Table:
+    comparison = findings.comparison
+    shown = table.shown(comparison)
+    orders = {
+        **{TITLES[name]: comparison[f"{name}_mean"] for name in RANKED},
+        "cells": comparison["finished"],
+        "epochs to target": comparison["epochs_to_target_median"],
+        "ms/cell": comparison["train_seconds_mean"],
+        **{f"{way}": comparison[f"{way}_slope_mean"] for way in ("forward", "backward")},
+    }
+    columns = list(shown.columns)
+    rows = [
+        [
+            Entry(str(text), _order(orders[name].iloc[at]) if name in orders else str(text))
+            for name, text in zip(columns, texts, strict=True)
+        ]
+        for at, texts in enumerate(shown.itertuples(index=False))
+    ]
+    return Table("groups", "Initializers, best first", columns, rows)
+
+
+def _order(value: float) -> float:
+    """Return a number to sort by; what has none goes last."""
+    return float(value) if np.isfinite(value) else 1e300
+
+
+def _number(value: float, style: str) -> Entry:
+    return Entry(format(value, style) if np.isfinite(value) else "", _order(value))
+
+
+def _difference(row: pd.Series) -> Entry:
+    if np.isnan(row["difference"]):
+        return Entry("", _order(np.nan))
+    ends = "" if np.isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+    return Entry(f"{row['difference']:+.3f}{ends}", float(row["difference"]))
+
+
+def _judged(row: pd.Series) -> list[Entry]:
+    more = row["more_seeds"]
+    needed = seeds_needed(more) if row["verdict"] == "undecided" else ""
+    return [
+        Entry(row["verdict"], row["verdict"]),
+        Entry(needed, _order(more)),
+        _difference(row),
+        _number(row["effect_size"], "+.2f"),
+        _number(row["better_share"], ".2f"),
+        _number(row["p"], ".3g"),
+        _number(row["p_equivalent"], ".3g"),
+        Entry(f"{row['n']}" + (f", {row['left_out']} with holes" if row["left_out"] else ""), int(row["n"])),
+    ]
+
+
+JUDGED = ["verdict", "to settle", "difference", "effect size", "P(better)", "p", "p equivalent", "seeds"]
+
+
+def _pairs(findings: Findings) -> Table:
+    pairs, keys = findings.pairs, ["backend", *factors(findings.cells)]
+    caption = "Pairs of initializers, the left against the right"
+    if len(pairs) > ROWS:
+        pairs = pairs[pairs["measure"].isin(RANKED)]
+    if len(pairs) > ROWS:
+        pairs = pairs.sort_values("p").head(ROWS)
+    if len(pairs) < len(findings.pairs):
+        caption += f"; {len(pairs):,} of {len(findings.pairs):,}, all of which are in pairs.csv"
+    rows = [
+        [
+            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            Entry(TITLES[row["measure"]], row["measure"]),
+            Entry(row["left"], row["left"]),
+            Entry(row["right"], row["right"]),
+            *_judged(row),
+        ]
+        for _, row in pairs.iterrows()
+    ]
+    return Table("pairs", caption, [*keys, "measure", "left", "right", *JUDGED], rows)
+
+
+def _backends(findings: Findings) -> Table:
+    keys = factors(findings.cells)
+    names = [FRAMEWORKS[backend] for backend in findings.study.backends]
+    rows = [
+        [
+            Entry(TITLES[row["measure"]], row["measure"]),
+            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            Entry(row["initializer"], row["initializer"]),
+            *_judged(row),
+        ]
+        for _, row in findings.backends.iterrows()
+    ]
+    return Table("backends", f"Backends: {' − '.join(names)}", ["measure", *keys, "initializer", *JUDGED], rows)
+
+
+def _cells(findings: Findings, link: Callable[[str], str]) -> Table:
+    keys = ["backend", *factors(findings.cells), "initializer"]
+    rows = [
+        [
+            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            Entry(str(row["seed"]), int(row["seed"]), link(row["run_id"])),
+            Entry(row["status"], row["status"]),
+            Entry(row["verdict"], row["verdict"]),
+            _number(row["test_accuracy"], ".3f"),
+            _number(row["test_loss"], ".3f"),
+            _number(row["brier_score"], ".3f"),
+            _number(row["epochs_to_target"], "g"),
+            Entry(row["reason"], row["reason"]),
+        ]
+        for _, row in findings.cells.fillna({"reason": "", "verdict": ""}).iterrows()
+    ]
+    measured = ["test accuracy", "test loss", "Brier score", "epochs to target", "reason"]
+    return Table(
+        "cells", "Cells; a seed leads to its run in MLflow", [*keys, "seed", "status", "signals", *measured], rows
+    )

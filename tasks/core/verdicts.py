@@ -1,0 +1,395 @@
+"""Verdicts: which initializers are better, worse, equivalent or undecided, in which backend, by which measure.
+
+Differences are paired by seed, for a seed gives every initializer and backend the same split and order of visits. A
+family is what Holm's method adjusts together: one measure's pairs in one backend and level, or one measure's
+initializers between the backends in one level.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.core import inference
+from tasks.core.inference import ALPHA, Differences, Floats, Ranks, Survival
+from tasks.core.measures import MEASURES, RANKED, Measure, factors, measures, values
+from tasks.core.study import MarginMeasure, Study, short
+from tasks.core.table import lucky
+
+BETTER, WORSE, EQUIVALENT, UNDECIDED, NOT_COMPARABLE = "better", "worse", "equivalent", "undecided", "not comparable"
+SPREAD_SEED = 0
+TURNED = {BETTER: WORSE, WORSE: BETTER}  # as the other of a pair sees it
+HOPELESS = 100_000  # seeds
+STREAMS = 3  # split, batch order, weights
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A measure of rivals by seed, (rivals, seeds): NaN is a hole, and `there` tells a cell that ran from none."""
+
+    rivals: list[str]
+    values: Floats
+    there: NDArray[np.bool_]
+    missed: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame, axis: str, measure: str) -> "_Grid":
+        missed = cells["epochs_to_target"].isna() if measure == "epochs_to_target" else False
+        table = cells.assign(value=values(cells, measure), there=True, missed=missed)
+        wide = table.pivot_table(["value", "there", "missed"], axis, "seed", aggfunc="first", dropna=False, sort=False)
+        order = list(cells[axis].unique())
+        parts = {name: wide[name].reindex(order) for name in ("value", "there", "missed")}
+        return cls(
+            order,
+            parts["value"].to_numpy(np.float64),
+            parts["there"].eq(True).to_numpy(bool),
+            parts["missed"].eq(True).to_numpy(bool),
+        )
+
+
+def _judged(grid: _Grid, left: list[int], right: list[int], measure: Measure) -> pd.DataFrame:
+    """Return one row per couple of rivals: left against right, all of them one family.
+
+    Where a seed has but one of the two, its hole loses, and the couple is judged by the score of its seeds: 1 where the
+    left is better, -1 where it is worse, 0 for a tie.
+    """
+    a, b = grid.values[left], grid.values[right]
+    both = grid.there[left] & grid.there[right]
+    hole_a, hole_b = both & np.isnan(a), both & np.isnan(b)
+    difference = np.where(both, a - b, np.nan)
+    if measure.name == "train_seconds":
+        difference = _one_a_batch(a, b, difference)
+    sign = 1 if measure.higher_is_better else -1
+    score = sign * np.sign(difference)
+    score = np.where(hole_a & ~hole_b, -1.0, np.where(hole_b & ~hole_a, 1.0, score))
+    lost = hole_a ^ hole_b
+    uneven = np.asarray(lost.any(1))
+    plain = Differences.of(difference, np.full(len(a), measure.step))
+    used = Differences.of(
+        np.where(uneven[:, None], score, sign * difference), np.where(uneven, 1.0, measure.step).astype(float)
+    )
+    unknown = (grid.missed[left] & grid.missed[right]).any(1)  # neither reached the target: who can tell how far apart?
+    margin = measure.margin or 0.0
+    p_equivalent = np.where(uneven | unknown | (margin == 0), 1.0, used.p_beyond(margin))
+    p, p_equivalent = inference.holm(used.p_zero()), inference.holm(p_equivalent)
+    wins = np.where(np.isfinite(score), (score + 1) / 2, 0.0).sum(1)
+    seeds = np.isfinite(score).sum(1)
+    share_low, share_high = inference.share_interval(wins, seeds)
+    settled = np.where(p < ALPHA, np.where(used.mean > 0, BETTER, WORSE), UNDECIDED)
+    settled = np.where(p_equivalent < ALPHA, EQUIVALENT, settled)
+    needed = used.seeds_to_settle(0.0 if measure.margin is None else margin, len(a))
+    needed = np.where(uneven | unknown, used.seeds_to_settle(0.0, len(a)), needed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effect = plain.mean / plain.sd * (1 - 3 / (4 * plain.n - 5))
+        share = np.where(seeds > 0, wins / np.maximum(seeds, 1), np.nan)
+    return pd.DataFrame(
+        {
+            "n": plain.n,
+            "left_out": (both & (hole_a | hole_b)).sum(1),
+            "difference": plain.mean,
+            "low": plain.low,
+            "high": plain.high,
+            "sd": plain.sd,
+            "effect_size": effect,
+            "better_share": share,
+            "better_share_low": share_low,
+            "better_share_high": share_high,
+            "p": p,
+            "p_equivalent": p_equivalent,
+            "margin": measure.margin,
+            "verdict": settled,
+            "more_seeds": np.where(settled == UNDECIDED, np.maximum(needed - used.n, 1), np.nan),
+        }
+    )
+
+
+def _one_a_batch(a: Floats, b: Floats, difference: Floats) -> Floats:
+    """Keep one difference for each couple of batches, whose cells share their time."""
+    kept = np.full_like(difference, np.nan)
+    for row, (left, right) in enumerate(zip(a, b, strict=True)):
+        _, first = np.unique(np.stack([left, right]), axis=1, return_index=True)
+        kept[row, first] = difference[row, first]
+    return kept
+
+
+def _families(cells: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    if not by:
+        yield {}, cells
+        return
+    for key, family in cells.groupby(list(by), sort=False):
+        yield dict(zip(by, key, strict=True)), family
+
+
+def pairs(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float]) -> pd.DataFrame:
+    """Compare every two initializers of a backend and level by every measure; the first of a pair is `left`.
+
+    One row each: difference is left - right with its 95 % interval; effect_size, Hedges' g of the paired differences;
+    better_share, of seeds in which the left is better, ties half; p of no difference and p_equivalent of one beyond the
+    margin, both after Holm; verdict of the left; more_seeds that would settle what is undecided.
+    """
+    found = []
+    for key, family in _families(cells, ["backend", *factors(cells)]):
+        rivals = list(family["initializer"].unique())
+        couples = list(combinations(range(len(rivals)), 2))
+        for measure in measures(family, margins) if couples else []:
+            left, right = (list(side) for side in zip(*couples, strict=True))
+            rows = _judged(_Grid.of(family, "initializer", measure.name), left, right, measure)
+            names = {"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]}
+            found.append(rows.assign(**key, measure=measure.name, **names))
+    return _framed(found, ["backend", *factors(cells), "measure", "left", "right"])
+
+
+def against_best(comparison: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparison with, for each ranked measure, each initializer's verdict against the best of its level.
+
+    Best is the best mean of those of which at least half the cells finished.
+    """
+    names = list(comparison.columns)
+    keys = names[names.index("backend") : names.index("initializer")]
+    found: dict[tuple[object, ...], str] = {}
+    for key, group in comparison[~lucky(comparison)].groupby(keys, sort=False):
+        for measure in (each for each in MEASURES if each.name in RANKED):
+            means = group.set_index("initializer")[f"{measure.name}_mean"].dropna()
+            if len(means):
+                found[(*key, measure.name)] = str(means.idxmax() if measure.higher_is_better else means.idxmin())
+    rows = {tuple(row[name] for name in (*keys, "measure", "left", "right")): row for _, row in pairs.iterrows()}
+    columns = {
+        f"{measure}_against_best": [
+            _against(found.get((*key, measure), ""), initializer, (*key, measure), rows)
+            for *key, initializer in comparison[[*keys, "initializer"]].itertuples(index=False)
+        ]
+        for measure in RANKED
+    }
+    return comparison.assign(**columns)
+
+
+def _against(best: str, initializer: str, key: tuple[object, ...], rows: Mapping[tuple[object, ...], pd.Series]) -> str:
+    if initializer == best or not best:
+        return "best" if best else ""
+    turned = (*key, best, initializer) in rows
+    row = rows[(*key, best, initializer) if turned else (*key, initializer, best)]
+    if row["verdict"] == UNDECIDED:
+        return f"{UNDECIDED} ({seeds_needed(row['more_seeds'])})"
+    verdict = str(row["verdict"])
+    return TURNED.get(verdict, verdict) if turned else verdict
+
+
+def seeds_needed(more: float) -> str:
+    """Return how many more seeds in words.
+
+    >>> seeds_needed(37.0), seeds_needed(float("inf"))
+    ('+37 seeds', 'no number of seeds')
+    """
+    if np.isnan(more):
+        return "too few seeds to tell how many"
+    return f"+{more:,.0f} seeds" if more < HOPELESS else "no number of seeds"
+
+
+def _framed(parts: Sequence[pd.DataFrame], first: Sequence[str]) -> pd.DataFrame:
+    if not parts:
+        return pd.DataFrame(columns=[*first, "verdict"])
+    rows = pd.concat(parts, ignore_index=True)
+    return rows[[*first, *rows.columns.drop(list(first))]]
+
+
+def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
+    """Compare the two backends under every initializer by every measure, as `pairs` does: left is the first backend.
+
+    Where their recipes differ no verdict is given.
+    """
+    found = []
+    if len(study.backends) == 2:
+        differs = {
+            tuple(level for _, level in levels): bool(study.at(levels).backend_differences())
+            for levels in study.levels()
+        }
+        for key, family in _families(cells, factors(cells)):
+            initializers = list(family["initializer"].unique())
+            for measure in measures(family, study.margins):
+                rows = _between(family, study, initializers, measure)
+                if differs[tuple(key.values())]:
+                    rows = rows.assign(verdict=NOT_COMPARABLE, more_seeds=np.nan)
+                found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
+    return _framed(found, [*factors(cells), "measure", "initializer"])
+
+
+def _between(family: pd.DataFrame, study: Study, initializers: Sequence[str], measure: Measure) -> pd.DataFrame:
+    grid = _Grid.of(family.assign(rival=family["backend"] + " " + family["initializer"]), "rival", measure.name)
+    left, right = ([grid.rivals.index(f"{backend} {each}") for each in initializers] for backend in study.backends)
+    return _judged(grid, left, right, measure)
+
+
+def defaults(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return how much of the backends' difference their own initializers make, where `weights` is a factor.
+
+    One row per measure, initializer and level of the other factors: the difference between the backends under native
+    weights less that under shared ones, seed by seed, with its 95 % interval; and both differences.
+    """
+    if len(study.backends) < 2 or "weights" not in study.factors or len(study.factors["weights"]) < 2:
+        return pd.DataFrame()
+    first, second = study.backends
+    others = [name for name in factors(cells) if name != "weights"]
+    rows = []
+    for key, family in _families(cells, [*others, "initializer"]):
+        for measure in measures(family, study.margins):
+            table = family.assign(value=values(family, measure.name))
+            wide = table.pivot_table("value", "seed", ["weights", "backend"], dropna=False)
+            between = {weights: wide[weights][first] - wide[weights][second] for weights in ("native", "shared")}
+            by_seed = (between["native"] - between["shared"]).to_numpy(np.float64)[None]
+            own = Differences.of(by_seed, np.array([measure.step]))
+            means = {name: float(each.mean()) for name, each in between.items()}
+            ends = {"difference": own.mean[0], "low": own.low[0], "high": own.high[0], "n": int(own.n[0])}
+            rows.append({**key, "measure": measure.name, **means, **ends})
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranks of initializers in one backend, level and measure; blocks are seeds, or datasets where these vary."""
+
+    title: str
+    backend: str
+    measure: str
+    initializers: list[str]
+    blocks: str
+    ranks: Ranks
+
+
+def rankings(cells: pd.DataFrame) -> list[Ranking]:
+    """Rank the initializers of every backend and level; what did not finish is last in its block.
+
+    Over several datasets a block is a dataset, and its value the mean over seeds, a hole if any of them did not finish.
+    """
+    several = "dataset" in factors(cells) and len(set(cells["dataset"])) > 1
+    by = ["backend", *(name for name in factors(cells) if not (several and name == "dataset"))]
+    found = []
+    for key, family in _families(cells, by):
+        for measure in (each for each in MEASURES if each.name in RANKED):
+            table = family.assign(value=values(family, measure.name))
+            block = "dataset" if several else "seed"
+            wide = table.pivot_table("value", "initializer", block, aggfunc=_whole_mean, dropna=False)
+            wide = wide.reindex(family["initializer"].unique())
+            ranks = inference.ranks(wide.to_numpy(np.float64), higher_is_better=measure.higher_is_better)
+            if ranks:
+                title = " · ".join([*(f"{name} {level}" for name, level in list(key.items())[1:]), measure.title])
+                blocks = "datasets" if several else "seeds"
+                found.append(Ranking(title, key["backend"], measure.name, list(wide.index), blocks, ranks))
+    return found
+
+
+def _whole_mean(block: pd.Series) -> float:
+    """Return the mean of a block, a hole if there is a hole in it."""
+    return float(block.to_numpy(np.float64).mean())
+
+
+def ranks_table(rankings: Sequence[Ranking]) -> pd.DataFrame:
+    """Return one row per initializer and ranking."""
+    rows = [
+        {
+            "backend": each.backend,
+            "ranking": each.title,
+            "initializer": initializer,
+            "mean_rank": mean,
+            "critical_difference": each.ranks.critical,
+            "friedman_p": each.ranks.friedman,
+            "blocks": f"{each.ranks.blocks} {each.blocks}",
+        }
+        for each in rankings
+        for initializer, mean in zip(each.initializers, each.ranks.mean, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Reaching:
+    """How the initializers of one backend and level reach the target, and the log-rank p of their doing so alike."""
+
+    title: str
+    curves: dict[str, Survival]
+    p: float
+    missed: int
+    cells: int
+
+
+def reaching(cells: pd.DataFrame) -> list[Reaching]:
+    """Estimate, for every backend and level, the share of each initializer's cells still short of the target.
+
+    A miss is censored at the last epoch trained, one that diverged on the way too; a failed cell was never under way.
+    """
+    found = []
+    for key, family in _families(cells[cells["status"] != "failed"], ["backend", *factors(cells)]):
+        epochs, horizon = (family[name].to_numpy(np.float64) for name in ("epochs_to_target", "horizon"))
+        groups = family["initializer"].to_numpy(str)
+        curves = {
+            str(name): inference.survival(epochs[groups == name], horizon[groups == name])
+            for name in family["initializer"].unique()
+        }
+        title = " · ".join([key["backend"], *(f"{name} {level}" for name, level in list(key.items())[1:])])
+        p = inference.log_rank(epochs, horizon, groups)
+        found.append(Reaching(title, curves, p, int(np.isnan(epochs).sum()), len(epochs)))
+    return found
+
+
+def spread(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return how much each source makes a measure vary, from levels that vary one random stream alone.
+
+    One row per measure and source: the standard deviation over seeds within a backend and initializer, pooled over
+    them; and of backend, initializer and their interplay, from the level in which all streams vary. Each with the 95 %
+    percentile bootstrap interval over seeds. Empty unless some level varies one stream alone.
+    """
+    varied = {levels: _varied(study.at(levels)) for levels in study.levels()}
+    if not any(len(streams) == 1 for streams in varied.values()):
+        return pd.DataFrame()
+    names = list(map(short, study.factors))
+    rows = []
+    for levels, streams in varied.items():
+        at = np.logical_and.reduce([cells[name] == level for name, (_, level) in zip(names, levels, strict=True)])
+        level = " · ".join(f"{short(factor)} {value}" for factor, value in levels)
+        for measure in RANKED:
+            block = _block(cells[at], measure)
+            if block.shape[2] > 1 and block.size:
+                rows += [{"measure": measure, "level": level, **row} for row in _sources(block, streams)]
+    return pd.DataFrame(rows)
+
+
+def _varied(study: Study) -> list[str]:
+    """Return the random streams that differ from seed to seed."""
+    own = {"split": study.split.seed, "batch order": study.recipe.order_seed, "weights": study.network.weights_seed}
+    return [name for name, seed in own.items() if seed == "cell"]
+
+
+def _block(cells: pd.DataFrame, measure: str) -> Floats:
+    """Return a measure as (backends, initializers, seeds), of the seeds that every group finished."""
+    table = cells.assign(value=values(cells, measure))
+    wide = table.pivot_table("value", ["backend", "initializer"], "seed", dropna=False).dropna(axis=1)
+    shape = (cells["backend"].nunique(), cells["initializer"].nunique(), wide.shape[1])
+    return wide.to_numpy(np.float64).reshape(shape) if wide.size == np.prod(shape) else np.empty((0, 0, 0))
+
+
+def _sources(block: Floats, streams: Sequence[str]) -> list[dict[str, object]]:
+    from scipy import stats
+
+    def deviations(seeds: NDArray[np.int64]) -> Floats:
+        return np.sqrt(inference.components(block[:, :, seeds]))
+
+    seeds = np.arange(block.shape[2])
+    found = stats.bootstrap(
+        (seeds,),
+        deviations,
+        vectorized=False,
+        method="percentile",
+        confidence_level=inference.CONFIDENCE,
+        n_resamples=inference.BAND_RESAMPLES // 2,
+        rng=np.random.default_rng(SPREAD_SEED),
+    ).confidence_interval
+    ends = (np.asarray(end) for end in (found.low, found.high))
+    sources = ["backend", "initializer", "backend × initializer", " + ".join(streams) or "nothing"]
+    rows = [
+        {"source": source, "sd": sd, "low": low, "high": high, "seeds": block.shape[2]}
+        for source, sd, low, high in zip(sources, deviations(seeds), *ends, strict=True)
+    ]
+    return rows if len(streams) == STREAMS else rows[-1:]

@@ -1,0 +1,64 @@
+"""The best cell of each backend as a model that MLflow serves and anybody loads."""
+
+import importlib
+from collections.abc import Sequence
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import machine, tracking, workers
+from tasks.core import datasets
+from tasks.core.initializers import Backend
+from tasks.core.measures import best
+from tasks.core.study import Cell, Study
+from tasks.core.training import Framework, fans
+from tasks.tracking import Benchmark
+
+EXAMPLE_ROWS = 5
+
+
+@task(task_run_name="crown {backend}", cache_policy=NO_CACHE)
+def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchmark) -> str | None:
+    """Register a backend's best cell as `initbench-<study>-<backend>`, its alias `champion`; return the version.
+
+    A cell that is registered already is not registered again. None if no cell of the backend finished.
+    """
+    place = best(cells, backend)
+    if place is None:
+        return None
+    cell, row = study.cells()[place], cells.iloc[place]
+    name, run_id = f"initbench-{study.name}-{backend}", str(row["run_id"])
+    version = tracking.version_of(benchmark, name, run_id)
+    if version is None:
+        with workers.current().lease(backend) as trainer:  # which alone holds the framework
+            needed = machine.requirements(backend)
+            version = trainer.call(_log, study, cell, benchmark, name, run_id, needed)
+    words = (
+        f"{cell}: test accuracy {row['test_accuracy']:.4f}, the best of {(cells['backend'] == backend).sum()} cells, "
+        "and so flattered by having been chosen. Takes unscaled features, gives logits."
+    )
+    tracking.crown(benchmark, name, version, words)
+    return version
+
+
+def _log(study: Study, cell: Cell, benchmark: Benchmark, name: str, run_id: str, requirements: Sequence[str]) -> str:
+    """Build a cell's model of its recorded weights and log it, in the process of a trainer."""
+    framework: Framework = importlib.import_module(f"tasks.backends.{cell.backend}")
+    at = study.at(cell.levels)
+    data = datasets.load(at.dataset)
+    fold = datasets.divide(data, at.split, cell.seed)
+    sizes = fans(at.network, len(data.features), data.classes)
+    model = framework.deployed(at.network, sizes, tracking.weights(benchmark, run_id), mean=fold.mean, scale=fold.scale)
+    return tracking.log_model(
+        benchmark,
+        cell.backend,
+        model,
+        name,
+        run_id,
+        example=data.x[fold.test_rows[:EXAMPLE_ROWS]],
+        classes=data.classes,
+        step=at.recipe_for(cell.backend).epochs,
+        requirements=requirements,
+        metadata={"cell": str(cell), "features": list(data.features), "test_rows": fold.test_rows.tolist()},
+    )
