@@ -130,6 +130,25 @@ def report(run_id: str, out: Path) -> None:
     click.echo(f"{out / 'report.html'}, of {benchmark.link}")
 
 
+@cli.command()
+@click.argument("run_a", metavar="RUN_A")
+@click.argument("run_b", metavar="RUN_B")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write every cell and verdict there.")
+def compare(run_a: str, run_b: str, out: Path | None) -> None:
+    """Set two benchmark runs side by side: does the answer change? A run is an id, or `latest`."""
+    from tasks import comparison
+
+    with refusing():
+        beside = comparison.side_by_side(run_a, run_b)
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+    click.echo(beside.as_text())
+    if out:
+        for name, rows in {"cells": beside.cells, "verdicts": beside.verdicts}.items():
+            rows.to_csv(out / f"{name}.csv", index=False)
+        click.echo(f"Wrote cells.csv and verdicts.csv to {out}")
+
+
 @cli.command("studies")
 @click.argument("name", required=False)
 def list_studies(name: str | None) -> None:

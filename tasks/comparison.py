@@ -13,12 +13,12 @@ from prefect.cache_policies import NO_CACHE
 from tasks import tracking
 from tasks.core import checks, report, table, verdicts
 from tasks.core.findings import Findings
+from tasks.core.side_by_side import SideBySide
 from tasks.core.study import Cell, Study
 from tasks.tracking import Benchmark
 
 REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
 TABLES = ("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv")
-DPI = 130
 OWN, CONTROLS = "study", "controls"  # whose claims those of checks.csv are
 
 
@@ -83,7 +83,7 @@ def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
     (folder / "comparison.tex").write_text(report.latex(findings))
     pictures = report.pictures(findings, *tracking.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
     for picture in pictures:
-        picture.figure.savefig(folder / f"{picture.name}.png", dpi=DPI)
+        (folder / f"{picture.name}.svg").write_text(report.on_paper(picture.drawing))
     environment = tracking.environment(benchmark)
     page = report.html(findings, pictures, environment, benchmark.link, benchmark.link_to)
     (folder / "report.html").write_text(page)
@@ -99,6 +99,16 @@ def rebuild(run_id: str, folder: Path) -> tuple[Benchmark, Findings]:
     folder.mkdir(parents=True, exist_ok=True)
     write(benchmark, findings, folder)
     return benchmark, findings
+
+
+def side_by_side(first: str, second: str) -> SideBySide:
+    """Return two published benchmarks side by side.
+
+    Raises:
+        StoreError: if there is no such benchmark, or some of its cells are gone.
+    """
+    (one, before), (other, after) = recall(first), recall(second)
+    return SideBySide(before, after, tracking.environment(one), tracking.environment(other))
 
 
 def recall(run_id: str) -> tuple[Benchmark, Findings]:

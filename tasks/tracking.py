@@ -517,6 +517,7 @@ def log_model(
         signature=signature,
         input_example=example,
         pip_requirements=list(requirements),
+        validate_serving_input=False,  # which loads it all again
         **{MODEL_ARGUMENTS[backend]: model},
     )
     return str(logged.registered_model_version)
@@ -527,6 +528,7 @@ def _flavor(backend: Backend) -> Any:
     flavor = importlib.import_module(f"mlflow.{backend}")
 
     def save_model(path: str, **options: Any) -> None:
+        options.pop("validate_serving_input", None)
         Path(path).mkdir(exist_ok=True)  # MLflow 3.17 writes Keras's input example before it makes the folder for it
         flavor.save_model(path=path, **options)
 

@@ -182,10 +182,18 @@ def _sample_size(effect: Floats, tail: float, power: float) -> Floats:
 
 
 def holm(p: Floats) -> Floats:
-    """Return p-values adjusted for all being tried together (Holm, 1979)."""
-    from statsmodels.stats.multitest import multipletests
+    """Return p-values adjusted for all being tried together (Holm, 1979).
 
-    return np.asarray(multipletests(p, method="holm")[1]) if len(p) else p
+    As `statsmodels.stats.multitest.multipletests` does, which collects the process's garbage at every call: seconds in
+    a comparison of many families.
+
+    >>> holm(np.array([0.01, 0.04, 0.03]))
+    array([0.03, 0.06, 0.06])
+    """
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]), 1)
+    return adjusted
 
 
 def share_interval(wins: Floats, n: NDArray[np.int64]) -> tuple[Floats, Floats]:

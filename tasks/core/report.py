@@ -27,12 +27,12 @@ GROUND = ("#ebebeb", "#e6e6e6", "#cccccc")  # grids and frames, which stay faint
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with what it shows, in words, for those who do not see it."""
+    """A figure with what it shows, in words, for those who do not see it; drawn as SVG, its ground transparent."""
 
     name: str
     title: str
     alt: str
-    figure: Figure
+    drawing: str
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
             "comparison",
             "Test accuracy and test loss",
             "Dots, one a seed, with mean and 95 % interval of each initializer; the first table has the numbers.",
-            figures.intervals(cells, findings.comparison, looks),
+            svg(figures.intervals(cells, findings.comparison, looks)),
         )
     ]
 
     def add(name: str, title: str, alt: str, there: bool, draw: Callable[[], Figure]) -> None:
         if there:
-            found.append(Picture(name, title, alt, draw()))
+            found.append(Picture(name, title, alt, svg(draw())))
 
     add(
         "ranks",
@@ -149,6 +149,12 @@ def svg(figure: Figure) -> str:
     return re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", re.sub(r' height="[\d.]+pt"', "", drawn, count=1), count=1)
 
 
+def on_paper(drawing: str) -> str:
+    """Return a drawing as a file of its own, black on white."""
+    style = f"background: white; color: black; --grid: {GROUND[0]}; font-family: sans-serif"
+    return drawing.replace("<svg", f'<svg style="{style}"', 1)
+
+
 def markdown(findings: Findings, link: str) -> str:
     """Return the findings as GitHub takes them in an issue."""
     tables = [table.as_text(findings.comparison, [], "github")]
@@ -215,7 +221,7 @@ def html(
         notes=findings.notes,
         first=first,
         others=[each for each in others if each.rows],
-        pictures=[(each, Markup(svg(each.figure))) for each in pictures],  # noqa: S704  # drawn here
+        pictures=[(each, Markup(each.drawing)) for each in pictures],  # noqa: S704  # drawn here
         methods=findings.methods(environment),
         link=link,
         style=Markup((bundle / "dt_bundle.css").read_text(encoding="utf-8")),  # noqa: S704  # the library's own

@@ -210,17 +210,34 @@ def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
         for key, family in _families(cells, factors(cells)):
             initializers = list(family["initializer"].unique())
             for measure in measures(family, study.margins):
-                rows = _between(family, study, initializers, measure)
+                rows = _between(family, "backend", study.backends, initializers, measure)
                 if differs[tuple(key.values())]:
                     rows = rows.assign(verdict=NOT_COMPARABLE, more_seeds=np.nan)
                 found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
     return _framed(found, [*factors(cells), "measure", "initializer"])
 
 
-def _between(family: pd.DataFrame, study: Study, initializers: Sequence[str], measure: Measure) -> pd.DataFrame:
-    grid = _Grid.of(family.assign(rival=family["backend"] + " " + family["initializer"]), "rival", measure.name)
-    left, right = ([grid.rivals.index(f"{backend} {each}") for each in initializers] for backend in study.backends)
+def _between(
+    family: pd.DataFrame, column: str, sides: Sequence[str], initializers: Sequence[str], measure: Measure
+) -> pd.DataFrame:
+    """Judge the first of two sides, values of a column, against the second under every initializer."""
+    grid = _Grid.of(family.assign(rival=family[column] + " " + family["initializer"]), "rival", measure.name)
+    left, right = ([grid.rivals.index(f"{side} {each}") for each in initializers] for side in sides)
     return _judged(grid, left, right, measure)
+
+
+def runs(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float]) -> pd.DataFrame:
+    """Compare two benchmark runs, `first` and `second` in the column `run`, under every initializer, as `pairs` does.
+
+    Left is the second run: it is better or worse than the first.
+    """
+    found = []
+    for key, family in _families(cells, ["backend", *(name for name in factors(cells) if name != "run")]):
+        initializers = list(family["initializer"].unique())
+        for measure in measures(family, margins):
+            rows = _between(family, "run", ("second", "first"), initializers, measure)
+            found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
+    return _framed(found, ["backend", *(name for name in factors(cells) if name != "run"), "measure", "initializer"])
 
 
 def defaults(study: Study, cells: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,152 @@
+"""Two benchmark runs side by side: what differs between them, and whether the answer changes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from tasks.core import verdicts
+from tasks.core.findings import RANKED_MEASURES, Findings
+from tasks.core.initializers import BACKENDS
+from tasks.core.measures import MEASURES, factors
+from tasks.core.study import Platform, source
+from tasks.core.verdicts import UNDECIDED, seeds_needed
+
+LISTED = 20  # changed verdicts that are told; all are among the findings of either run
+RUNS = ("first", "second")
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What two benchmarks found, and the environments that they ran in."""
+
+    first: Findings
+    second: Findings
+    first_environment: Mapping[str, object]
+    second_environment: Mapping[str, object]
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row per cell of either run, paired where all settings match but those of the platform.
+
+        `in` says which runs have it; `<measure>_first`, `_second` and `_difference`, second less first; `equal` if all
+        measures but the train time agree in every digit.
+        """
+        one, other = (_keyed(findings) for findings in (self.first, self.second))
+        names = ["backend", *factors(self.first.cells), "initializer", "seed"]
+        measured = ["status", *(measure.name for measure in MEASURES)]
+        both = one[[*names, *measured]].join(other[measured], how="outer", lsuffix="_first", rsuffix="_second")
+        known = other.columns.intersection(names)
+        both[known] = both[known].combine_first(other[known])
+        both["in"] = np.where(
+            both["status_second"].isna(), "first", np.where(both["status_first"].isna(), "second", "both")
+        )
+        alike = both["status_first"] == both["status_second"]
+        for measure in MEASURES:
+            before, after = both[f"{measure.name}_first"], both[f"{measure.name}_second"]
+            both[f"{measure.name}_difference"] = after - before
+            if measure.name != "train_seconds":
+                alike &= (before == after) | (before.isna() & after.isna())
+        return both.assign(equal=alike).reset_index(drop=True)
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """The second run against the first under every initializer, over the cells that both have."""
+        one, other = (_keyed(findings) for findings in (self.first, self.second))
+        shared = one.index.intersection(other.index, sort=False)
+        parts = [rows.loc[shared].assign(run=run) for run, rows in zip(RUNS, (one, other), strict=True)]
+        # a factor that only one run has is no axis of the other's cells
+        columns = [name for name in parts[0] if name in parts[1]]
+        return verdicts.runs(pd.concat([part[columns] for part in parts], ignore_index=True), self.first.study.margins)
+
+    @property
+    def changed(self) -> list[str]:
+        """The verdicts between initializers that are not the same in both runs."""
+        keys = ["backend", *factors(self.first.cells), "measure", "left", "right"]
+        one, other = self.first.pairs, self.second.pairs
+        if any(name not in frame for frame in (one, other) for name in keys):
+            return []
+        both = one.merge(other, on=keys, suffixes=("_first", "_second"))
+        return [
+            f"{' · '.join(str(row[key]) for key in keys[:-2])}: {row['left']} against {row['right']}, "
+            f"{row['verdict_first']} before, {row['verdict_second']} after"
+            for _, row in both[both["verdict_first"] != both["verdict_second"]].iterrows()
+        ]
+
+    def _best(self) -> Iterator[str]:
+        names = ["backend", *factors(self.first.cells)]
+        if factors(self.first.cells) != factors(self.second.cells):
+            return
+        for measure in RANKED_MEASURES:
+            column = f"{measure.name}_against_best"
+            best = [
+                findings.comparison.loc[findings.comparison[column] == "best"].set_index(names)["initializer"]
+                for findings in (self.first, self.second)
+            ]
+            for key in best[0].index.intersection(best[1].index):
+                where = " · ".join(map(str, key if isinstance(key, tuple) else (key,)))
+                before, after = (each.loc[key] for each in best)
+                word = "still" if before == after else f"{before} before, now"
+                yield f"Best mean {measure.title} in {where}: {word} {after}."
+
+    def as_text(self) -> str:
+        """Return all that differs, as a terminal shows it."""
+        counts = self.cells["in"].value_counts()
+        equal = int(self.cells["equal"].sum())
+        lines = [
+            f"{counts.get('both', 0)} cells are in both runs, {equal} of them equal in every digit; "
+            f"{counts.get('first', 0)} only in the first, {counts.get('second', 0)} only in the second.",
+            *_differing("Environment", self.first_environment, self.second_environment),
+            *_differing("Study", self.first.study.model_dump(mode="json"), self.second.study.model_dump(mode="json")),
+            *self._best(),
+            f"{len(self.changed)} verdicts between initializers changed.",
+            *(f"  {line}" for line in self.changed[:LISTED]),
+        ]
+        if len(self.changed) > LISTED:
+            lines.append(f"  and {len(self.changed) - LISTED} more")
+        return "\n".join([*lines, "", self._table()])
+
+    def _table(self) -> str:
+        rows = self.verdicts
+        if rows.empty:
+            return "No cell is in both runs, so nothing is paired."
+        ranked = rows[rows["measure"].isin([measure.name for measure in RANKED_MEASURES])]
+        keys = list(rows.columns[: list(rows.columns).index("initializer") + 1])
+        shown = [
+            {
+                **{key: row[key] for key in keys},
+                "second − first": f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
+                "the second is": row["verdict"],
+                "to settle": seeds_needed(row["more_seeds"]) if row["verdict"] == UNDECIDED else "",
+                "seeds": row["n"],
+            }
+            for _, row in ranked.iterrows()
+        ]
+        return str(tabulate(shown, headers="keys", disable_numparse=True))
+
+
+def _keyed(findings: Findings) -> pd.DataFrame:
+    """Return cells by a key of all that decides their outcome but the platform; the first of each key."""
+    study = findings.study
+    nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", "", {source(each): source(each) for each in study.datasets})
+    cells = findings.cells.set_index(pd.Index(list(study.cell_keys(nowhere).values()), name="key"))
+    return cells[~cells.index.duplicated()]
+
+
+def _differing(title: str, first: Mapping[str, object], second: Mapping[str, object], path: str = "") -> list[str]:
+    """Return a line for every entry of two nested mappings that differs.
+
+    >>> _differing("Environment", {"packages": {"torch": "2.12"}}, {"packages": {"torch": "2.13"}})
+    ['Environment, packages.torch: 2.12 before, 2.13 after']
+    """
+    lines = []
+    for name in dict.fromkeys([*first, *second]):
+        before, after = first.get(name, "none"), second.get(name, "none")
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += _differing(title, before, after, f"{path}{name}.")
+        elif before != after:
+            lines.append(f"{title}, {path}{name}: {before} before, {after} after")
+    return lines
