@@ -89,7 +89,15 @@ class Findings:
     def headline(self) -> list[str]:
         """The findings in words, the gravest first."""
         validity = [] if self.controls is None else table.validity(checks.lines(self.controls), self.misbehaved)
-        return [*validity, *self._best(), *self._between(), *self._from_defaults(), *self._sources(), *self._caution()]
+        return [
+            *validity,
+            *self._best(),
+            *self._over_datasets(),
+            *self._between(),
+            *self._from_defaults(),
+            *self._sources(),
+            *self._caution(),
+        ]
 
     def _best(self) -> Iterator[str]:
         keys = ["backend", *factors(self.cells)]
@@ -136,6 +144,18 @@ class Findings:
         rivals: pd.DataFrame = pd.concat([left.assign(rival=left["right"]), turned]).sort_values("more_seeds")
         return rivals
 
+    def _over_datasets(self) -> Iterator[str]:
+        for each in self.rankings:
+            if each.blocks == "datasets":
+                order = np.argsort(each.ranks.mean)
+                ranked = [f"{each.initializers[at]} {each.ranks.mean[at]:.2f}" for at in order]
+                apart = np.ptp(each.ranks.mean) > each.ranks.critical
+                yield (
+                    f"{FRAMEWORKS[each.backend]}, mean rank by {each.title} over {each.ranks.blocks} datasets: "
+                    f"{_listed(ranked)}; {'those' if apart else 'none are'} more than {each.ranks.critical:.2f} apart"
+                    f"{' differ' if apart else ', so that none can be told from another'}."
+                )
+
     def _between(self) -> Iterator[str]:
         if self.backends.empty:
             return
@@ -145,8 +165,13 @@ class Findings:
             return
         first, second = (FRAMEWORKS[backend] for backend in self.study.backends)
         comparable = self.backends[self.backends["verdict"] != NOT_COMPARABLE]
-        for measure in RANKED_MEASURES:
-            rows = comparable[comparable["measure"] == measure.name]
+        names = factors(self.cells)
+        apart = names if len(self.study.levels()) <= PLACES else []
+        for (name, *levels), rows in comparable.groupby(["measure", *apart], sort=False):
+            if name not in RANKED:
+                continue
+            title = next(each.title for each in RANKED_MEASURES if each.name == name)
+            where = "".join(f", {factor} {level}" for factor, level in zip(apart, levels, strict=True))
             phrases = {
                 EQUIVALENT: "equivalent",
                 BETTER: f"{first} better",
@@ -158,7 +183,7 @@ class Findings:
                 for verdict, phrase in phrases.items()
                 if (rows["verdict"] == verdict).any()
             ]
-            yield f"{first} against {second}, by {measure.title}: {'; '.join(counts)}."
+            yield f"{first} against {second}{where}, by {title}: {'; '.join(counts)}."
         if differences:
             yield f"Without a verdict where the backends differ in {'; '.join(differences)}."
 

@@ -269,6 +269,8 @@ def log_rank(epochs: Floats, horizon: Floats, groups: NDArray[np.str_]) -> float
     if len(np.unique(groups)) < 2 or not np.isfinite(epochs).any():
         return float("nan")
     times = np.where(np.isfinite(epochs), epochs, horizon)
+    if np.ptp(times) == 0:
+        return 1.0  # all at once, which statsmodels cannot divide by
     _, p = survdiff(times, np.isfinite(epochs).astype(int), groups)
     return float(p)
 

@@ -1,10 +1,13 @@
 """The report: findings as one page that needs nothing else, and as text for GitHub and LaTeX."""
 
+import base64
+import gzip
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 import matplotlib as mpl
 import numpy as np
@@ -19,9 +22,15 @@ from tasks.core.findings import FRAMEWORKS, Findings
 from tasks.core.measures import MEASURES, RANKED, factors
 from tasks.core.verdicts import seeds_needed
 
-ROWS = 2_000  # of the table of pairs in the page; more are in pairs.csv alone
+ROWS = 800  # of the table of pairs in the page; more are in pairs.csv alone
 TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
+MARKERS = re.compile(
+    r'<g clip-path="[^"]*">\n<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" (?P<style>style="[^"]*")/>\n'
+    r'(?:<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" (?P=style)/>\n)*</g>'
+)
+LARGE = 170_000  # characters; a drawing of more goes into the page as pixels, so that the page stays below 3 MB
+PIXELS = 90  # an inch
 GROUND = ("#ebebeb", "#e6e6e6", "#cccccc")  # grids and frames, which stay faint on either ground
 
 
@@ -33,6 +42,21 @@ class Picture:
     title: str
     alt: str
     drawing: str
+    figure: Figure
+
+    @classmethod
+    def of(cls, name: str, title: str, alt: str, figure: Figure) -> "Picture":
+        """Draw a figure."""
+        return cls(name, title, alt, svg(figure), figure)
+
+    @property
+    def embedded(self) -> str:
+        """What stands for it in a page: the drawing, or its pixels where it is large."""
+        if len(self.drawing) <= LARGE:
+            return self.drawing
+        page = io.BytesIO()
+        self.figure.savefig(page, format="png", dpi=PIXELS)
+        return f'<img alt="" src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
 
 
 @dataclass(frozen=True)
@@ -59,17 +83,17 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
     cells, names = findings.cells, factors(findings.cells)
     looks = figures.styles(cells["initializer"])
     found = [
-        Picture(
+        Picture.of(
             "comparison",
             "Test accuracy and test loss",
             "Dots, one a seed, with mean and 95 % interval of each initializer; the first table has the numbers.",
-            svg(figures.intervals(cells, findings.comparison, looks)),
+            figures.intervals(cells, findings.comparison, looks),
         )
     ]
 
     def add(name: str, title: str, alt: str, there: bool, draw: Callable[[], Figure]) -> None:
         if there:
-            found.append(Picture(name, title, alt, svg(draw())))
+            found.append(Picture.of(name, title, alt, draw()))
 
     add(
         "ranks",
@@ -136,7 +160,7 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
 def svg(figure: Figure) -> str:
     """Return a figure as SVG for a page: text as text, no ground, black in the colour of the page's text."""
     page = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "initbench"}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "initbench", "font.sans-serif": ["DejaVu Sans"]}):
         figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
     drawn = page.getvalue()
     drawn = drawn[drawn.index("<svg") :]
@@ -144,9 +168,24 @@ def svg(figure: Figure) -> str:
         drawn = drawn.replace(colour, word)
     for colour in GROUND:
         drawn = drawn.replace(colour, "var(--grid)")
-    drawn = re.sub(r"(-?\d+\.\d\d)\d+", r"\1", drawn)  # a hundredth of a point is enough
     drawn = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", drawn, flags=re.DOTALL)
-    return re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", re.sub(r' height="[\d.]+pt"', "", drawn, count=1), count=1)
+    drawn = re.sub(r' (?:d|x|y|transform)="[^"]*"', _rounded, drawn)
+    drawn = re.sub(r'font-family: [^;"]*;? ?', "", drawn)  # the page's
+    drawn = re.sub(r"\n\s*", "\n", drawn)
+    drawn = MARKERS.sub(_styled_together, drawn)
+    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)  # it is as wide as its frame
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """Return an attribute of a drawing to a hundredth of a point, on one line."""
+    short = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), attribute[0])
+    return short.replace(" \n", " ").replace("\n", "")
+
+
+def _styled_together(markers: re.Match[str]) -> str:
+    """Return markers of one style with the style in the group around them."""
+    style = markers["style"]
+    return markers[0].replace(f" {style}", "").replace("<g ", f"<g {style} ", 1)
 
 
 def on_paper(drawing: str) -> str:
@@ -213,7 +252,6 @@ def html(
         lstrip_blocks=True,
     )
     first, *others = [_groups(findings), _pairs(findings), _backends(findings), _cells(findings, cell_link)]
-    script = (bundle / "dt_bundle.js").read_text(encoding="utf-8")
     return templates.get_template("report.html").render(
         study=findings.study.name,
         headline=findings.headline,
@@ -221,12 +259,17 @@ def html(
         notes=findings.notes,
         first=first,
         others=[each for each in others if each.rows],
-        pictures=[(each, Markup(each.drawing)) for each in pictures],  # noqa: S704  # drawn here
+        pictures=[(each, Markup(each.embedded)) for each in pictures],  # noqa: S704  # drawn here
         methods=findings.methods(environment),
         link=link,
-        style=Markup((bundle / "dt_bundle.css").read_text(encoding="utf-8")),  # noqa: S704  # the library's own
-        script=Markup(script.replace("</script", "<\\/script").replace("<!--", "<\\!--")),  # noqa: S704
+        style=_packed(bundle / "dt_bundle.css"),
+        script=_packed(bundle / "dt_bundle.js"),
     )
+
+
+def _packed(file: Traversable) -> str:
+    """Return a file as the page unpacks it: gzip in base64, a third of its size."""
+    return base64.b64encode(gzip.compress(file.read_bytes(), mtime=0)).decode()
 
 
 def _groups(findings: Findings) -> Table:
@@ -284,15 +327,20 @@ def _judged(row: pd.Series) -> list[Entry]:
 JUDGED = ["verdict", "to settle", "difference", "effect size", "P(better)", "p", "p equivalent", "seeds"]
 
 
+def _shortened(rows: pd.DataFrame, file: str) -> tuple[pd.DataFrame, str]:
+    """Return as many rows as a page takes, of the ranked measures and the clearest first, and where the others are."""
+    shown = rows
+    if len(shown) > ROWS:
+        shown = shown[shown["measure"].isin(RANKED)]
+    if len(shown) > ROWS:
+        shown = shown.sort_values("p").head(ROWS)
+    return shown, f"; {len(shown):,} of {len(rows):,}, the others are in {file}" if len(shown) < len(rows) else ""
+
+
 def _pairs(findings: Findings) -> Table:
-    pairs, keys = findings.pairs, ["backend", *factors(findings.cells)]
-    caption = "Pairs of initializers, the left against the right"
-    if len(pairs) > ROWS:
-        pairs = pairs[pairs["measure"].isin(RANKED)]
-    if len(pairs) > ROWS:
-        pairs = pairs.sort_values("p").head(ROWS)
-    if len(pairs) < len(findings.pairs):
-        caption += f"; {len(pairs):,} of {len(findings.pairs):,}, all of which are in pairs.csv"
+    keys = ["backend", *factors(findings.cells)]
+    pairs, left_out = _shortened(findings.pairs, "pairs.csv")
+    caption = f"Pairs of initializers, the left against the right{left_out}"
     rows = [
         [
             *(Entry(str(row[key]), str(row[key])) for key in keys),
@@ -309,6 +357,7 @@ def _pairs(findings: Findings) -> Table:
 def _backends(findings: Findings) -> Table:
     keys = factors(findings.cells)
     names = [FRAMEWORKS[backend] for backend in findings.study.backends]
+    shown, left_out = _shortened(findings.backends, "backends.csv")
     rows = [
         [
             Entry(TITLES[row["measure"]], row["measure"]),
@@ -316,9 +365,11 @@ def _backends(findings: Findings) -> Table:
             Entry(row["initializer"], row["initializer"]),
             *_judged(row),
         ]
-        for _, row in findings.backends.iterrows()
+        for _, row in shown.iterrows()
     ]
-    return Table("backends", f"Backends: {' − '.join(names)}", ["measure", *keys, "initializer", *JUDGED], rows)
+    return Table(
+        "backends", f"Backends: {' − '.join(names)}{left_out}", ["measure", *keys, "initializer", *JUDGED], rows
+    )
 
 
 def _cells(findings: Findings, link: Callable[[str], str]) -> Table:
