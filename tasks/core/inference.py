@@ -16,6 +16,7 @@ FEW = 8
 """Below so many values a bootstrap interval, which never leaves their range, is too short: at 5 seeds it covers 0.82 to
 0.89 of normal to skewed measures (tests/core/test_calibration.py)."""
 VALUES_AT_ONCE = 20_000_000
+DECIMALS = 12  # of a statistic: which resamples tie with the sample must not hang on the order of a sum
 ROUNDING = 1e-9  # relative; smaller differences are none
 TRIM = 0.25  # of each end, for the interquartile mean
 
@@ -57,7 +58,7 @@ def intervals(
         tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(1 - ALPHA / 2, n - 1))
         found = stats.bootstrap(
             (used,),
-            lambda sample, axis: point(np.moveaxis(sample, axis, -1), statistic),
+            lambda sample, axis: point(np.moveaxis(sample, axis, -1), statistic).round(DECIMALS),
             axis=1,
             confidence_level=1 - 2 * tail,
             n_resamples=RESAMPLES,
@@ -75,7 +76,7 @@ def _student(samples: Floats, statistic: Statistic, steps: Floats) -> tuple[Floa
     n = samples.shape[1]
     cut = int(TRIM * n) if statistic == "iqm" else 0
     winsorized = np.clip(samples, *(np.sort(samples)[:, [at]] for at in (cut, n - cut - 1)))
-    deviation = np.maximum(winsorized.std(axis=1, ddof=1) / (1 - 2 * cut / n), steps / np.sqrt(n))
+    deviation = np.maximum(winsorized.std(axis=1, ddof=1) / (1 - 2 * TRIM if cut else 1), steps / np.sqrt(n))
     return point(samples, statistic), stats.t.ppf(1 - ALPHA / 2, n - 2 * cut - 1) * deviation / np.sqrt(n)
 
 

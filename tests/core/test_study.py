@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from tasks.core.initializers import BACKENDS, OWN
 from tasks.core.study import Cell, CsvFile, Network, Platform, Recipe, RecipeChanges, Split, Study
 
-HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", {"iris": "a", "wine": "b", "digits": "c"})
+HERE = Platform(
+    {"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", {"iris": "a", "wine": "b", "digits": "c", "a.csv": "a"}
+)
 CELL = Cell("keras", "he_normal", 3)
 
 axes = st.fixed_dictionaries(
@@ -65,8 +67,9 @@ def test_key_covers_platform(field):
     """Another framework version, device, release or dataset is another cell."""
     from dataclasses import replace
 
-    other = {"pytorch": "torch 1", "keras": "keras 2"} if field == "frameworks" else "other"
-    assert Study().cell_key(CELL, replace(HERE, **{field: other})) != Study().cell_key(CELL, HERE)
+    others = {"frameworks": {"pytorch": "torch 1", "keras": "keras 2"}, "data": {"iris": "other"}}
+    other = replace(HERE, **{field: others.get(field, "other")})
+    assert Study().cell_key(CELL, other) != Study().cell_key(CELL, HERE)
 
 
 @pytest.mark.parametrize(
@@ -278,3 +281,17 @@ def test_import_is_light():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert not loaded & {"prefect", "mlflow", "torch", "tensorflow", "keras", "pandas", "scipy", "sklearn"}
+
+
+def test_factors_may_vary_data_and_weights():
+    """A factor may set the dataset, the weights or the split; each level is a study of its own, with its own key."""
+    study = Study(factors={"dataset": ("iris", "wine"), "weights": ("native", "shared"), "split.test_fraction": (0.2,)})
+    assert study.datasets == ["iris", "wine"]
+    at = study.at((("dataset", "wine"), ("weights", "shared"), ("split.test_fraction", 0.2)))
+    assert (at.dataset, at.weights, at.split.test_fraction, at.factors) == ("wine", "shared", 0.2, {})
+    cells = [cell for cell in study.cells() if cell.initializer == "zeros" and cell.seed == 0]
+    assert len({study.cell_key(cell, HERE) for cell in cells}) == len(cells) == 8
+    with pytest.raises(ValueError, match=r"factors: dataset.*; got \{'dataset': 'irs'\}"):
+        Study(factors={"dataset": ("iris", "irs")})
+    with pytest.raises(ValueError, match=r"goes with one of network\.width"):
+        Study(factors={"target": (0.8, 0.9)})

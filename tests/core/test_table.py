@@ -3,35 +3,8 @@ import pandas as pd
 import pytest
 
 from tasks.core import figures, table
-from tasks.core.study import Recipe, RecipeChanges, Study
-
-
-def cells(**changes):
-    rows = [
-        {
-            "study": "iris",
-            "backend": backend,
-            "initializer": initializer,
-            "seed": seed,
-            "status": "finished",
-            "verdict": "healthy",
-            "test_accuracy": 0.9 + 0.01 * seed + 0.05 * (initializer == "he_normal"),
-            "test_loss": 0.2,
-            "train_accuracy": 1.0,
-            "train_loss": 0.1,
-            "epochs_to_target": 3.0 + seed,
-            "forward_slope": np.log(0.5),
-            "forward_slope_theory": np.log(0.5),
-            "backward_slope": np.log(0.25),
-            "train_seconds": 0.01,
-            "run_id": "r",
-            "reason": "",
-        }
-        for backend in ("pytorch", "keras")
-        for initializer in ("zeros", "he_normal")
-        for seed in range(3)
-    ]
-    return pd.DataFrame(rows, columns=list(table.CELL_COLUMNS))
+from tasks.core.study import Study
+from tests.samples import cells
 
 
 def test_best_first():
@@ -47,6 +20,8 @@ def test_moments_are_numpys():
     assert row["test_accuracy_mean"] == pytest.approx(np.mean(sample))
     assert row["test_accuracy_sd"] == pytest.approx(np.std(sample, ddof=1))
     assert row["test_accuracy_low"] < np.mean(sample) < row["test_accuracy_high"]
+    assert row["test_accuracy_iqm"] == pytest.approx(np.mean(sample))
+    assert row["brier_score_mean"] == pytest.approx(0.1)
 
 
 def test_holes_are_counted():
@@ -93,28 +68,20 @@ def test_a_lucky_cell_is_not_best():
     frame.loc[[4, 5], "status"] = "diverged"
     frame.loc[3, "test_accuracy"] = 1.0
     assert table.compare(frame).iloc[-1][["backend", "initializer"]].tolist() == ["pytorch", "he_normal"]
-    assert any("leave out 2 diverged cells" in note for note in table.notes(Study(), frame, 30))
-
-
-def test_notes_say_what_is_not_comparable():
-    """Recipes that differ are named first."""
-    study = Study(recipe=Recipe(), overrides={"keras": RecipeChanges(learning_rate=0.001)})
-    first, *_ = table.notes(study, cells(), 30)
-    assert first.startswith("The backends are not comparable")
-    assert "learning_rate (pytorch 0.01, keras 0.001)" in first
+    assert any("leave out 2 diverged cells" in note for note in table.notes(Study(), frame))
 
 
 def test_notes_place_reported_numbers():
     """A number reported elsewhere is placed in the distribution over seeds."""
     study = Study(reported={"pytorch": 0.9667, "keras": 0.8}, backends=("pytorch",), initializers=("he_normal",))
-    text = " ".join(table.notes(study, cells(), 30))
+    text = " ".join(table.notes(study, cells()))
     assert "reported 0.9667 is at percentile 67 of pytorch · he_normal over 3 seeds" in text
     assert "keras ·" not in text
 
 
 def test_notes_state_the_resolution():
     """The table says how coarse its accuracies are."""
-    assert any("steps of 0.033" in note for note in table.notes(Study(), cells(), 30))
+    assert any("steps of 0.033" in note for note in table.notes(Study(), cells()))
 
 
 def test_signals_are_factors_a_layer():
@@ -129,7 +96,7 @@ def test_verdicts_are_counted():
     """The most frequent verdict of a group stands with its count, or alone if it is everyone's."""
     frame = cells()
     frame.loc[0, "verdict"] = "vanishing"
-    shown = table.shown(table.compare(frame)).set_index(["backend", "initializer"])["verdict"]
+    shown = table.shown(table.compare(frame)).set_index(["backend", "initializer"])["signals"]
     assert shown["pytorch", "zeros"] == "healthy 2/3"
     assert shown["keras", "zeros"] == "healthy"
 
@@ -151,7 +118,7 @@ def test_copied_initializers_are_marked():
     frame = cells().replace({"initializer": {"zeros": "lsuv"}})
     shown = table.shown(table.compare(frame))["initializer"].tolist()
     assert shown == ["he_normal", "he_normal", "lsuv †", "lsuv †"]
-    notes = table.notes(Study(initializers=("lsuv", "he_normal")), frame, 30)
+    notes = table.notes(Study(initializers=("lsuv", "he_normal")), frame)
     assert any("copied into both backends: lsuv." in note for note in notes)
 
 

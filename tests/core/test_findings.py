@@ -1,0 +1,102 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.core import checks
+from tasks.core.findings import Findings
+from tasks.core.study import Check, RecipeChanges, Study
+from tests.core.test_verdicts import THREE, noisy
+
+ENVIRONMENT = {"packages": {"torch": "2.13"}, "processor": "a processor", "precision": "float32"}
+
+
+def findings(frame=None, controls=None, **study):
+    frame = noisy() if frame is None else frame
+    asked = Study(**{"initializers": THREE, **study})
+    return Findings.of(asked, frame, checks.judge(asked.checks, frame), controls)
+
+
+def told(found):
+    return "\n".join(found.headline)
+
+
+def test_headline_says_who_beats_whom():
+    """It names the best of each backend and measure, what it beats, what is open, and what would settle it."""
+    text = told(findings())
+    assert "PyTorch, by test loss: " in text
+    assert "it is better than zeros; nothing separates it from " in text
+    assert " seeds would settle " in text
+    assert "PyTorch against Keras, by test accuracy: " in text
+    assert "All this is about iris: seeds of one dataset say nothing of others." in text
+    assert "nan" not in text
+
+
+def test_headline_says_why_backends_are_not_compared():
+    """Recipes that differ are named, and no verdict between the backends is given."""
+    text = told(findings(overrides={"keras": RecipeChanges(learning_rate=0.001)}))
+    assert "No verdict between the backends, for they differ in learning_rate (pytorch 0.01, keras 0.001)." in text
+    assert "PyTorch against Keras" not in text
+
+
+def test_headline_begins_with_controls():
+    """Controls that misbehaved come before all else, for nothing else holds then."""
+    claim = Check(claim="zeros fail", measure="test_accuracy", where={"initializer": "zeros"}, at_most=-1)
+    found = findings(controls=checks.judge([claim], noisy()))
+    assert found.headline[0].startswith("INVALID, for controls misbehaved: zeros fail.")
+    assert found.misbehaved == ["zeros fail"]
+
+
+def test_headline_of_nothing_finished():
+    """Where no initializer finished half of its cells it says so."""
+    text = told(findings(noisy().assign(status="diverged")))
+    assert "no initializer finished half of its cells" in text
+    assert "nan" not in text
+
+
+def test_headline_counts_many_levels():
+    """Of more places than can be told one by one, it says how often each is best."""
+    frame = pd.concat([noisy(seeds=3, depth=depth) for depth in range(2, 6)], ignore_index=True)
+    text = told(findings(frame, factors={"network.depth": (2, 3, 4, 5)}, network={"width": 8, "depth": 2}))
+    assert "PyTorch, best mean test accuracy over 4 levels: " in text
+    assert "PyTorch against Keras, depth 5, by test loss: " in text
+
+
+def test_headline_ranks_over_datasets():
+    """Over several datasets it ranks, as Demšar does, and does not call them one."""
+    names = ("iris", "wine", "digits")
+    frame = pd.concat([noisy(seeds=3, dataset=name) for name in names], ignore_index=True)
+    text = told(findings(frame, factors={"dataset": names}))
+    assert "PyTorch, mean rank by test loss over 3 datasets: " in text
+    assert " apart" in text
+    assert "seeds of one dataset" not in text
+
+
+def test_headline_tells_defaults_and_spread():
+    """What native weights and each stream contribute is told where a study varies them."""
+    native, shared = (noisy(weights=weights) for weights in ("native", "shared"))
+    text = told(findings(pd.concat([native, shared], ignore_index=True), factors={"weights": ("native", "shared")}))
+    assert "under native weights, less under shared ones: zero is outside the interval for no initializer" in text
+    split = {"everything": {}, "split": {"recipe.order_seed": 0, "network.weights_seed": 0}}
+    frame = pd.concat([noisy(varied=name) for name in split], ignore_index=True)
+    assert "Standard deviation of test loss by source: " in told(findings(frame, factors={"varied": split}))
+
+
+@pytest.mark.parametrize("backends", [("pytorch",), ("pytorch", "keras")])
+def test_methods_name_settings_margins_and_versions(backends):
+    """The methods hold every setting, what is too small to matter, and what it ran on."""
+    frame = noisy(backends=backends)
+    text = findings(frame, backends=backends, margins={"test_loss": 0.07}).methods(ENVIRONMENT)
+    assert "hidden 64-32" in text
+    assert "learning_rate 0.01" in text
+    assert "test loss 0.07 nat" in text
+    assert "test accuracy 0.0333" in text
+    assert "torch 2.13; a processor, float32." in text
+    assert ("Keras optimizer" in text) == (len(backends) == 2)
+
+
+def test_one_seed():
+    """A single seed gives a table and words, and no verdict but that more seeds are needed."""
+    found = findings(noisy(seeds=1))
+    assert set(found.pairs["verdict"]) == {"undecided"}
+    assert "too few seeds to tell how many" in told(found)
+    assert np.isnan(found.comparison["test_loss_low"]).all()
