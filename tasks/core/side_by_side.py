@@ -38,7 +38,9 @@ class SideBySide:
         one, other = (_keyed(findings) for findings in (self.first, self.second))
         names = ["backend", *factors(self.first.cells), "initializer", "seed"]
         measured = ["status", *(measure.name for measure in MEASURES)]
-        both = one[[*names, *measured]].join(other[measured], how="outer", lsuffix="_first", rsuffix="_second")
+        both = one[[*names, *measured]].merge(
+            other[measured], how="outer", left_index=True, right_index=True, suffixes=("_first", "_second")
+        )
         known = other.columns.intersection(names)
         both[known] = both[known].combine_first(other[known])
         both["in"] = np.where(

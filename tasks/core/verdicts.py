@@ -22,6 +22,11 @@ from tasks.core.table import lucky
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED, NOT_COMPARABLE = "better", "worse", "equivalent", "undecided", "not comparable"
 SPREAD_SEED = 0
+JUDGED = (
+    *("n", "left_out", "difference", "low", "high", "sd", "effect_size"),
+    *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict", "more_seeds"),
+)
+"""The columns of what is judged, behind those that say what is compared."""
 TURNED = {BETTER: WORSE, WORSE: BETTER}  # as the other of a pair sees it
 HOPELESS = 100_000  # seeds
 STREAMS = 3  # split, batch order, weights
@@ -103,7 +108,8 @@ def _judged(grid: _Grid, left: list[int], right: list[int], measure: Measure) ->
             "margin": measure.margin,
             "verdict": settled,
             "more_seeds": np.where(settled == UNDECIDED, np.maximum(needed - used.n, 1), np.nan),
-        }
+        },
+        columns=list(JUDGED),
     )
 
 
@@ -191,7 +197,7 @@ def seeds_needed(more: float) -> str:
 
 def _framed(parts: Sequence[pd.DataFrame], first: Sequence[str]) -> pd.DataFrame:
     if not parts:
-        return pd.DataFrame(columns=[*first, "verdict"])
+        return pd.DataFrame(columns=[*first, *JUDGED])
     rows = pd.concat(parts, ignore_index=True)
     return rows[[*first, *rows.columns.drop(list(first))]]
 

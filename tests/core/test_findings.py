@@ -94,6 +94,13 @@ def test_methods_name_settings_margins_and_versions(backends):
     assert ("Keras optimizer" in text) == (len(backends) == 2)
 
 
+def test_one_initializer():
+    """A study of a single initializer has no pairs, and its findings are about the backends."""
+    text = told(findings(noisy(initializers=("zeros",)), initializers=("zeros",)))
+    assert "PyTorch, by test loss: zeros has the best mean, " in text
+    assert "PyTorch against Keras, by test loss: " in text
+
+
 def test_one_seed():
     """A single seed gives a table and words, and no verdict but that more seeds are needed."""
     found = findings(noisy(seeds=1))

@@ -1,5 +1,8 @@
 """The flow on a real Prefect server, a real store and real trainers."""
 
+from pathlib import Path
+
+import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -9,9 +12,10 @@ from prefect.testing.utilities import prefect_test_harness
 from flows import studies
 from flows.benchmark import FailedCellsError, InvalidBenchmarkError, benchmark
 from flows.plan import plan
-from tasks import comparison, workers
-from tasks.core import parity
+from tasks import comparison, machine, workers
+from tasks.core import datasets, parity
 from tasks.core.study import Check, CsvFile, Network, Recipe, Study
+from tasks.tracking import StoreError
 
 STUDY = Study(
     name="small",
@@ -52,18 +56,11 @@ def test_benchmark_from_python(folder):
     assert parent.info.status == "FINISHED"
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert files == {
-        "cells.csv",
-        "checks.csv",
-        "comparison.csv",
-        "comparison.md",
-        "comparison.png",
-        "curves.png",
-        "environment.json",
-        "gradients.png",
-        "parity.csv",
-        "parity.png",
-        "study.yaml",
-        "variances.png",
+        *("study.yaml", "environment.json", "parity.csv", "parity.png"),
+        *("report.html", "comparison.md", "comparison.tex", "comparison.csv"),
+        *("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv"),
+        *("comparison.svg", "pairs.svg", "backends.svg", "reaching.svg"),
+        *("curves.svg", "variances.svg", "gradients.svg"),
     }
     gaps = pd.read_csv(client.download_artifacts(parent.info.run_id, "parity.csv"), index_col="step")
     assert len(gaps) == 101
@@ -84,7 +81,7 @@ def test_every_task_run_is_recorded(folder):
     names = [run.name for run in new]
     assert len([name for name in names if "·" in name]) == 4
     assert "pytorch · 2 cells" in names
-    assert len(new) == 4 + 4  # and check_parity, collect, compare, publish
+    assert len(new) == 4 + 6  # and check_parity, collect, compare, publish, and crown for each backend
     assert all(run.state.is_final() for run in new)
 
 
@@ -133,9 +130,78 @@ def test_parity_gate_stops_the_flow(folder, monkeypatch):
     assert run.info.status == "FAILED"
 
 
-def test_tables_are_exported_files():
-    """What the command exports is what a benchmark publishes."""
-    assert comparison.TABLES == ("cells.csv", "comparison.csv", "comparison.md", "checks.csv")
+def champion(client, name, dataset="iris"):
+    """Return a champion's version, its accuracy on its own test rows, and that of the run it came from."""
+    version = client.get_model_version_by_alias(name, "champion")
+    model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+    about, data = model.metadata.metadata, datasets.load(dataset)
+    rows = about["test_rows"]
+    right = model.predict(data.x[rows]).argmax(1) == data.y[rows]
+    return version, right.mean(), client.get_run(version.run_id).data.metrics["test_accuracy"]
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow.pyfunc, of its own classes
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, under NumPy 2
+def test_champions(folder, monkeypatch):
+    """Each backend's best cell is a registered model that loads without pickle and is as accurate as was recorded."""
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    table = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", uri)
+    client = MlflowClient(uri)
+    cells = pd.read_csv(client.download_artifacts(table.attrs["run_id"], "cells.csv"))
+    for backend in STUDY.backends:
+        version, accuracy, recorded = champion(client, f"initbench-small-{backend}")
+        assert accuracy == pytest.approx(recorded, abs=1e-7)  # which is a float32
+        assert recorded == cells.loc[cells["backend"] == backend, "test_accuracy"].max()
+        assert "the best of 4 cells" in version.description
+    benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
+    assert len(client.search_model_versions("name = 'initbench-small-keras'")) == 1
+
+
+def test_report_is_rebuilt_from_mlflow_alone(folder, tmp_path_factory):
+    """What `report` writes of a run, or of the latest, is what was published, to the letter."""
+    published = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).attrs["run_id"]
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    for run_id in (published, "latest"):
+        out = tmp_path_factory.mktemp("report")
+        comparison.rebuild(run_id, out)
+        names = [*comparison.REPORTS, *comparison.TABLES, "pairs.svg"]
+        for name in names:
+            assert (out / name).read_text() == Path(client.download_artifacts(published, name)).read_text(), name
+
+
+def test_runs_side_by_side(folder, monkeypatch):
+    """Two runs of one study are paired cell by cell, and what differs between them and their environments is told."""
+    first = benchmark(STUDY, parity=False).attrs["run_id"]
+    monkeypatch.setattr(machine, "processors", lambda: 64)
+    second = benchmark(STUDY.model_copy(update={"seeds": 3}), fresh=True, parity=False).attrs["run_id"]
+    beside = comparison.side_by_side(first, "latest")
+    text = beside.as_text()
+    assert (
+        "8 cells are in both runs, 8 of them equal in every digit; 0 only in the first, 4 only in the second." in text
+    )
+    assert "Study, seeds: 2 before, 3 after" in text
+    assert "processors: " in text
+    assert "64 after" in text
+    assert beside.cells["in"].value_counts().to_dict() == {"both": 8, "second": 4}
+    assert beside.cells["seed"].notna().all()
+    assert set(beside.verdicts["verdict"]) <= {"equivalent", "undecided"}
+    assert comparison.side_by_side(second, second).changed == []
+    other = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=1)}), parity=False).attrs["run_id"]
+    assert "No cell is in both runs, so nothing is paired." in comparison.side_by_side(first, other).as_text()
+
+
+def test_what_is_no_benchmark_cannot_be_reported(folder):
+    """An unknown run, a cell's run and an empty store are each told in a line."""
+    with pytest.raises(StoreError, match="must hold a benchmark that was compared; it holds none"):
+        comparison.recall("latest")
+    run_id = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).attrs["run_id"]
+    with pytest.raises(StoreError, match="no run 'abc' in sqlite:"):
+        comparison.recall("abc")
+    cell = comparison.recall(run_id)[1].cells["run_id"][0]
+    with pytest.raises(StoreError, match="must be the run of a benchmark that was compared; it is 'pytorch · "):
+        comparison.recall(cell)
 
 
 def controlled(folder, monkeypatch, at_most):
@@ -155,7 +221,7 @@ def test_controls_that_behave(folder, monkeypatch):
     """Controls are trained along, in the study's own backends; the benchmark is valid and says that they behaved."""
     table, run = controlled(folder, monkeypatch, at_most=0.9)
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FINISHED", "true")
-    assert table.attrs["notes"][0].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
+    assert table.attrs["headline"][0].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
     assert len(table) == 2
 
 
@@ -163,9 +229,10 @@ def test_controls_that_misbehave(folder, monkeypatch):
     """If a control does not do what it must, the benchmark is marked invalid and fails, with everything published."""
     table, run = controlled(folder, monkeypatch, at_most=-1)
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FAILED", "false")
-    assert table.attrs["notes"][0].startswith("INVALID, for controls misbehaved: zeros fail.")
+    assert table.attrs["headline"][0].startswith("INVALID, for controls misbehaved: zeros fail.")
     files = {file.path for file in MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").list_artifacts(run.info.run_id)}
-    assert {"comparison.md", "checks.csv", "variances.png"} <= files
+    assert {"comparison.md", "checks.csv", "variances.svg", "report.html"} <= files
+    assert comparison.recall(run.info.run_id)[1].misbehaved == ["zeros fail"]
 
 
 def test_unknown_controls_are_refused(folder):

@@ -69,10 +69,11 @@ def test_run(first, environment):
     folder, result = first
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0].split()[:2] == ["backend", "initializer"]
+    assert lines[0].startswith("PyTorch, by test accuracy: he_normal has the best mean")
+    assert any(line.split()[:2] == ["backend", "initializer"] for line in lines)
     assert "steps of 0.033" in result.stdout
     recorded = task_runs(environment)
-    assert len(recorded) == 8 + 4  # a task a cell, and check_parity, collect, compare, publish
+    assert len(recorded) == 8 + 6  # a task a cell, and check_parity, collect, compare, publish, crown for each backend
     assert {state for _, state in recorded} == {"COMPLETED"}
     assert ("pytorch · he_normal · seed 3", "COMPLETED") in recorded
     cells = pd.read_csv(folder / "out" / "cells.csv")
@@ -82,11 +83,24 @@ def test_run(first, environment):
     } <= set(cells)
     assert cells["status"].tolist() == ["finished"] * 8
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        "cells.csv",
-        "checks.csv",
-        "comparison.csv",
-        "comparison.md",
+        *("backends.csv", "cells.csv", "checks.csv", "comparison.csv", "comparison.md", "comparison.tex"),
+        *("pairs.csv", "ranks.csv", "report.html"),
     ]
+
+
+def test_report_and_compare(first, initbench):
+    """A report is rebuilt from the store; two runs are set side by side, here a run and itself; bad ids are refused."""
+    folder, _ = first
+    result = initbench(folder, "report", "latest", "--out", "again")
+    assert result.returncode == 0, result.stderr
+    assert (folder / "again" / "report.html").read_text() == (folder / "out" / "report.html").read_text()
+    result = initbench(folder, "compare", "latest", "latest", "--out", "beside")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("8 cells are in both runs, 8 of them equal in every digit;")
+    assert set(pd.read_csv(folder / "beside" / "cells.csv")["in"]) == {"both"}
+    assert "no run 'abc' in sqlite:" in one_line(initbench(folder, "report", "abc"))
+    assert "no run 'abc' in sqlite:" in one_line(initbench(folder, "compare", "latest", "abc", "--out", "none"))
+    assert not (folder / "none").exists()
 
 
 def test_nothing_but_progress_is_heard(first):

@@ -1,0 +1,166 @@
+"""The report's page in a real browser: from disk, in both themes, on a phone, on paper, and in MLflow's own viewer."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+from tasks import comparison, tracking
+from tasks.core.findings import Findings
+from tests.core.test_figures import history, layers
+from tests.core.test_findings import ENVIRONMENT, findings
+from tests.core.test_report import page
+from tests.test_tracking import CELLS, HERE, STUDY, outcome
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SHOTS = Path(__file__).parents[2] / "test-output"
+INITBENCH = Path(sys.executable).with_name("initbench")
+READY = "html[data-ready]"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Return where a report lies on disk, that has every picture."""
+    file = tmp_path_factory.mktemp("report") / "report.html"
+    file.write_text(page(findings(), layers(), history()))
+    SHOTS.mkdir(exist_ok=True)
+    return file.as_uri()
+
+
+@pytest.fixture
+def opened(browser, address):
+    """Return a function that opens the report, and fails if it asks the network or complains."""
+    heard, contexts = [], []
+
+    def open_page(width=1280, **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: heard.append(message.text))
+        tab.on("pageerror", lambda error: heard.append(str(error)))
+        tab.on("request", lambda request: heard.append(request.url) if request.url.startswith("http") else None)
+        tab.goto(address)
+        tab.wait_for_selector(READY)
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert heard == []
+
+
+def column(tab, table, name):
+    at = tab.locator(f"#{table} thead th").all_inner_texts().index(name)
+    return tab.locator(f"#{table} tbody tr td:nth-child({at + 1})").all_inner_texts()
+
+
+def test_sorting(opened):
+    """A click on a head, or Enter on it, sorts by the number that is meant, not by its text."""
+    tab = opened()
+    head = tab.locator("#groups thead th", has_text="test loss").first
+    head.click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    rising = [float(text.split()[0]) for text in column(tab, "groups", "test loss")]
+    assert rising == sorted(rising)
+    head.locator("[role=button]").first.press("Enter")
+    expect(head).to_have_attribute("aria-sort", "descending")
+    falling = [float(text.split()[0]) for text in column(tab, "groups", "test loss")]
+    assert falling == sorted(falling, reverse=True) != rising
+
+
+def test_filtering(opened):
+    """What is typed into a table's filter leaves the rows that have all of its words."""
+    tab = opened()
+    tab.locator("#pairs input[type=search]").fill("keras zeros loss")
+    expect(tab.locator("#pairs .dt-info")).to_contain_text("filtered from 36")
+    rows = tab.locator("#pairs tbody tr").all_inner_texts()
+    assert 0 < len(rows) < 25
+    assert all("keras" in row and "zeros" in row and "loss" in row for row in rows)
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
+def test_themes_and_widths(opened, theme, width):
+    """In either theme and on a phone nothing is wider than the page, and axe finds nothing serious."""
+    tab = opened(width, color_scheme=theme)
+    tab.screenshot(path=SHOTS / f"report-{theme}-{width}.png", full_page=True)
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, ground[4:-1].split(","))) > 384) == (theme == "light")
+    faults = [fault for fault in Axe().run(tab).response["violations"] if fault["impact"] in ("serious", "critical")]
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in faults] == []
+
+
+def test_printing(opened, tmp_path):
+    """On paper all rows of all tables are there, without what one would click on."""
+    tab = opened()
+    shown = tab.locator("#pairs tbody tr").count()
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("#pairs tbody tr").count() > shown
+    tab.emulate_media(media="print")
+    assert not tab.locator("#pairs input[type=search]").is_visible()
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.locator("#pairs tbody tr").count() == shown
+
+
+def test_page_without_scripts(browser, address):
+    """Where scripts are off the page is whole, but for sorting and filtering."""
+    with browser.new_context(java_script_enabled=False) as context:
+        tab = context.new_page()
+        tab.goto(address)
+        assert tab.locator("#pairs tbody tr").count() == 36
+        assert tab.locator("figure svg").count() == tab.locator("figure").count() == 8
+
+
+@pytest.fixture
+def served(folder, eventually):
+    """Return the address of MLflow's server on a store with a published benchmark, and that benchmark."""
+    with tracking.benchmark(STUDY, ENVIRONMENT, {}) as benchmark:
+        run_ids = tracking.record(benchmark, STUDY, HERE, [outcome(cell) for cell in CELLS], {})
+        found = Findings.of(STUDY, tracking.read(benchmark, STUDY, run_ids), findings().judged)
+        out = folder / "out"
+        out.mkdir()
+        comparison.write(benchmark, found, out)
+        tracking.publish(benchmark, out, {}, {})
+    server = subprocess.Popen([INITBENCH, "ui", "--port", "5927"], cwd=folder, stderr=subprocess.DEVNULL)
+
+    def answers():
+        try:
+            return urllib.request.urlopen("http://127.0.0.1:5927/health").status == 200
+        except OSError:
+            return False
+
+    try:
+        eventually(answers, seconds=60)
+        yield "http://127.0.0.1:5927", benchmark
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(20)
+
+
+def test_in_mlflows_viewer(browser, served):
+    """The report opens inside MLflow's artifact viewer, and its tables sort there too."""
+    address, benchmark = served
+    with browser.new_context(viewport={"width": 1400, "height": 900}) as context:
+        tab = context.new_page()
+        tab.goto(f"{address}/#/experiments/{benchmark.experiment_id}/runs/{benchmark.run_id}/artifacts/report.html")
+        frame = tab.frame_locator("iframe").first
+        frame.locator(READY).wait_for(timeout=60_000)
+        head = frame.locator("#groups thead th", has_text="test loss").first
+        head.click()
+        expect(head).to_have_attribute("aria-sort", "ascending")
+        assert frame.locator("h1").inner_text() == "iris: which initializer?"
+        tab.screenshot(path=SHOTS / "report-in-mlflow.png")
