@@ -266,6 +266,8 @@ def _few(rows: pd.DataFrame, verdict: str) -> str:
     meant = rows[rows["verdict"] == verdict]
     if rows["initializer"].is_unique and len(meant) < len(rows):
         return _listed(list(meant["initializer"]))
+    if len(rows) == 1:
+        return str(meant["initializer"].iloc[0])
     every = "all " if len(meant) == len(rows) else f"{len(meant)} of "
     return f"{every}{len(rows)}"
 
