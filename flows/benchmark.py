@@ -80,10 +80,12 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
             for each, own in zip(plans, futures, strict=True)
         ]
         result, controls = results[0], results[1] if todo.controls else None
-        models = crown.map(unmapped(study), study.backends, unmapped(result.cells), unmapped(record))
         findings = compare(study, result, controls)
+        crowned = () if findings.misbehaved else study.backends
+        models = crown.map(unmapped(study), crowned, unmapped(result.cells), unmapped(record)) if crowned else []
         publish(record, findings)
-        models.result()
+        for model in models:
+            model.result()
         comparison = findings.comparison
         comparison.attrs |= {"headline": findings.headline, "notes": findings.notes}
         comparison.attrs |= {"run_id": record.run_id, "link": record.link}

@@ -16,9 +16,10 @@ from tasks.core.training import Framework, fans
 from tasks.tracking import Benchmark
 
 EXAMPLE_ROWS = 5
+RETRIES = 1  # a trainer that died is replaced
 
 
-@task(task_run_name="crown {backend}", cache_policy=NO_CACHE)
+@task(task_run_name="crown {backend}", retries=RETRIES, cache_policy=NO_CACHE)
 def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchmark) -> str | None:
     """Register a backend's best cell as `initbench-<study>-<backend>`, its alias `champion`; return the version.
 

@@ -30,10 +30,11 @@ METHODS = (
     "differences by Student's t, the SD being at least that of one seed one step off. A pair is better or worse if the "
     "paired t-test says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, "
     "or all initializers between two backends. It is equivalent if two one-sided tests, adjusted likewise, put the "
-    "difference within the margin ({margins}). Else it is undecided, with the seeds that a power of {power:g} would "
+    "difference within the measure's margin. Else it is undecided, with the seeds that a power of {power:g} would "
     "take, were mean and SD as observed. Where a seed has a hole on one side, seeds are scored as won, tied or lost, "
     "and a hole loses. Epochs to target are restricted to the epochs trained; a miss is censored. Train times count "
-    "once a batch. Effect sizes are Hedges' g of the paired differences. Versions: {versions}; {machine}."
+    "once a batch. Effect sizes are Hedges' g of the paired differences. Measures: {margins}. Versions: {versions}; "
+    "{machine}."
 )
 PLACES = 6  # backends × levels whose best initializer is told one by one; of more, how often each is best
 RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
@@ -224,10 +225,10 @@ class Findings:
 
     def methods(self, environment: Mapping[str, object]) -> str:
         """Return how all was measured and judged, in one paragraph with the settings and versions."""
-        margins = ", ".join(
-            f"{each.title} {each.margin:.3g} {each.unit}".strip()
+        margins = "; ".join(
+            f"{each.title}, {'higher' if each.higher_is_better else 'lower'} is better"
+            + (f", margin {each.margin:.3g} {each.unit}".rstrip() if each.margin else "")
             for each in measures(self.cells, self.study.margins)
-            if each.margin
         )
         recipes = "; ".join(
             f"{FRAMEWORKS[backend]} {_settings(self.study.recipe_for(backend).model_dump())}"

@@ -251,13 +251,19 @@ def html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    first, *others = [_groups(findings), _pairs(findings), _backends(findings), _cells(findings, cell_link)]
+    first, *others = [
+        _groups(findings),
+        _measures(findings),
+        _pairs(findings),
+        _backends(findings),
+        _cells(findings, cell_link),
+    ]
     return templates.get_template("report.html").render(
         study=findings.study.name,
         headline=findings.headline,
         invalid=bool(findings.misbehaved),
         notes=findings.notes,
-        first=first,
+        first=_groups(findings),
         others=[each for each in others if each.rows],
         pictures=[(each, Markup(each.embedded)) for each in pictures],  # noqa: S704  # drawn here
         methods=findings.methods(environment),
@@ -293,6 +299,30 @@ def _groups(findings: Findings) -> Table:
     return Table("groups", "Initializers, best first", columns, rows)
 
 
+def _measures(findings: Findings) -> Table:
+    keys = ["backend", *factors(findings.cells), "initializer"]
+    rows = [
+        [
+            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            Entry(measure.title, measure.title),
+            Entry("higher" if measure.higher_is_better else "lower", ""),
+            *(_with_interval(row, f"{measure.name}_{part}", f"{measure.name}_{ends}") for part, ends in CENTRES),
+            _number(row[f"{measure.name}_sd"], ".3g"),
+            Entry(str(row["finished"]), int(row["finished"])),
+        ]
+        for _, row in findings.comparison.iterrows()
+        for measure in MEASURES
+    ]
+    names = [*keys, "measure", "better is", "mean", "interquartile mean", "SD", "finished"]
+    return Table("measures", "Measures of each initializer, with 95 % intervals", names, rows)
+
+
+def _with_interval(row: pd.Series, part: str, ends: str) -> Entry:
+    middle, low, high = row[part], row[f"{ends}low"], row[f"{ends}high"]
+    interval = "" if np.isnan(low) else f" [{low:.4g}, {high:.4g}]"
+    return Entry("" if np.isnan(middle) else f"{middle:.4g}{interval}", _order(middle))
+
+
 def _order(value: float) -> float:
     """Return a number to sort by; what has none goes last."""
     return float(value) if np.isfinite(value) else 1e300
@@ -309,6 +339,11 @@ def _difference(row: pd.Series) -> Entry:
     return Entry(f"{row['difference']:+.3f}{ends}", float(row["difference"]))
 
 
+def _share(row: pd.Series) -> Entry:
+    share, low, high = (row[f"better_share{end}"] for end in ("", "_low", "_high"))
+    return Entry("" if np.isnan(share) else f"{share:.2f} [{low:.2f}, {high:.2f}]", _order(share))
+
+
 def _judged(row: pd.Series) -> list[Entry]:
     more = row["more_seeds"]
     needed = seeds_needed(more) if row["verdict"] == "undecided" else ""
@@ -317,13 +352,14 @@ def _judged(row: pd.Series) -> list[Entry]:
         Entry(needed, _order(more)),
         _difference(row),
         _number(row["effect_size"], "+.2f"),
-        _number(row["better_share"], ".2f"),
+        _share(row),
         _number(row["p"], ".3g"),
         _number(row["p_equivalent"], ".3g"),
         Entry(f"{row['n']}" + (f", {row['left_out']} with holes" if row["left_out"] else ""), int(row["n"])),
     ]
 
 
+CENTRES = (("mean", ""), ("iqm", "iqm_"))  # columns of the comparison, and what those of their intervals begin with
 JUDGED = ["verdict", "to settle", "difference", "effect size", "P(better)", "p", "p equivalent", "seeds"]
 
 

@@ -373,7 +373,7 @@ class Study(Settings):
             if short(factor) in RESERVED:
                 raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
             if isinstance(levels, tuple) and factor not in _settable():
-                raise ValueError(f"a list of values goes with one of {', '.join(_settable())}; got {factor!r}")
+                raise ValueError(f"no setting {factor!r} to go with a list; choose one of {', '.join(_settable())}")
             for name in (factor, *(levels if isinstance(levels, dict) else ())):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"names of factors and levels are letters, digits, spaces and .-_; got {name!r}")

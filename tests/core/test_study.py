@@ -293,5 +293,5 @@ def test_factors_may_vary_data_and_weights():
     assert len({study.cell_key(cell, HERE) for cell in cells}) == len(cells) == 8
     with pytest.raises(ValueError, match=r"factors: dataset.*; got \{'dataset': 'irs'\}"):
         Study(factors={"dataset": ("iris", "irs")})
-    with pytest.raises(ValueError, match=r"goes with one of network\.width"):
+    with pytest.raises(ValueError, match=r"no setting 'target' to go with a list; choose one of network\.width"):
         Study(factors={"target": (0.8, 0.9)})

@@ -20,13 +20,16 @@ def test_every_study_ships_valid():
     """Each study that ships loads under its own name and says what it is."""
     assert studies.names() == [
         "controls",
+        "datasets",
         "deep-relu",
         "edge-of-chaos",
+        "frameworks",
         "iris",
         "isometry",
         "notebook",
         "remedies",
         "saturation",
+        "spread",
     ]
     for name in studies.names():
         assert studies.load(name).name == name
@@ -92,7 +95,7 @@ def test_file(tmp_path):
         ("dataset={path: a.csv}", ["dataset: target is required; got {'path': 'a.csv'}"]),
         ("factors={recipe.rate: [1]}", ["factors", "no setting 'recipe.rate'", "recipe.learning_rate"]),
         ("factors={network.depth: [3]}", ["factors", "width and depth go together"]),
-        ("factors={recipe.learning_rate: [0]}", ["factors: learning_rate:", "greater than 0"]),
+        ("factors={recipe.learning_rate: [0]}", ["factors: recipe.learning_rate:", "greater than 0"]),
         ("checks=[{claim: x, measure: loss, at_most: 1}]", ["checks.0.measure:", "'test_loss'"]),
         ("checks=[{claim: x, measure: test_loss}]", ["checks.0:", "at_least, at_most or both"]),
         ("seeds=[1, 1]", ["seeds:", "distinct", "got [1, 1]"]),
