@@ -251,13 +251,7 @@ def html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    first, *others = [
-        _groups(findings),
-        _measures(findings),
-        _pairs(findings),
-        _backends(findings),
-        _cells(findings, cell_link),
-    ]
+    others = [_measures(findings), _pairs(findings), _backends(findings), _cells(findings, cell_link)]
     return templates.get_template("report.html").render(
         study=findings.study.name,
         headline=findings.headline,
