@@ -114,7 +114,7 @@ def _plain(axis: Axis) -> None:
     low, high = axis.get_view_interval()
     if not 0 < low < high < DECADES * low:
         return
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=6))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
 

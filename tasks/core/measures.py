@@ -34,7 +34,7 @@ class Measure:
     """What cells are compared by.
 
     margin: the difference that is too small to matter, unless a study says otherwise; None if there is no such number.
-    step: what it moves in, 0 if it is continuous.
+    step: what it moves in, 0 if it is continuous; largest: what it cannot exceed, as it cannot be below 0.
     """
 
     name: MarginMeasure
@@ -43,12 +43,13 @@ class Measure:
     higher_is_better: bool
     margin: float | None
     step: float = 0.0
+    largest: float = np.inf
 
 
 MEASURES = (
-    Measure("test_accuracy", "test accuracy", "", True, None),  # its step and margin are one test row
+    Measure("test_accuracy", "test accuracy", "", True, None, largest=1.0),  # its step and margin are one test row
     Measure("test_loss", "test loss", "nat", False, 0.02),
-    Measure("brier_score", "Brier score", "", False, 0.01),
+    Measure("brier_score", "Brier score", "", False, 0.01, largest=2.0),
     Measure("epochs_to_target", "epochs to target", "epochs", False, 1.0, step=1.0),
     Measure("loss_area", "area under the test loss", "nat", False, 0.02),
     Measure("train_seconds", "train time", "s", False, None),

@@ -22,6 +22,7 @@ from tasks.core.findings import FRAMEWORKS, Findings
 from tasks.core.measures import MEASURES, RANKED, factors
 from tasks.core.verdicts import seeds_needed
 
+CELLS = 2_000  # of the table of cells; more are in cells.csv alone
 ROWS = 800  # of the table of pairs in the page; more are in pairs.csv alone
 TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
@@ -295,6 +296,9 @@ def _groups(findings: Findings) -> Table:
 
 def _measures(findings: Findings) -> Table:
     keys = ["backend", *factors(findings.cells), "initializer"]
+    many = len(findings.comparison) * len(MEASURES) > ROWS
+    told = [measure for measure in MEASURES if not many or measure.name in RANKED]
+    left_out = "; the others are in comparison.csv" if many else ""
     rows = [
         [
             *(Entry(str(row[key]), str(row[key])) for key in keys),
@@ -305,10 +309,10 @@ def _measures(findings: Findings) -> Table:
             Entry(str(row["finished"]), int(row["finished"])),
         ]
         for _, row in findings.comparison.iterrows()
-        for measure in MEASURES
+        for measure in told
     ]
     names = [*keys, "measure", "better is", "mean", "interquartile mean", "SD", "finished"]
-    return Table("measures", "Measures of each initializer, with 95 % intervals", names, rows)
+    return Table("measures", f"Measures of each initializer, with 95 % intervals{left_out}", names, rows)
 
 
 def _with_interval(row: pd.Series, part: str, ends: str) -> Entry:
@@ -416,9 +420,13 @@ def _cells(findings: Findings, link: Callable[[str], str]) -> Table:
             _number(row["epochs_to_target"], "g"),
             Entry(row["reason"], row["reason"]),
         ]
-        for _, row in findings.cells.fillna({"reason": "", "verdict": ""}).iterrows()
+        for _, row in findings.cells.head(CELLS).fillna({"reason": "", "verdict": ""}).iterrows()
     ]
+    left_out = f", {CELLS:,} of {len(findings.cells):,}, all in cells.csv" if len(findings.cells) > CELLS else ""
     measured = ["test accuracy", "test loss", "Brier score", "epochs to target", "reason"]
     return Table(
-        "cells", "Cells; a seed leads to its run in MLflow", [*keys, "seed", "status", "signals", *measured], rows
+        "cells",
+        f"Cells{left_out}; a seed leads to its run in MLflow",
+        [*keys, "seed", "status", "signals", *measured],
+        rows,
     )

@@ -68,7 +68,10 @@ def _row(row: dict[str, object], group: pd.DataFrame) -> dict[str, object]:
 def _moments(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return moments and intervals of each measure of each group; samples of one size are resampled together."""
     samples = [sample(group, measure.name) for group in groups for measure in MEASURES]
-    steps = np.array([measure.step for group in groups for measure in measures(group)])
+    steps, limits = (
+        np.array([getattr(measure, name) for group in groups for measure in measures(group)])
+        for name in ("step", "largest")
+    )
     found = np.full((len(samples), len(PARTS)), np.nan)
     for size in {len(each) for each in samples} - {0}:
         at = [place for place, each in enumerate(samples) if len(each) == size]
@@ -78,6 +81,8 @@ def _moments(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
         ends = [
             end for each in STATISTICS for end in inference.intervals(alike, each, steps=steps[at], seed=BOOTSTRAP_SEED)
         ]
+        most = limits[at]  # Student's intervals know of none
+        ends = [np.clip(end, 0, most) for end in ends]
         found[at] = np.stack([mean, sd, *ends[:2], iqm, *ends[2:]], axis=1)
     names = [f"{measure.name}_{part}" for measure in MEASURES for part in PARTS]
     return pd.DataFrame(found.reshape(len(groups), len(names)), columns=names)

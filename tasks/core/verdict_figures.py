@@ -20,14 +20,17 @@ DECIDED_COLOUR, UNDECIDED_COLOUR = "#0072B2", "#999999"
 INK, PAPER = "#111111", "#fefefe"  # on coloured ground, in either theme
 DARK_EFFECT = 1.2  # beyond, the ground is dark
 LARGE_EFFECT = 2.0  # where the colours of a matrix end
+ACROSS = 2
 PANELS = 12  # of one picture; more could not be read
 NAMED = 12  # rivals of a matrix whose differences are written out
+BAR = 4.0  # inches of a colour bar
 OFFSET = 0.16  # half the distance between native and shared, of 1 between initializers
 
 
-def _shell(panels: int, size: tuple[float, float], across: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a grid of so many panels, each of a size in inches."""
-    columns = min(panels, across)
+def _shell(wanted: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a grid of so many panels, each of a size in inches; what is left out is counted below."""
+    panels = min(wanted, PANELS)
+    columns = min(panels, ACROSS)
     rows = -(-panels // columns)
     figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
@@ -36,6 +39,8 @@ def _shell(panels: int, size: tuple[float, float], across: int) -> tuple[Figure,
     for used in axes[:panels]:
         used.spines[["top", "right"]].set_visible(False)
         used.tick_params(labelsize=8)
+    if wanted > panels:
+        figure.supxlabel(f"and {wanted - panels} panels more, in the tables", fontsize=9)
     return figure, axes[:panels]
 
 
@@ -43,10 +48,9 @@ def critical_differences(rankings: Sequence[Ranking]) -> Figure:
     """Draw mean ranks on a line, best on the left; a bar joins what Nemenyi's test cannot tell apart (Demšar, 2006)."""
     from scikit_posthocs import critical_difference_diagram
 
-    shown = rankings[:PANELS]
-    rivals = max(len(each.initializers) for each in shown)
-    figure, axes = _shell(len(shown), (6.5, 1.1 + 0.16 * rivals), 2)
-    for panel, each in zip(axes, shown, strict=True):
+    rivals = max(len(each.initializers) for each in rankings)
+    figure, axes = _shell(len(rankings), (6.5, 1.5 + 0.15 * rivals))
+    for panel, each in zip(axes, rankings, strict=False):
         names = each.initializers
         critical_difference_diagram(
             pd.Series(each.ranks.mean, names),
@@ -73,15 +77,15 @@ def _p(value: float) -> str:
 def matrices(pairs: pd.DataFrame, keys: Sequence[str]) -> Figure:
     """Draw each row's initializer against each column's: verdict, difference and, as colour, effect."""
     ranked = pairs[pairs["measure"].isin(RANKED)]
-    parts = list(ranked.groupby([*keys, "measure"], sort=False))[:PANELS]
+    parts = list(ranked.groupby([*keys, "measure"], sort=False))
     rivals = max(part["left"].nunique() for _, part in parts) + 1
     side = 1.9 + 0.42 * rivals
-    figure, axes = _shell(len(parts), (side, side - 0.4), 2)
-    for panel, ((*key, measure), part) in zip(axes, parts, strict=True):
+    figure, axes = _shell(len(parts), (side, side - 0.4))
+    for panel, ((*key, measure), part) in zip(axes, parts, strict=False):
         _matrix(panel, part, f"{' · '.join(map(str, key))} · {TITLES[measure]}")
     image = axes[0].images[0]
     label = "effect size (g): the row's initializer is better"
-    figure.colorbar(image, ax=axes, label=label, shrink=0.6, extend="both")
+    figure.colorbar(image, ax=axes, label=label, shrink=min(0.8, BAR / figure.get_figheight()), extend="both")
     return figure
 
 
@@ -108,9 +112,8 @@ def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
 
 def survival(reaching: Sequence[Reaching], looks: Mapping[str, Style], target: float) -> Figure:
     """Draw, by epoch, the share of cells that have yet to reach the target (Kaplan & Meier, 1958)."""
-    shown = reaching[:PANELS]
-    figure, axes = _shell(len(shown), (5.2, 3.2), 2)
-    for panel, each in zip(axes, shown, strict=True):
+    figure, axes = _shell(len(reaching), (5.2, 3.2))
+    for panel, each in zip(axes, reaching, strict=False):
         for at, (name, curve) in enumerate(each.curves.items()):
             epochs = np.concatenate([[0.0], curve.epochs])
             share = np.concatenate([[1.0], curve.share])
@@ -142,10 +145,10 @@ def between_backends(backends: pd.DataFrame, keys: Sequence[str], names: Sequenc
     """Draw the difference between the backends under each initializer, with its interval, on the margin's ground."""
     ranked = backends[backends["measure"].isin(RANKED)]
     others = [key for key in keys if key != "weights"]
-    parts = list(ranked.groupby(["measure", *others], sort=False))[:PANELS]
+    parts = list(ranked.groupby(["measure", *others], sort=False))
     rows = list(dict.fromkeys(ranked["initializer"]))[::-1]
-    figure, axes = _shell(len(parts), (5.4, 1.3 + 0.3 * len(rows)), 2)
-    for panel, ((measure, *key), part) in zip(axes, parts, strict=True):
+    figure, axes = _shell(len(parts), (5.4, 1.3 + 0.3 * len(rows)))
+    for panel, ((measure, *key), part) in zip(axes, parts, strict=False):
         margin = part["margin"].iloc[0]
         if margin:
             panel.axvspan(-margin, margin, color="#009E73", alpha=0.12, linewidth=0)
@@ -174,7 +177,7 @@ def sources(spread: pd.DataFrame) -> Figure:
     """Draw the standard deviation that each source gives to accuracy and loss, with its interval."""
     measures = list(spread["measure"].unique())
     rows = list(dict.fromkeys(spread["source"]))[::-1]
-    figure, axes = _shell(len(measures), (5.4, 1 + 0.3 * len(rows)), 2)
+    figure, axes = _shell(len(measures), (5.4, 1 + 0.3 * len(rows)))
     for panel, measure in zip(axes, measures, strict=True):
         part = spread[spread["measure"] == measure]
         places = [rows.index(source) for source in part["source"]]
