@@ -29,6 +29,14 @@ class FailedCellsError(RuntimeError):
         super().__init__(f"{failed} of {cells} cells failed; the reasons are in cells.csv")
 
 
+class UncrownedError(RuntimeError):
+    """A best cell could not be registered as a model; `comparison` holds what was found."""
+
+    def __init__(self, comparison: pd.DataFrame, error: BaseException) -> None:
+        self.comparison = comparison
+        super().__init__(f"the best cell could not be registered as a model: {error}")
+
+
 class InvalidBenchmarkError(RuntimeError):
     """The controls did not behave, so that nothing can be concluded; `comparison` holds what was measured anyway."""
 
@@ -57,13 +65,14 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
     Raises:
         FailedCellsError: if a cell could not be trained; everything else is published first.
         InvalidBenchmarkError: if a control misbehaved; everything is published first.
+        UncrownedError: if a best cell could not be registered as a model; everything is published first.
         ParityError: if the backends disagree.
     """
     todo = plan(study, fresh=fresh)
     with (
         recorded(),
         pool(study),
-        tracking.benchmark(study, machine.describe(), prefect_tags()) as record,
+        tracking.benchmark(study, machine.describe() | {"data": dict(todo.platform.data)}, prefect_tags()) as record,
     ):
         if parity and todo.batches and len(study.backends) > 1:
             check_parity(record)
@@ -84,8 +93,7 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
         crowned = () if findings.misbehaved else study.backends
         models = crown.map(unmapped(study), crowned, unmapped(result.cells), unmapped(record)) if crowned else []
         publish(record, findings)
-        for model in models:
-            model.result()
+        crowns: list[object] = [model.result(raise_on_failure=False) for model in models]
         comparison = findings.comparison
         comparison.attrs |= {"headline": findings.headline, "notes": findings.notes}
         comparison.attrs |= {"run_id": record.run_id, "link": record.link}
@@ -93,4 +101,6 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
             raise InvalidBenchmarkError(comparison, findings.misbehaved)
         if comparison["failed"].any():
             raise FailedCellsError(comparison)
+        if faults := [crown for crown in crowns if isinstance(crown, BaseException)]:
+            raise UncrownedError(comparison, faults[0])
         return comparison

@@ -86,8 +86,8 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
     click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
     click.echo(f"MLflow run: {comparison.attrs['link']} (initbench ui)")
     if export:
-        tracking.export(comparison.attrs["run_id"], [*REPORTS, *TABLES], export)
-        click.echo(f"Exported {', '.join([*REPORTS, *TABLES])} to {export}")
+        exported = tracking.export(comparison.attrs["run_id"], [*REPORTS, *TABLES], export)
+        click.echo(f"Exported {', '.join(exported)} to {export}")
     if failure:
         raise failure
 
@@ -98,7 +98,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", 
 
     with refusing():
         server.start()  # it takes the longest, so it goes first
-    from flows.benchmark import FailedCellsError, InvalidBenchmarkError, benchmark, pool
+    from flows.benchmark import FailedCellsError, InvalidBenchmarkError, UncrownedError, benchmark, pool
     from flows.plan import plan
     from tasks.core.parity import ParityError
     from tasks.tracking import RecordError
@@ -111,7 +111,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", 
             trainers.warm_up()  # frameworks load while the server starts
         try:
             return benchmark(study, fresh=fresh, parity=parity), None
-        except (FailedCellsError, InvalidBenchmarkError) as error:
+        except (FailedCellsError, InvalidBenchmarkError, UncrownedError) as error:
             return error.comparison, click.ClickException(str(error))
         except (ParityError, RecordError, TrainerError, TimeoutError) as error:
             raise click.ClickException(str(error)) from None

@@ -18,7 +18,8 @@ from tasks.core.study import Cell, Study
 from tasks.tracking import Benchmark
 
 REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
-TABLES = ("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv")
+TABLES = ("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv", "defaults.csv", "spread.csv")
+"""Those of defaults and spread are there where a study asks for them."""
 OWN, CONTROLS = "study", "controls"  # whose claims those of checks.csv are
 
 

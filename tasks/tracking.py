@@ -232,7 +232,8 @@ def _record(benchmark: Benchmark, study: Study, platform: Platform, outcome: Out
     settings = {**study.settings(cell.backend, cell.levels), "target": study.target}
     point = {"initializer": cell.initializer, "seed": cell.seed}
     levels = {f"factor.{short(factor)}": level for factor, level in cell.levels}
-    params = _params({**point, **levels, **_flat(settings)})
+    rows = {"test_rows": len(outcome.trained.predictions.rows)} if outcome.trained else {}
+    params = _params({**point, **levels, **rows, **_flat(settings)})
     labels = {
         "mlflow.parentRunId": benchmark.run_id,
         "initbench.cell": study.cell_key(cell, platform),
@@ -331,21 +332,18 @@ def _search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Ru
 
 
 def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
-    """Return cells read back from the store, one row each, in the given order; see `table.columns`."""
+    """Return cells read back from the store, one row each, in the given order; see `measures.columns`.
+
+    Raises:
+        StoreError: if the run of one is gone.
+    """
     client = _client(benchmark.uri)
     runs = _runs(client, benchmark, list(run_ids.values()))
-    asked = {(cell.backend, cell.levels): _asked(study, cell) for cell in run_ids}
-    rows = [
-        _row(client, cell, runs[run_id], study) | asked[cell.backend, cell.levels] for cell, run_id in run_ids.items()
-    ]
+    gone = [run_id for run_id in run_ids.values() if run_id not in runs]
+    if gone:
+        raise StoreError(f"{len(gone)} of {len(run_ids)} cells' runs must be in {benchmark.uri}; gone is {gone[0]}")
+    rows = [_row(client, cell, runs[run_id], study) for cell, run_id in run_ids.items()]
     return pd.DataFrame(rows, columns=list(columns(study)))
-
-
-def _asked(study: Study, cell: Cell) -> dict[str, object]:
-    """Return the numbers of a cell's settings that its measures are read by."""
-    at = study.at(cell.levels)
-    fold = datasets.divide(datasets.load(at.dataset), at.split, study.seed_list[0])
-    return {"horizon": at.recipe_for(cell.backend).epochs, "test_rows": len(fold.test_rows)}
 
 
 def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Run]:
@@ -375,6 +373,8 @@ def _row(client: MlflowClient, cell: Cell, run: Run, study: Study) -> dict[str, 
         "status": tags["initbench.status"],
         "verdict": tags.get("initbench.verdict", ""),
         "epochs_to_target": np.nan if reached is None else reached,
+        "horizon": int(params["recipe.epochs"]),
+        "test_rows": float(params.get("test_rows", np.nan)),
         "run_id": run.info.run_id,
         "reason": tags["initbench.reason"],
     }
@@ -420,7 +420,7 @@ def opened(run_id: str) -> tuple[Benchmark, Study]:
     client = _client(uri())
     try:
         found = _latest(client) if run_id == "latest" else client.get_run(run_id)
-        if BENCHMARK not in found.data.tags or CELLS not in _files(client, found.info.run_id):
+        if not {CELLS, "study.yaml"} <= _files(client, found.info.run_id):
             raise StoreError(
                 f"{run_id} must be the run of a benchmark that was compared; it is {found.info.run_name!r}"
             )
@@ -465,11 +465,15 @@ def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
     return pd.read_csv(StringIO(_text(_client(benchmark.uri), benchmark.run_id, name)))
 
 
-def export(run_id: str, names: Sequence[str], folder: Path) -> None:
-    """Copy files of a benchmark's run into a folder, made if it is not there."""
+def export(run_id: str, names: Sequence[str], folder: Path) -> list[str]:
+    """Copy those files that a benchmark's run has into a folder, made if it is not there; return their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        _client(uri()).download_artifacts(run_id, name, str(folder))
+    client = _client(uri())
+    there = _files(client, run_id)
+    found = [name for name in names if name in there]
+    for name in found:
+        client.download_artifacts(run_id, name, str(folder))
+    return found
 
 
 def weights(benchmark: Benchmark, run_id: str) -> dict[str, NDArray[np.float32]]:

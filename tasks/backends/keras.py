@@ -237,7 +237,8 @@ def deployed(
     for variable in perceptron.model.variables:
         variable.assign(variables[variable.path])
     x = keras.Input((fans[0],), dtype="float64", name="features")
-    scaled = keras.layers.Normalization(mean=mean, variance=np.square(scale), dtype="float64")(x)
+    # Normalization takes no scale below 1e-7
+    scaled = keras.layers.Rescaling((1 / scale).tolist(), (-mean / scale).tolist(), dtype="float64")(x)
     return keras.Model(x, perceptron.model(ops.cast(scaled, "float32")))
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from tasks.core import checks, inference, table, verdicts
-from tasks.core.measures import MEASURES, RANKED, Measure, factors, measures
+from tasks.core.measures import MEASURES, RANKED, Measure, factors
 from tasks.core.study import Study, source
+from tasks.core.table import lucky
 from tasks.core.verdicts import (
     BETTER,
     EQUIVALENT,
@@ -23,19 +24,25 @@ from tasks.core.verdicts import (
 
 FRAMEWORKS = {"pytorch": "PyTorch", "keras": "Keras"}
 METHODS = (
-    "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}. Recipe: {recipes}.{varied} A "
-    "seed fixes split, order of visits and weights, alike for every initializer and backend, so all differences are "
-    "paired by seed. Intervals are of 95 %: of a group's mean and interquartile mean by the bias-corrected and "
-    "accelerated bootstrap over seeds, widened for small samples, and by Student's t below {few} seeds; of paired "
-    "differences by Student's t, the SD being at least that of one seed one step off. A pair is better or worse if the "
-    "paired t-test says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, "
-    "or all initializers between two backends. It is equivalent if two one-sided tests, adjusted likewise, put the "
-    "difference within the measure's margin. Else it is undecided, with the seeds that a power of {power:g} would "
-    "take, were mean and SD as observed. Where a seed has a hole on one side, seeds are scored as won, tied or lost, "
-    "and a hole loses. Epochs to target are restricted to the epochs trained; a miss is censored. Train times count "
-    "once a batch. Effect sizes are Hedges' g of the paired differences. Measures: {margins}. Versions: {versions}; "
-    "{machine}."
+    "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
+    "seeds {seeds}; target accuracy {target:g}. Recipe: {recipes}.{varied} What a seed decides (split, order of "
+    "visits, weights, unless one is held) it decides alike for all initializers, and but for native weights for both "
+    "backends, so all differences are paired by seed. Intervals are of 95 %: of a group's mean and interquartile mean"
+    " by the bias-corrected and accelerated bootstrap over seeds ({resamples:,} resamples from seed {seed}), its "
+    "level widened for small samples, and by Student's t below {few} seeds; of paired differences by Student's t, the"
+    " SD being at least that of one seed one step off; of shares Wilson's. A pair is better or worse if the paired "
+    "t-test says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, or all"
+    " initializers between two backends. It is equivalent if two one-sided tests, adjusted likewise, put the mean "
+    "difference within the measure's margin, as far as these seeds show it: what happens to fewer than one in so many"
+    " seeds cannot be seen. Else it is undecided, with the seeds that a power of {power:g} would take, were mean and "
+    "SD as observed. Where a seed has a hole on one side, the hole loses, and the pair is judged by a sign test over "
+    "seeds. Ranks: Friedman's test, then Nemenyi's. Epochs to target: pairs compare means restricted to the epochs "
+    "trained, curves are Kaplan and Meier's, misses censored, and held against each other by a log-rank test that "
+    "takes cells as independent. Train times count once a batch, whose cells share them. Effect sizes are Hedges' g "
+    "of the paired differences. Measures: {margins}. The champion of a backend has the highest test accuracy, then "
+    "the lowest test loss. Versions: {versions}; {machine}."
 )
+TIED = 1e-9  # means that differ by less are equal, but for rounding
 PLACES = 6  # backends × levels whose best initializer is told one by one; of more, how often each is best
 RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
 
@@ -132,7 +139,10 @@ class Findings:
             for verdict, phrase in ((BETTER, "better than"), (EQUIVALENT, "equivalent to"), (WORSE, "worse than"))
             if (rivals["verdict"] == verdict).any()
         ]
-        told = f"{where}{row['initializer']} has the best mean, {row[f'{measure.name}_mean']:.3f}"
+        mean = row[f"{measure.name}_mean"]
+        ties = group[np.isclose(group[f"{measure.name}_mean"], mean, rtol=0, atol=TIED) & ~lucky(group)]
+        alike = [name for name in ties["initializer"] if name != row["initializer"]]
+        told = f"{where}{row['initializer']} has the best mean, {mean:.3f}{', with ' if alike else ''}{_listed(alike)}"
         decided = f"; it is {', '.join(words)}" if words else ""
         return f"{told}{decided}{_open(rivals[rivals['verdict'] == UNDECIDED])}."
 
@@ -150,11 +160,11 @@ class Findings:
             if each.blocks == "datasets":
                 order = np.argsort(each.ranks.mean)
                 ranked = [f"{each.initializers[at]} {each.ranks.mean[at]:.2f}" for at in order]
-                apart = np.ptp(each.ranks.mean) > each.ranks.critical
+                differ = f"those more than {each.ranks.critical:.2f} apart differ"
+                apart = differ if verdicts.apart(each.ranks).any() else "none can be told apart"
                 yield (
                     f"{FRAMEWORKS[each.backend]}, mean rank by {each.title} over {each.ranks.blocks} datasets: "
-                    f"{_listed(ranked)}; {'those' if apart else 'none are'} more than {each.ranks.critical:.2f} apart"
-                    f"{' differ' if apart else ', so that none can be told from another'}."
+                    f"{_listed(ranked)}; {apart}."
                 )
 
     def _between(self) -> Iterator[str]:
@@ -202,12 +212,12 @@ class Findings:
             rows = self.defaults[self.defaults["measure"] == measure.name].dropna(subset="difference")
             if rows.empty:
                 continue
-            clear = list(rows.loc[(rows["low"] > 0) | (rows["high"] < 0), "initializer"])
+            clear = list(rows.loc[rows["p"] < inference.ALPHA, "initializer"])
             largest = rows.iloc[int(rows["difference"].abs().argmax())]
             ends = f"{largest['difference']:+.3f} [{largest['low']:+.3f}, {largest['high']:+.3f}]"
             yield (
                 f"How {measure.title} differs between {first} and {second} under native weights, less under shared "
-                f"ones: zero is outside the interval for {_listed(clear) or 'no initializer'}; at most it is {ends}, "
+                f"ones: surely under {_listed(clear) or 'no initializer'}; at most it is {ends}, "
                 f"for {largest['initializer']}."
             )
 
@@ -223,12 +233,18 @@ class Findings:
         if len(used) == 1:
             yield f"All this is about {used[0]}: seeds of one dataset say nothing of others."
 
+    def _margin(self, measure: Measure) -> str:
+        chosen = self.study.margins.get(measure.name, measure.margin)
+        if chosen is None:
+            return "one test row" if measure.name == "test_accuracy" else ""
+        return f"{chosen:g} {measure.unit}".rstrip()
+
     def methods(self, environment: Mapping[str, object]) -> str:
         """Return how all was measured and judged, in one paragraph with the settings and versions."""
         margins = "; ".join(
             f"{each.title}, {'higher' if each.higher_is_better else 'lower'} is better"
-            + (f", margin {each.margin:.3g} {each.unit}".rstrip() if each.margin else "")
-            for each in measures(self.cells, self.study.margins)
+            + (f", margin {self._margin(each)}" if self._margin(each) else "")
+            for each in MEASURES
         )
         recipes = "; ".join(
             f"{FRAMEWORKS[backend]} {_settings(self.study.recipe_for(backend).model_dump())}"
@@ -244,6 +260,11 @@ class Findings:
             weights=self.study.weights,
             recipes=recipes,
             varied=f" Varied: {'; '.join(varied)}." if varied else "",
+            initializers=", ".join(self.study.initializers),
+            seeds=", ".join(map(str, self.study.seed_list)),
+            target=self.study.target,
+            resamples=inference.RESAMPLES,
+            seed=table.BOOTSTRAP_SEED,
             few=inference.FEW,
             margins=margins,
             power=inference.POWER,
@@ -277,13 +298,13 @@ def _open(rivals: pd.DataFrame) -> str:
     """Return who is not told apart, and what it would take."""
     if rivals.empty:
         return ""
-    first, last = rivals.iloc[0], rivals.iloc[-1]
     told = f"; nothing separates it from {_listed(list(rivals['rival']))}"
-    if np.isnan(first["more_seeds"]):
-        return f"{told} ({seeds_needed(first['more_seeds'])})"
-    each = f"{seeds_needed(first['more_seeds'])} would settle {first['rival']}"
-    rest = f", {seeds_needed(last['more_seeds'])} {last['rival']}" if len(rivals) > 1 else ""
-    return f"{told}: {each}{rest}"
+    known = rivals.dropna(subset="more_seeds")
+    if known.empty:
+        return f"{told} ({seeds_needed(np.nan)})"
+    first, last = known.iloc[0], known.iloc[-1]
+    rest = f", {seeds_needed(last['more_seeds'])} {last['rival']}" if len(known) > 1 else ""
+    return f"{told}: {seeds_needed(first['more_seeds'])} would settle {first['rival']}{rest}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -182,6 +182,30 @@ def _sample_size(effect: Floats, tail: float, power: float) -> Floats:
     return ((z + stats.norm.ppf(power)) / effect) ** 2 + z**2 / 2
 
 
+def sign_test(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> Floats:
+    """Return the two-sided p of winning as often as losing, ties left out; 1 where there is neither."""
+    from scipy import stats
+
+    decided = wins + losses
+    return np.asarray(np.minimum(2 * stats.binom.cdf(np.minimum(wins, losses), decided, 0.5), 1.0))
+
+
+def seeds_for_signs(wins: NDArray[np.int64], losses: NDArray[np.int64], n: NDArray[np.int64], tests: int) -> Floats:
+    """Return how many seeds would settle a sign test with a power of 0.8, were wins and losses as frequent as seen.
+
+    At the level of Holm's first step of so many tests, of a normal approximation (Noether, 1987). Infinite where
+    neither is more frequent, NaN where nothing was seen.
+    """
+    from scipy import stats
+
+    decided = wins + losses
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.maximum(wins, losses) / decided
+        z, reach = stats.norm.isf(ALPHA / tests / 2), stats.norm.ppf(POWER) * np.sqrt(share * (1 - share))
+        needed = np.square((z / 2 + reach) / (share - 0.5)) * n / decided
+    return np.asarray(np.ceil(needed))
+
+
 def holm(p: Floats) -> Floats:
     """Return p-values adjusted for all being tried together (Holm, 1979).
 
@@ -264,7 +288,10 @@ def survival(epochs: Floats, horizon: Floats) -> Survival:
 
 
 def log_rank(epochs: Floats, horizon: Floats, groups: NDArray[np.str_]) -> float:
-    """Return the p of all groups reaching the target alike (Mantel, 1966); NaN where there is nothing to compare."""
+    """Return the p of all groups reaching the target alike (Mantel, 1966); NaN where there is nothing to compare.
+
+    Cells are taken as independent; where seeds make them alike, differences are clearer than it says.
+    """
     from statsmodels.duration.survfunc import survdiff
 
     if len(np.unique(groups)) < 2 or not np.isfinite(epochs).any():
@@ -279,17 +306,22 @@ def log_rank(epochs: Floats, horizon: Floats, groups: NDArray[np.str_]) -> float
 def components(values: Floats) -> Floats:
     """Return the variances that backend, initializer, their interplay and the seeds give to values (a, b, n): (4,).
 
-    Those of a crossed random-effects model by the method of moments (Searle, Casella & McCulloch, 1992, chapter 4),
-    negative ones being zero; an axis of one has none.
+    Seeds are crossed with the groups, for a seed gives all of them the same split and order: what they share is taken
+    out of the error that the interplay is held against, and counted with the seeds. A random-effects model by the
+    method of moments (Searle, Casella & McCulloch, 1992, chapter 4), negative variances being zero; an axis of one has
+    none.
     """
     a, b, n = values.shape
-    cell = values.mean(2)
+    cell, seed = values.mean(2), values.mean((0, 1))
     rows, columns, grand = cell.mean(1), cell.mean(0), cell.mean()
-    within = values.var(2, ddof=1).mean() if n > 1 else 0.0
+    several = a * b > 1 and n > 1
+    residual = values - cell[:, :, None] - seed + grand
+    error = np.square(residual).sum() / ((a * b - 1) * (n - 1)) if several else 0.0
     row_square = n * b * np.square(rows - grand).sum() / (a - 1) if a > 1 else 0.0
     column_square = n * a * np.square(columns - grand).sum() / (b - 1) if b > 1 else 0.0
     rest = cell - rows[:, None] - columns + grand
-    both = n * np.square(rest).sum() / ((a - 1) * (b - 1)) if a > 1 and b > 1 else within
-    parts = [(row_square - both) / (n * b), (column_square - both) / (n * a), (both - within) / n, within]
-    present = [a > 1, b > 1, a > 1 and b > 1, n > 1]
-    return np.array([max(part, 0.0) if there else 0.0 for part, there in zip(parts, present, strict=True)])
+    both = n * np.square(rest).sum() / ((a - 1) * (b - 1)) if a > 1 and b > 1 else error
+    interplay = (both - error) / n if a > 1 and b > 1 else 0.0
+    parts = [(row_square - both) / (n * b), (column_square - both) / (n * a), interplay]
+    over_seeds = values.var(2, ddof=1).mean() if n > 1 else 0.0
+    return np.array([*(max(part, 0.0) for part in parts), over_seeds])

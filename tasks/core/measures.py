@@ -60,9 +60,17 @@ RANKED = ("test_accuracy", "test_loss")
 
 def measures(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float] = MappingProxyType({})) -> list[Measure]:
     """Return the measures with the steps and margins that hold for cells of one level."""
-    row = 1 / cells["test_rows"].max()
-    known = [replace(each, step=row, margin=row) if each.name == "test_accuracy" else each for each in MEASURES]
+    row = float(1 / cells["test_rows"].max())
+    accuracy, *others = MEASURES
+    known = [
+        replace(accuracy, step=row, margin=row),
+        *(replace(each, largest=_horizon(cells)) if each.name == "epochs_to_target" else each for each in others),
+    ]
     return [replace(each, margin=margins.get(each.name, each.margin)) for each in known]
+
+
+def _horizon(cells: pd.DataFrame) -> float:
+    return float(cells["horizon"].max())
 
 
 def values(cells: pd.DataFrame, measure: str) -> pd.Series:

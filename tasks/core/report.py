@@ -20,18 +20,18 @@ from tabulate import tabulate
 from tasks.core import figures, table, verdict_figures
 from tasks.core.findings import FRAMEWORKS, Findings
 from tasks.core.measures import MEASURES, RANKED, factors
-from tasks.core.verdicts import seeds_needed
+from tasks.core.verdicts import UNDECIDED, seeds_needed
 
 CELLS = 2_000  # of the table of cells; more are in cells.csv alone
-ROWS = 800  # of the table of pairs in the page; more are in pairs.csv alone
+ROWS = 500  # of the table of pairs in the page; more are in pairs.csv alone
 TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
 MARKERS = re.compile(
     r'<g clip-path="[^"]*">\n<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" (?P<style>style="[^"]*")/>\n'
     r'(?:<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" (?P=style)/>\n)*</g>'
 )
-LARGE = 170_000  # characters; a drawing of more goes into the page as pixels, so that the page stays below 3 MB
-PIXELS = 90  # an inch
+LARGE = 120_000  # characters; a drawing of more goes into the page as pixels, so that the page stays below 3 MB
+DPI, PIXELS = 90, 600_000
 GROUND = ("#ebebeb", "#e6e6e6", "#cccccc")  # grids and frames, which stay faint on either ground
 
 
@@ -56,7 +56,8 @@ class Picture:
         if len(self.drawing) <= LARGE:
             return self.drawing
         page = io.BytesIO()
-        self.figure.savefig(page, format="png", dpi=PIXELS)
+        width, height = self.figure.get_size_inches()
+        self.figure.savefig(page, format="png", dpi=min(DPI, (PIXELS / (width * height)) ** 0.5))
         return f'<img alt="" src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
 
 
@@ -216,7 +217,7 @@ def markdown(findings: Findings, link: str) -> str:
 
 def latex(findings: Findings) -> str:
     r"""Return the tables in booktabs; `\usepackage{booktabs}` is all they need. The words stand beside, as comments."""
-    words = "\n".join(f"% {line}" for line in [*findings.headline, *findings.notes])
+    words = "\n".join(f"% {' '.join(line.split())}" for line in [*findings.headline, *findings.notes])
     tables = [table.as_text(findings.comparison, [], "latex_booktabs")]
     if len(findings.backends):
         tables.append(_tabulated(_backends(findings), "latex_booktabs"))
@@ -252,7 +253,8 @@ def html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    others = [_measures(findings), _pairs(findings), _backends(findings), _cells(findings, cell_link)]
+    others = [_measures(findings), _pairs(findings), _backends(findings), _defaults(findings), _spread(findings)]
+    others.append(_cells(findings, cell_link))
     return templates.get_template("report.html").render(
         study=findings.study.name,
         headline=findings.headline,
@@ -274,7 +276,7 @@ def _packed(file: Traversable) -> str:
 
 
 def _groups(findings: Findings) -> Table:
-    comparison = findings.comparison
+    comparison = findings.comparison.head(ROWS)
     shown = table.shown(comparison)
     orders = {
         **{TITLES[name]: comparison[f"{name}_mean"] for name in RANKED},
@@ -291,7 +293,9 @@ def _groups(findings: Findings) -> Table:
         ]
         for at, texts in enumerate(shown.itertuples(index=False))
     ]
-    return Table("groups", "Initializers, best first", columns, rows)
+    left_out = f"; {ROWS} of {len(findings.comparison)}, all in comparison.csv"
+    caption = f"Initializers, best first{left_out if len(findings.comparison) > ROWS else ''}"
+    return Table("groups", caption, columns, rows)
 
 
 def _measures(findings: Findings) -> Table:
@@ -302,7 +306,9 @@ def _measures(findings: Findings) -> Table:
     rows = [
         [
             *(Entry(str(row[key]), str(row[key])) for key in keys),
-            Entry(measure.title, measure.title),
+            Entry(
+                f"{measure.title}{RESTRICTED}" if measure.name == "epochs_to_target" else measure.title, measure.name
+            ),
             Entry("higher" if measure.higher_is_better else "lower", ""),
             *(_with_interval(row, f"{measure.name}_{part}", f"{measure.name}_{ends}") for part, ends in CENTRES),
             _number(row[f"{measure.name}_sd"], ".3g"),
@@ -344,7 +350,8 @@ def _share(row: pd.Series) -> Entry:
 
 def _judged(row: pd.Series) -> list[Entry]:
     more = row["more_seeds"]
-    needed = seeds_needed(more) if row["verdict"] == "undecided" else ""
+    open_ = row["verdict"] == UNDECIDED and row["measure"] != "train_seconds"  # whose unit is a batch
+    needed = seeds_needed(more) if open_ else ""
     return [
         Entry(row["verdict"], row["verdict"]),
         Entry(needed, _order(more)),
@@ -358,6 +365,7 @@ def _judged(row: pd.Series) -> list[Entry]:
 
 
 CENTRES = (("mean", ""), ("iqm", "iqm_"))  # columns of the comparison, and what those of their intervals begin with
+RESTRICTED = "epochs to target, a miss counting as all epochs"
 JUDGED = ["verdict", "to settle", "difference", "effect size", "P(better)", "p", "p equivalent", "seeds"]
 
 
@@ -404,6 +412,37 @@ def _backends(findings: Findings) -> Table:
     return Table(
         "backends", f"Backends: {' − '.join(names)}{left_out}", ["measure", *keys, "initializer", *JUDGED], rows
     )
+
+
+def _spread(findings: Findings) -> Table:
+    rows = [
+        [
+            Entry(TITLES[row["measure"]], row["measure"]),
+            Entry(row["source"], row["source"]),
+            Entry(f"{row['sd']:.4f} [{row['low']:.4f}, {row['high']:.4f}]", row["sd"]),
+            Entry(row["level"], row["level"]),
+            Entry(str(row["seeds"]), int(row["seeds"])),
+        ]
+        for _, row in findings.spread.iterrows()
+    ]
+    return Table("spread", "Spread by source", ["measure", "source", "standard deviation", "level", "seeds"], rows)
+
+
+def _defaults(findings: Findings) -> Table:
+    keys = [name for name in factors(findings.cells) if name != "weights"]
+    rows = [
+        [
+            Entry(TITLES[row["measure"]], row["measure"]),
+            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            Entry(row["initializer"], row["initializer"]),
+            *(_number(row[name], "+.4f") for name in ("native", "shared")),
+            _difference(row),
+            _number(row["p"], ".3g"),
+        ]
+        for _, row in findings.defaults.iterrows()
+    ]
+    names = ["measure", *keys, "initializer", "native", "shared", "native − shared", "p"]
+    return Table("defaults", "Backends' difference by weights", names, rows)
 
 
 def _cells(findings: Findings, link: Callable[[str], str]) -> Table:

@@ -222,21 +222,28 @@ CellMeasure = Literal[
 
 MarginMeasure = Literal["test_accuracy", "test_loss", "brier_score", "loss_area", "epochs_to_target", "train_seconds"]
 
-RESERVED = {
-    "study",
-    "backend",
-    "initializer",
-    "seed",
-    "status",
-    "reason",
-    "run_id",
-    "verdict",
-    "train_seconds",
-    "test_rows",
+RESERVED = {*get_args(CellMeasure)} | {
+    *("study", "backend", "initializer", "seed", "status", "reason", "run_id", "verdict", "train_seconds", "test_rows"),
+    *("horizon", "cells", "finished", "diverged", "failed", "epoch", "layer", "row", "lucky", "forward", "backward"),
+    *(
+        "measure",
+        "left",
+        "right",
+        "run",
+        "rival",
+        "value",
+        "hole",
+        "missed",
+        "n",
+        "left_out",
+        "difference",
+        "low",
+        "high",
+    ),
+    *("sd", "effect_size", "better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin"),
+    *("more_seeds", "verdict_cells", "target_missed", "native", "shared", "equal", "in", "key"),
 }
-RESERVED |= {"cells", "finished", "diverged", "failed", "epoch", "layer", "row", "lucky", "forward", "backward"}
-RESERVED |= {"horizon", "measure", "difference", "low", "high", "n"}
-RESERVED |= set(get_args(CellMeasure))
+"""Columns of tables, whose names a factor cannot have."""
 
 
 class Check(Settings):
@@ -370,8 +377,11 @@ class Study(Settings):
     @classmethod
     def _levels_are_distinct(cls, factors: dict[str, Any]) -> dict[str, Any]:
         for factor, levels in factors.items():
-            if short(factor) in RESERVED:
+            named_as_measure = any(short(factor).startswith(f"{measure}_") for measure in get_args(CellMeasure))
+            if short(factor) in RESERVED or named_as_measure:
                 raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
+            if isinstance(levels, dict) and factor in ("dataset", "weights"):
+                raise ValueError(f"{factor} is a setting: give a list of its values, or name the sets otherwise")
             if isinstance(levels, tuple) and factor not in _settable():
                 raise ValueError(f"no setting {factor!r} to go with a list; choose one of {', '.join(_settable())}")
             for name in (factor, *(levels if isinstance(levels, dict) else ())):

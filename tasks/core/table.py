@@ -176,8 +176,8 @@ def notes(study: Study, cells: pd.DataFrame) -> list[str]:
         lines.append(f"{COPIED} Drawn once in NumPy and copied into both backends: {', '.join(copied)}.")
     if study.network.bias == "zeros" and "pytorch_default" in study.initializers:
         lines.append("pytorch_default is here PyTorch's default for kernels alone: network.bias starts biases at zero.")
-    rows = sorted(cells["test_rows"].unique())
-    steps = ", ".join(f"{1 / each:.3f}" for each in rows)
+    rows = sorted(cells["test_rows"].dropna().astype(int).unique())
+    steps = ", ".join(f"{1 / each:.3f}" for each in rows) or "unknown size"
     lines.append(
         f"Test accuracy moves in steps of {steps}: one of {', '.join(map(str, rows))} test samples. Brackets are the "
         "95 % interval of the mean over seeds."

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tasks.core.figures import Style
 from tasks.core.measures import MEASURES, RANKED
-from tasks.core.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE, Ranking, Reaching
+from tasks.core.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE, Ranking, Reaching, apart
 
 TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 DECIDED = (BETTER, WORSE, EQUIVALENT)
@@ -54,7 +54,7 @@ def critical_differences(rankings: Sequence[Ranking]) -> Figure:
         names = each.initializers
         critical_difference_diagram(
             pd.Series(each.ranks.mean, names),
-            pd.DataFrame(each.ranks.p, names, names),
+            pd.DataFrame(np.where(apart(each.ranks), 0.0, 1.0), names, names),
             ax=panel,
             label_props={"fontsize": 8},
             elbow_props={"linewidth": 0.8, "color": "#4d4d4d"},

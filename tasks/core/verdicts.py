@@ -33,92 +33,77 @@ STREAMS = 3  # split, batch order, weights
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """A measure of rivals by seed, (rivals, seeds): NaN is a hole, and `there` tells a cell that ran from none."""
+class Grid:
+    """A measure of rivals by seed, all arrays (rivals, seeds): NaN where it is not known.
+
+    hole: cells that ran and have no number because they did not finish; missed: those that never reached the target.
+    """
 
     rivals: list[str]
     values: Floats
-    there: NDArray[np.bool_]
+    hole: NDArray[np.bool_]
     missed: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, cells: pd.DataFrame, axis: str, measure: str) -> "_Grid":
-        missed = cells["epochs_to_target"].isna() if measure == "epochs_to_target" else False
-        table = cells.assign(value=values(cells, measure), there=True, missed=missed)
-        wide = table.pivot_table(["value", "there", "missed"], axis, "seed", aggfunc="first", dropna=False, sort=False)
-        order = list(cells[axis].unique())
-        parts = {name: wide[name].reindex(order) for name in ("value", "there", "missed")}
+    def of(cls, cells: pd.DataFrame, rivals: pd.Series, measure: str, order: Sequence[str]) -> "Grid":
+        """Lay out cells by their rival, in this order; one without cells has neither values nor holes."""
+        epochs = measure == "epochs_to_target"
+        table = cells.assign(
+            rival=rivals,
+            value=values(cells, measure),
+            hole=cells["status"] == "failed" if epochs else cells["status"] != "finished",
+            missed=cells["epochs_to_target"].isna() if epochs else False,
+        )
+        wide = table.pivot_table(
+            ["value", "hole", "missed"], "rival", "seed", aggfunc="first", dropna=False, sort=False
+        )
+        value, hole, missed = (wide[name].reindex(pd.Index(list(order))) for name in ("value", "hole", "missed"))
         return cls(
-            order,
-            parts["value"].to_numpy(np.float64),
-            parts["there"].eq(True).to_numpy(bool),
-            parts["missed"].eq(True).to_numpy(bool),
+            list(order), value.to_numpy(np.float64), hole.eq(True).to_numpy(bool), missed.eq(True).to_numpy(bool)
         )
 
 
-def _judged(grid: _Grid, left: list[int], right: list[int], measure: Measure) -> pd.DataFrame:
-    """Return one row per couple of rivals: left against right, all of them one family.
+def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> pd.DataFrame:
+    """Return one row per couple of rivals, JUDGED: left against right, all of them one family.
 
-    Where a seed has but one of the two, its hole loses, and the couple is judged by the score of its seeds: 1 where the
-    left is better, -1 where it is worse, 0 for a tie.
+    Where a seed has but one of the two, its hole loses, and the couple is judged by a sign test over its seeds.
     """
-    a, b = grid.values[left], grid.values[right]
-    both = grid.there[left] & grid.there[right]
-    hole_a, hole_b = both & np.isnan(a), both & np.isnan(b)
-    difference = np.where(both, a - b, np.nan)
-    if measure.name == "train_seconds":
-        difference = _one_a_batch(a, b, difference)
-    sign = 1 if measure.higher_is_better else -1
-    score = sign * np.sign(difference)
-    score = np.where(hole_a & ~hole_b, -1.0, np.where(hole_b & ~hole_a, 1.0, score))
-    lost = hole_a ^ hole_b
-    uneven = np.asarray(lost.any(1))
-    plain = Differences.of(difference, np.full(len(a), measure.step))
-    used = Differences.of(
-        np.where(uneven[:, None], score, sign * difference), np.where(uneven, 1.0, measure.step).astype(float)
-    )
-    unknown = (grid.missed[left] & grid.missed[right]).any(1)  # neither reached the target: who can tell how far apart?
+    a, b, hole_a, hole_b = grid.values[left], grid.values[right], grid.hole[left], grid.hole[right]
+    difference = _one_a_batch(a, b) if measure.name == "train_seconds" else a - b
+    better = np.sign(difference if measure.higher_is_better else -difference)
+    better = np.where(hole_a & ~hole_b & ~np.isnan(b), -1.0, np.where(hole_b & ~hole_a & ~np.isnan(a), 1.0, better))
+    wins, losses, seeds = ((better == 1).sum(1), (better == -1).sum(1), np.isfinite(better).sum(1))
+    uneven = np.asarray((np.isfinite(better) & np.isnan(difference)).any(1))
+    plain = Differences.of(difference, measure.step)
+    # where neither reached the target, nobody can tell how far apart they are
+    alike = uneven | (grid.missed[left] & grid.missed[right]).any(1) | (measure.margin is None)
     margin = measure.margin or 0.0
-    p_equivalent = np.where(uneven | unknown | (margin == 0), 1.0, used.p_beyond(margin))
-    p, p_equivalent = inference.holm(used.p_zero()), inference.holm(p_equivalent)
-    wins = np.where(np.isfinite(score), (score + 1) / 2, 0.0).sum(1)
-    seeds = np.isfinite(score).sum(1)
-    share_low, share_high = inference.share_interval(wins, seeds)
-    settled = np.where(p < ALPHA, np.where(used.mean > 0, BETTER, WORSE), UNDECIDED)
-    settled = np.where(p_equivalent < ALPHA, EQUIVALENT, settled)
-    needed = used.seeds_to_settle(0.0 if measure.margin is None else margin, len(a))
-    needed = np.where(uneven | unknown, used.seeds_to_settle(0.0, len(a)), needed)
+    p = inference.holm(np.where(uneven, inference.sign_test(wins, losses), plain.p_zero()))
+    p_equivalent = inference.holm(np.where(alike, 1.0, plain.p_beyond(margin)))
+    ahead = np.where(uneven, wins > losses, (plain.mean > 0) == measure.higher_is_better)
+    verdict = np.where(p < ALPHA, np.where(ahead, BETTER, WORSE), UNDECIDED)
+    verdict = np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
+    by_margin = np.where(alike, plain.seeds_to_settle(0.0, len(a)), plain.seeds_to_settle(margin, len(a)))
+    needed = np.where(uneven, inference.seeds_for_signs(wins, losses, seeds, len(a)), by_margin)
+    ties = seeds - wins - losses
+    low, high = inference.share_interval(wins + ties / 2, seeds)
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = plain.mean / plain.sd * (1 - 3 / (4 * plain.n - 5))
-        share = np.where(seeds > 0, wins / np.maximum(seeds, 1), np.nan)
-    return pd.DataFrame(
-        {
-            "n": plain.n,
-            "left_out": (both & (hole_a | hole_b)).sum(1),
-            "difference": plain.mean,
-            "low": plain.low,
-            "high": plain.high,
-            "sd": plain.sd,
-            "effect_size": effect,
-            "better_share": share,
-            "better_share_low": share_low,
-            "better_share_high": share_high,
-            "p": p,
-            "p_equivalent": p_equivalent,
-            "margin": measure.margin,
-            "verdict": settled,
-            "more_seeds": np.where(settled == UNDECIDED, np.maximum(needed - used.n, 1), np.nan),
-        },
-        columns=list(JUDGED),
+        share = np.where(seeds > 0, (wins + ties / 2) / np.maximum(seeds, 1), np.nan)
+    columns = (
+        *(plain.n, (hole_a | hole_b).sum(1), plain.mean, plain.low, plain.high, plain.sd, effect),
+        *(share, low, high, p, p_equivalent, np.full(len(a), margin or np.nan), verdict),
+        np.where(verdict == UNDECIDED, np.maximum(needed - seeds, 1), np.nan),
     )
+    return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))
 
 
-def _one_a_batch(a: Floats, b: Floats, difference: Floats) -> Floats:
-    """Keep one difference for each couple of batches, whose cells share their time."""
-    kept = np.full_like(difference, np.nan)
+def _one_a_batch(a: Floats, b: Floats) -> Floats:
+    """Return a - b once for each couple of batches, whose cells share their time; one batch is no couple."""
+    kept = np.full_like(a, np.nan)
     for row, (left, right) in enumerate(zip(a, b, strict=True)):
         _, first = np.unique(np.stack([left, right]), axis=1, return_index=True)
-        kept[row, first] = difference[row, first]
+        kept[row, first] = np.where(left == right, np.nan, left - right)[first]
     return kept
 
 
@@ -143,7 +128,7 @@ def pairs(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float]) -> pd.Dat
         couples = list(combinations(range(len(rivals)), 2))
         for measure in measures(family, margins) if couples else []:
             left, right = (list(side) for side in zip(*couples, strict=True))
-            rows = _judged(_Grid.of(family, "initializer", measure.name), left, right, measure)
+            rows = judged(Grid.of(family, family["initializer"], measure.name, rivals), left, right, measure)
             names = {"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]}
             found.append(rows.assign(**key, measure=measure.name, **names))
     return _framed(found, ["backend", *factors(cells), "measure", "left", "right"])
@@ -192,7 +177,7 @@ def seeds_needed(more: float) -> str:
     """
     if np.isnan(more):
         return "too few seeds to tell how many"
-    return f"+{more:,.0f} seeds" if more < HOPELESS else "no number of seeds"
+    return f"+{more:,.0f} seed{'s' if more > 1 else ''}" if more < HOPELESS else "no number of seeds"
 
 
 def _framed(parts: Sequence[pd.DataFrame], first: Sequence[str]) -> pd.DataFrame:
@@ -227,9 +212,10 @@ def _between(
     family: pd.DataFrame, column: str, sides: Sequence[str], initializers: Sequence[str], measure: Measure
 ) -> pd.DataFrame:
     """Judge the first of two sides, values of a column, against the second under every initializer."""
-    grid = _Grid.of(family.assign(rival=family[column] + " " + family["initializer"]), "rival", measure.name)
-    left, right = ([grid.rivals.index(f"{side} {each}") for each in initializers] for side in sides)
-    return _judged(grid, left, right, measure)
+    order = [f"{side} {each}" for side in sides for each in initializers]
+    grid = Grid.of(family, family[column] + " " + family["initializer"], measure.name, order)
+    places = list(range(len(initializers)))
+    return judged(grid, places, [len(initializers) + at for at in places], measure)
 
 
 def runs(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float]) -> pd.DataFrame:
@@ -250,24 +236,26 @@ def defaults(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
     """Return how much of the backends' difference their own initializers make, where `weights` is a factor.
 
     One row per measure, initializer and level of the other factors: the difference between the backends under native
-    weights less that under shared ones, seed by seed, with its 95 % interval; and both differences.
+    weights less that under shared ones, seed by seed, with its 95 % interval; both differences; and p, after Holm over
+    the initializers. Empty where the recipes differ, for then the difference is theirs.
     """
-    if len(study.backends) < 2 or "weights" not in study.factors or len(study.factors["weights"]) < 2:
+    crossed = {*study.factors.get("weights", ())} == {"native", "shared"} and len(study.backends) == 2
+    if not crossed or any(study.at(levels).backend_differences() for levels in study.levels()):
         return pd.DataFrame()
     first, second = study.backends
-    others = [name for name in factors(cells) if name != "weights"]
-    rows = []
-    for key, family in _families(cells, [*others, "initializer"]):
+    found = []
+    for key, family in _families(cells, [name for name in factors(cells) if name != "weights"]):
+        initializers = list(family["initializer"].unique())
         for measure in measures(family, study.margins):
             table = family.assign(value=values(family, measure.name))
-            wide = table.pivot_table("value", "seed", ["weights", "backend"], dropna=False)
-            between = {weights: wide[weights][first] - wide[weights][second] for weights in ("native", "shared")}
-            by_seed = (between["native"] - between["shared"]).to_numpy(np.float64)[None]
-            own = Differences.of(by_seed, np.array([measure.step]))
-            means = {name: float(each.mean()) for name, each in between.items()}
-            ends = {"difference": own.mean[0], "low": own.low[0], "high": own.high[0], "n": int(own.n[0])}
-            rows.append({**key, "measure": measure.name, **means, **ends})
-    return pd.DataFrame(rows)
+            wide = table.pivot_table("value", "initializer", ["weights", "backend", "seed"], dropna=False, sort=False)
+            wide = wide.reindex(initializers)
+            native, shared = ((wide[each][first] - wide[each][second]) for each in ("native", "shared"))
+            own = Differences.of((native - shared).to_numpy(np.float64), measure.step)
+            rows = pd.DataFrame({"native": native.mean(axis=1), "shared": shared.mean(axis=1)}).reset_index()
+            ends = {"difference": own.mean, "low": own.low, "high": own.high, "n": own.n}
+            found.append(rows.assign(**ends, p=inference.holm(own.p_zero()), **key, measure=measure.name))
+    return _framed(found, [*(name for name in factors(cells) if name != "weights"), "measure", "initializer"])
 
 
 @dataclass(frozen=True)
@@ -307,6 +295,11 @@ def rankings(cells: pd.DataFrame) -> list[Ranking]:
 def _whole_mean(block: pd.Series) -> float:
     """Return the mean of a block, a hole if there is a hole in it."""
     return float(block.to_numpy(np.float64).mean())
+
+
+def apart(ranks: Ranks) -> NDArray[np.bool_]:
+    """Tell which rivals differ, (rivals, rivals): by Nemenyi's test, and only where Friedman's finds any difference."""
+    return (ranks.p < ALPHA) & (ranks.friedman < ALPHA)
 
 
 def ranks_table(rankings: Sequence[Ranking]) -> pd.DataFrame:

@@ -29,6 +29,16 @@ def reload_keras(model, folder, x):
     return loaded.predict(x, verbose=0)
 
 
+def test_a_tiny_scale_is_kept(tmp_path):
+    """Features of any unit are scaled as they were in training; Keras's Normalization would not go below 1e-7."""
+    scale = np.array([1e-9, 1.0, 1.0, 1.0])
+    x = np.array([[3e-9, 2.0, 0.0, 0.0]] * 2)
+    study = programs.SETTINGS["no hidden layer"]
+    weights = {"logits/kernel": np.eye(4, 3, dtype=np.float32), "logits/bias": np.zeros(3, np.float32)}
+    model = keras_backend.deployed(study.network, (4, 3), weights, mean=np.zeros(4), scale=scale)
+    assert model.predict(x, verbose=0)[0].tolist() == pytest.approx([3, 2, 0])
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's saving, under NumPy 2
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ there, in 5, 10 and 30 seeds.
 import numpy as np
 from tabulate import tabulate
 
-from tasks.core import inference
+from tasks.core import inference, verdicts
 from tasks.core.inference import ALPHA, Differences
+from tasks.core.measures import Measure
 
 ROWS = 30  # of test, as Iris has
 RIVALS = 8
@@ -16,6 +17,7 @@ TIED = 0.785  # share of cells with as many errors as their split makes: then 0.
 HARD = 1.5  # errors that a split makes on average, with an SD of 1.2 that puts accuracies 0.04 apart
 WORSE = 0.4  # errors more of the last rival where differences are known: 0.013 of accuracy
 SEEDS = (5, 10, 30)
+HOLES = (0.1, 0.3)  # shares of cells that diverge
 
 
 def accuracies(rng, grids, seeds, worse=0.0):
@@ -39,6 +41,8 @@ def losses(rng, grids, seeds, worse=0.0):
 
 
 MEASURES = {"accuracy": (accuracies, 1 / ROWS), "loss": (losses, 0.0)}
+ACCURACY = Measure("test_accuracy", "", "", True, 1 / ROWS, step=1 / ROWS)
+LOSS = Measure("test_loss", "", "", False, 0.02)
 PAIRS = np.triu_indices(RIVALS, 1)
 
 
@@ -69,6 +73,29 @@ def false_positives(rng, measure, seeds, grids):
     return (p < ALPHA).mean(), (adjusted < ALPHA).any(axis=1).mean()
 
 
+def families(values, measure):
+    """Return the verdicts of every grid of values (grids, rivals, seeds), NaN being holes: (grids, pairs)."""
+    nothing = np.zeros(values.shape[1:], np.bool_)
+    names, left, right = [str(rival) for rival in range(RIVALS)], list(PAIRS[0]), list(PAIRS[1])
+    made = (verdicts.Grid(names, each, np.isnan(each), nothing) for each in values)
+    return np.array([verdicts.judged(grid, left, right, measure)["verdict"] for grid in made])
+
+
+def with_holes(rng, seeds, grids, share):
+    """Return the share of families in which one is called better, where all diverge alike, in such a share of cells."""
+    values, _ = losses(rng, grids, seeds)
+    values[rng.random(values.shape) < share] = np.nan
+    found = families(values, LOSS)
+    return np.isin(found, (verdicts.BETTER, verdicts.WORSE)).any(axis=1).mean()
+
+
+def false_equivalence(rng, seeds, grids):
+    """Return the share of families that call two equivalent by accuracy of which one is a whole margin worse."""
+    values, _ = accuracies(rng, grids, seeds, worse=1.0)
+    found = families(values, ACCURACY)[:, PAIRS[1] == RIVALS - 1]
+    return (found == verdicts.EQUIVALENT).any(axis=1).mean()
+
+
 def report(grids=1000):
     """Return a row per measure and number of seeds."""
     rng = np.random.default_rng(0)
@@ -92,5 +119,19 @@ def report(grids=1000):
     return rows
 
 
+def report_of_families(grids=400):
+    """Return a row per number of seeds: how often whole families are wrong."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "seeds": seeds,
+            **{f"false verdict, {share:.0%} diverge": with_holes(rng, seeds, grids, share) for share in HOLES},
+            "false equivalence": false_equivalence(rng, seeds, grids),
+        }
+        for seeds in SEEDS
+    ]
+
+
 if __name__ == "__main__":
     print(tabulate(report(), headers="keys", floatfmt=".3f"))  # noqa: T201
+    print(tabulate(report_of_families(), headers="keys", floatfmt=".3f"))  # noqa: T201

@@ -22,8 +22,8 @@ def test_ties_are_as_heavy_as_on_iris():
 def test_coverage(seeds, record_property):
     """95 % intervals cover the truth in 93 to 97 % of grids, differences and means of groups taken together.
 
-    By themselves, those of a loss do; those of tied accuracies are never too short, but at 5 seeds too long: a sum of
-    five steps takes so few values that nothing between 0.91 and 0.98 can be had.
+    So do those of differences by themselves, but for tied accuracies at 5 seeds, which are too long: a sum of five
+    steps takes so few values that nothing between 0.91 and 0.98 can be had. Means of groups cover at least 92 %.
     """
     rng = np.random.default_rng(seeds)
     found = {
@@ -36,7 +36,7 @@ def test_coverage(seeds, record_property):
     assert low < np.mean([paired for paired, _ in found.values()] + [group for _, group in found.values()]) < high
     for (measure, _), (paired, group) in found.items():
         assert low < paired < (high if measure == "loss" or seeds > 5 else 1)
-        assert group > 0.9
+        assert group > 0.92
 
 
 @pytest.mark.parametrize("seeds", grids.SEEDS)
@@ -47,6 +47,19 @@ def test_false_positives(measure, seeds, record_property):
     record_property("false positives", f"{single} of pairs, {family} of families")
     assert family <= FAMILIES
     assert single < FAMILIES
+
+
+@pytest.mark.parametrize("seeds", grids.SEEDS)
+@pytest.mark.parametrize("share", grids.HOLES)
+def test_false_positives_among_holes(share, seeds):
+    """Where all diverge alike, at most 6 % of families have one that is called better for its luck."""
+    assert grids.with_holes(np.random.default_rng(seeds), seeds, 150, share) <= FAMILIES
+
+
+@pytest.mark.parametrize("seeds", grids.SEEDS)
+def test_false_equivalence(seeds):
+    """Of two of which one is a whole test row worse, at most 6 % of families say that they are equivalent."""
+    assert grids.false_equivalence(np.random.default_rng(seeds), seeds, 150) <= FAMILIES
 
 
 def test_known_differences_are_seen():

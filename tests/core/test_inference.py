@@ -196,18 +196,37 @@ def test_log_rank_is_scipys():
     assert inference.log_rank(np.ones(8), horizon, groups) == 1
 
 
+def test_sign_test_is_the_binomial_one():
+    """Its p is SciPy's binomial test of as many wins as losses; where neither was seen, it is 1."""
+    wins, losses = np.array([5, 3, 9, 0, 10]), np.array([0, 2, 1, 0, 0])
+    pairs = zip(wins, losses, strict=True)
+    expected = [stats.binomtest(won, won + lost).pvalue if won + lost else 1 for won, lost in pairs]
+    assert inference.sign_test(wins, losses) == pytest.approx(expected)
+
+
+def test_seeds_for_signs_have_the_power():
+    """So many seeds, won in the share that was seen, are significant some 8 times of 10."""
+    for wins, losses, tests in ((8, 2, 1), (8, 2, 28), (7, 3, 1)):
+        needed = int(inference.seeds_for_signs(np.array([wins]), np.array([losses]), np.array([10]), tests)[0])
+        drawn = np.random.default_rng(0).binomial(needed, wins / 10, 4000)
+        assert np.mean(inference.sign_test(drawn, needed - drawn) < 0.05 / tests) == pytest.approx(0.8, abs=0.12)
+    plain, tied = (inference.seeds_for_signs(np.array([8]), np.array([2]), np.array([n]), 1)[0] for n in (10, 20))
+    assert tied == pytest.approx(2 * plain, abs=1)
+    assert np.isinf(inference.seeds_for_signs(np.array([3]), np.array([3]), np.array([6]), 1)[0])
+
+
 def test_components_are_recovered():
-    """Of values made with known variances, the components are those variances."""
+    """Of values made with known variances, seeds shared by all groups, the components are those variances."""
     rng = np.random.default_rng(0)
-    true = np.array([4.0, 1.0, 0.5, 2.0])
     made = [
-        rng.normal(0, 2, (40, 1, 1))
-        + rng.normal(0, 1, (1, 40, 1))
-        + rng.normal(0, 0.5**0.5, (40, 40, 1))
-        + rng.normal(0, 2**0.5, (40, 40, 8))
-        for _ in range(10)
+        rng.normal(0, 2, (30, 1, 1))
+        + rng.normal(0, 1, (1, 30, 1))
+        + rng.normal(0, 0.5**0.5, (30, 30, 1))
+        + rng.normal(0, 3**0.5, (1, 1, 20))  # a seed's split, which every group has
+        + rng.normal(0, 2**0.5, (30, 30, 20))
+        for _ in range(30)
     ]
-    assert np.mean([inference.components(values) for values in made], axis=0) == pytest.approx(true, rel=0.15)
+    assert np.mean([inference.components(values) for values in made], axis=0) == pytest.approx([4, 1, 0.5, 5], rel=0.12)
     assert inference.components(np.ones((2, 3, 4))).tolist() == [0, 0, 0, 0]
     alone = inference.components(made[0][:1, :1])
     assert alone == pytest.approx([0, 0, 0, made[0][0, 0].var(ddof=1)])

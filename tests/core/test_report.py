@@ -8,6 +8,7 @@ import pytest
 
 from tasks.core import report
 from tasks.core.initializers import names
+from tasks.core.study import Check
 from tests.core.test_figures import history, layers
 from tests.core.test_findings import ENVIRONMENT, findings
 from tests.core.test_verdicts import THREE, noisy
@@ -63,7 +64,9 @@ def test_page_of_a_thousand_cells_is_below_3_mb():
     found = findings(frame, seeds=21, network={"width": 8, "depth": 2}, factors={"network.depth": depths})
     assert len(found.cells) == 1008
     text = page(found, layers(depths), history(depths, epochs=20))
-    assert len(text) < 3_000_000
+    assert len(text.encode()) < 3_000_000
+    labels = tuple(f"random_normal(std=0.{at:02d})" for at in range(1, 43))
+    assert len(page(findings(noisy(12, labels), initializers=labels, seeds=12)).encode()) < 3_000_000
     assert "the others are in pairs.csv" in page(
         findings(noisy(2, tuple(name for name in names() if name != "plugged")))
     )
@@ -103,6 +106,13 @@ def test_markdown_is_githubs():
     assert "### Backends" in text
     assert len(text) < 65_536
     assert "### Backends" not in report.markdown(findings(noisy(backends=("keras",)), backends=("keras",)), "")
+
+
+def test_latex_comments_stay_comments():
+    """Words that break lines cannot leave their comment."""
+    claim = Check(claim="one\n\\input{x} two", measure="test_accuracy", at_least=0)
+    lines = report.latex(findings(checks=(claim,))).splitlines()
+    assert [line[0] for line in lines if "input{x}" in line] == ["%"]
 
 
 def test_latex_is_booktabs():

@@ -283,6 +283,15 @@ def test_import_is_light():
     assert not loaded & {"prefect", "mlflow", "torch", "tensorflow", "keras", "pandas", "scipy", "sklearn"}
 
 
+@pytest.mark.parametrize(
+    "name", ["left", "p", "run", "margin", "test_loss_mean", "verdict_cells", "weights", "dataset"]
+)
+def test_factors_do_not_take_a_tables_columns(name):
+    """A factor that a table could not hold is refused before anything is trained."""
+    with pytest.raises(ValueError, match=r"a factor needs a name of its own|is a setting: give a list"):
+        Study(factors={name: {"a": {"recipe.epochs": 1}}})
+
+
 def test_factors_may_vary_data_and_weights():
     """A factor may set the dataset, the weights or the split; each level is a study of its own, with its own key."""
     study = Study(factors={"dataset": ("iris", "wine"), "weights": ("native", "shared"), "split.test_fraction": (0.2,)})

@@ -1,5 +1,7 @@
 """Verdicts on made-up cells: who is better, and what holes, misses, ties and unlike recipes do to it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,6 +112,26 @@ def test_holes_on_both_sides_decide_nothing():
     assert verdicts.rankings(frame)[0].ranks.friedman == 1
 
 
+def test_a_measure_that_was_not_recorded_is_no_hole():
+    """A finished cell without a number, as an older release left it, decides nothing; it has not lost."""
+    frame = noisy()
+    frame.loc[frame["initializer"] == "zeros", "brier_score"] = np.nan
+    row = pair(verdicts.pairs(frame, {}), "brier_score")
+    assert (row["verdict"], row["n"], row["left_out"]) == ("undecided", 0, 0)
+    before = noisy().assign(run="first", loss_area=np.nan)
+    rows = verdicts.runs(pd.concat([before, noisy().assign(run="second")]), {})
+    assert set(rows.loc[rows["measure"] == "loss_area", "verdict"]) == {"undecided"}
+
+
+def test_a_group_that_one_side_lacks_is_survived():
+    """Where a backend, or a run, has no cell of an initializer at all, its other initializers are compared."""
+    frame = noisy()
+    frame = frame[(frame["backend"] != "keras") | (frame["initializer"] != "zeros")]
+    rows = verdicts.backends(Study(initializers=THREE), frame).set_index(["measure", "initializer"])
+    assert rows.loc[("test_loss", "zeros"), ["n", "verdict"]].tolist() == [0, "undecided"]
+    assert rows.loc[("test_loss", "he_normal"), "n"] == 10
+
+
 def test_missing_rows_are_survived():
     """A grid that lacks some rows altogether is compared over the seeds that there are."""
     frame = noisy()
@@ -163,6 +185,8 @@ def test_defaults_are_native_less_shared():
     assert found["native"] - found["shared"] == pytest.approx(0.5)
     assert found["low"] <= 0.5 <= found["high"]
     assert verdicts.defaults(Study(initializers=THREE), native).empty
+    unlike = study.model_copy(update={"overrides": {"keras": RecipeChanges(learning_rate=0.1)}})
+    assert verdicts.defaults(unlike, pd.concat([native, shared], ignore_index=True)).empty
 
 
 def test_rankings_are_over_seeds_or_datasets():
@@ -213,6 +237,13 @@ def test_spread_is_told_apart():
     assert everything["low"] < everything["sd"] < everything["high"]
     assert ("test_accuracy", "backend") in rows.index
     assert verdicts.spread(Study(initializers=THREE), noisy()).empty
+
+
+def test_nemenyi_is_read_where_friedman_finds_something():
+    """Ranks beyond the critical difference are not told apart unless Friedman's test says that there are any."""
+    ranks = verdicts.rankings(noisy())[0].ranks
+    assert verdicts.apart(ranks).any()
+    assert not verdicts.apart(replace(ranks, friedman=0.06)).any()
 
 
 def test_against_the_best():

@@ -1,5 +1,7 @@
 """The flow on a real Prefect server, a real store and real trainers."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -10,9 +12,9 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import studies
-from flows.benchmark import FailedCellsError, InvalidBenchmarkError, benchmark
+from flows.benchmark import FailedCellsError, InvalidBenchmarkError, UncrownedError, benchmark
 from flows.plan import plan
-from tasks import comparison, machine, workers
+from tasks import comparison, machine, tracking, workers
 from tasks.core import datasets, parity
 from tasks.core.study import Check, CsvFile, Network, Recipe, Study
 from tasks.tracking import StoreError
@@ -159,6 +161,19 @@ def test_champions(folder, monkeypatch):
     assert len(client.search_model_versions("name = 'initbench-small-keras'")) == 1
 
 
+def test_a_model_that_cannot_be_registered_is_told_last(folder, monkeypatch):
+    """If the best cell cannot be registered, all is published and returned first, and then the flow fails."""
+
+    def refuse(*_):
+        raise RuntimeError("no registry here")
+
+    monkeypatch.setattr(tracking, "version_of", refuse)
+    with pytest.raises(UncrownedError, match="could not be registered as a model: no registry here") as error:
+        benchmark(STUDY.model_copy(update={"backends": ("pytorch",)}))
+    assert error.value.comparison["finished"].tolist() == [2, 2]
+    assert comparison.recall("latest")[0].run_id == error.value.comparison.attrs["run_id"]
+
+
 def test_report_is_rebuilt_from_mlflow_alone(folder, tmp_path_factory):
     """What `report` writes of a run, or of the latest, is what was published, to the letter."""
     published = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).attrs["run_id"]
@@ -166,8 +181,8 @@ def test_report_is_rebuilt_from_mlflow_alone(folder, tmp_path_factory):
     for run_id in (published, "latest"):
         out = tmp_path_factory.mktemp("report")
         comparison.rebuild(run_id, out)
-        names = [*comparison.REPORTS, *comparison.TABLES, "pairs.svg"]
-        for name in names:
+        assert {path.name for path in out.iterdir()} >= {*comparison.REPORTS, "cells.csv", "pairs.csv", "pairs.svg"}
+        for name in (path.name for path in out.iterdir()):
             assert (out / name).read_text() == Path(client.download_artifacts(published, name)).read_text(), name
 
 
@@ -202,6 +217,11 @@ def test_what_is_no_benchmark_cannot_be_reported(folder):
     cell = comparison.recall(run_id)[1].cells["run_id"][0]
     with pytest.raises(StoreError, match="must be the run of a benchmark that was compared; it is 'pytorch · "):
         comparison.recall(cell)
+    database = sqlite3.connect(folder / "mlflow.db")  # what MLflow's garbage collection leaves of a deleted run
+    with closing(database), database:
+        database.execute("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", (cell,))
+    with pytest.raises(StoreError, match=f"1 of 4 cells' runs must be in .*; gone is {cell}"):
+        comparison.recall(run_id)
 
 
 def controlled(folder, monkeypatch, at_most):
@@ -287,5 +307,7 @@ def test_csv_file(folder, monkeypatch, tmp_path_factory):
         with pytest.raises((ValueError, OSError)):
             plan(study.model_copy(update={"dataset": CsvFile(path=way, target="kind")}), fresh=False)
     assert len(plan(study, fresh=False).reused) == 8
+    path.rename(path.with_suffix(".bak"))
+    comparison.rebuild("latest", folder / "again")  # from MLflow alone
     path.write_text(CLOUDS.replace("9.1", "9.2"))
     assert plan(study, fresh=False).reused == {}  # other data, other cells
