@@ -35,6 +35,50 @@ DPI, PIXELS = 90, 600_000
 GROUND = ("#ebebeb", "#e6e6e6", "#cccccc")  # grids and frames, which stay faint on either ground
 
 
+CAPTIONS = {
+    "comparison": (
+        "Test accuracy and test loss",
+        "Dots, one a seed, with mean and 95 % interval of each initializer; the first table has the numbers.",
+    ),
+    "ranks": (
+        "Ranks",
+        "Initializers on a line of mean ranks, best on the left; bars join what cannot be told apart by Friedman's and "
+        "Nemenyi's tests.",
+    ),
+    "pairs": (
+        "Pairs",
+        "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
+        "difference; blue is better, red is worse. The table of pairs has the numbers.",
+    ),
+    "backends": (
+        "Backends",
+        "The difference between the backends under each initializer with its 95 % interval, on the band of what is too "
+        "small to matter; the table of backends has the numbers.",
+    ),
+    "reaching": (
+        "Epochs to the target",
+        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier).",
+    ),
+    "spread": (
+        "Where the spread comes from",
+        "The standard deviation that each source gives to accuracy and loss, with its 95 % interval.",
+    ),
+    "curves": (
+        "Training",
+        "Train loss and test accuracy by epoch: the mean over seeds and its 95 % interval.",
+    ),
+    "variances": (
+        "Signals at the start",
+        "Variance of pre-activations and of their gradient by layer, untrained; dotted, what theory expects.",
+    ),
+    "gradients": (
+        "Gradients",
+        "Norm of each layer's weight gradient by epoch, a heat map for each initializer.",
+    ),
+}
+"""Title of each picture, and what it shows, in words."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure with what it shows, in words, for those who do not see it; drawn as SVG, its ground transparent."""
@@ -84,79 +128,24 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
     """Draw all that the findings have; layers and history are rows of every cell's files, or empty."""
     cells, names = findings.cells, factors(findings.cells)
     looks = figures.styles(cells["initializer"])
-    found = [
-        Picture.of(
-            "comparison",
-            "Test accuracy and test loss",
-            "Dots, one a seed, with mean and 95 % interval of each initializer; the first table has the numbers.",
-            figures.intervals(cells, findings.comparison, looks),
-        )
-    ]
-
-    def add(name: str, title: str, alt: str, there: bool, draw: Callable[[], Figure]) -> None:
-        if there:
-            found.append(Picture.of(name, title, alt, draw()))
-
-    add(
-        "ranks",
-        "Ranks",
-        "Initializers on a line of mean ranks, best on the left; bars join what Nemenyi's test cannot tell apart.",
-        bool(findings.rankings),
-        lambda: verdict_figures.critical_differences(findings.rankings),
-    )
-    add(
-        "pairs",
-        "Pairs",
-        "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
-        "difference; blue is better, red is worse. The table of pairs has the numbers.",
-        len(findings.pairs) > 0,
-        lambda: verdict_figures.matrices(findings.pairs, ["backend", *names]),
-    )
-    add(
-        "backends",
-        "Backends",
-        "The difference between the backends under each initializer with its 95 % interval, on the band of what is too "
-        "small to matter; the table of backends has the numbers.",
-        len(findings.backends) > 0,
-        lambda: verdict_figures.between_backends(findings.backends, names, findings.study.backends),
-    )
-    add(
-        "reaching",
-        "Epochs to the target",
-        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier).",
-        bool(findings.reaching),
-        lambda: verdict_figures.survival(findings.reaching, looks, findings.study.target),
-    )
-    add(
-        "spread",
-        "Where the spread comes from",
-        "The standard deviation that each source gives to accuracy and loss, with its 95 % interval.",
-        len(findings.spread) > 0,
-        lambda: verdict_figures.sources(findings.spread),
-    )
-    trained = not layers.empty
-    add(
-        "curves",
-        "Training",
-        "Train loss and test accuracy by epoch: the mean over seeds and its 95 % interval.",
-        trained,
-        lambda: figures.curves(history, names, looks),
-    )
-    add(
-        "variances",
-        "Signals at the start",
-        "Variance of pre-activations and of their gradient by layer, untrained; dotted, what theory expects.",
-        trained,
-        lambda: figures.variances(layers, names, looks),
-    )
-    add(
-        "gradients",
-        "Gradients",
-        "Norm of each layer's weight gradient by epoch, a heat map for each initializer.",
-        trained,
-        lambda: figures.gradients(history, names),
-    )
-    return found
+    drawn: dict[str, Callable[[], Figure]] = {
+        "comparison": lambda: figures.intervals(cells, findings.comparison, looks)
+    }
+    if findings.rankings:
+        drawn["ranks"] = lambda: verdict_figures.critical_differences(findings.rankings)
+    if len(findings.pairs):
+        drawn["pairs"] = lambda: verdict_figures.matrices(findings.pairs, ["backend", *names])
+    if len(findings.backends):
+        drawn["backends"] = lambda: verdict_figures.between_backends(findings.backends, names, findings.study.backends)
+    if findings.reaching:
+        drawn["reaching"] = lambda: verdict_figures.survival(findings.reaching, looks, findings.study.target)
+    if len(findings.spread):
+        drawn["spread"] = lambda: verdict_figures.sources(findings.spread)
+    if len(layers):
+        drawn["curves"] = lambda: figures.curves(history, names, looks)
+        drawn["variances"] = lambda: figures.variances(layers, names, looks)
+        drawn["gradients"] = lambda: figures.gradients(history, names)
+    return [Picture.of(name, *CAPTIONS[name], draw()) for name, draw in drawn.items()]
 
 
 def svg(figure: Figure) -> str:
@@ -348,7 +337,7 @@ def _share(row: pd.Series) -> Entry:
     return Entry("" if np.isnan(share) else f"{share:.2f} [{low:.2f}, {high:.2f}]", _order(share))
 
 
-def _judged(row: pd.Series) -> list[Entry]:
+def _judgement(row: pd.Series) -> list[Entry]:
     more = row["more_seeds"]
     open_ = row["verdict"] == UNDECIDED and row["measure"] != "train_seconds"  # whose unit is a batch
     needed = seeds_needed(more) if open_ else ""
@@ -366,7 +355,7 @@ def _judged(row: pd.Series) -> list[Entry]:
 
 CENTRES = (("mean", ""), ("iqm", "iqm_"))  # columns of the comparison, and what those of their intervals begin with
 RESTRICTED = "epochs to target, a miss counting as all epochs"
-JUDGED = ["verdict", "to settle", "difference", "effect size", "P(better)", "p", "p equivalent", "seeds"]
+JUDGEMENT = ["verdict", "to settle", "difference", "effect size", "P(better)", "p", "p equivalent", "seeds"]
 
 
 def _shortened(rows: pd.DataFrame, file: str) -> tuple[pd.DataFrame, str]:
@@ -389,11 +378,11 @@ def _pairs(findings: Findings) -> Table:
             Entry(TITLES[row["measure"]], row["measure"]),
             Entry(row["left"], row["left"]),
             Entry(row["right"], row["right"]),
-            *_judged(row),
+            *_judgement(row),
         ]
         for _, row in pairs.iterrows()
     ]
-    return Table("pairs", caption, [*keys, "measure", "left", "right", *JUDGED], rows)
+    return Table("pairs", caption, [*keys, "measure", "left", "right", *JUDGEMENT], rows)
 
 
 def _backends(findings: Findings) -> Table:
@@ -405,12 +394,12 @@ def _backends(findings: Findings) -> Table:
             Entry(TITLES[row["measure"]], row["measure"]),
             *(Entry(str(row[key]), str(row[key])) for key in keys),
             Entry(row["initializer"], row["initializer"]),
-            *_judged(row),
+            *_judgement(row),
         ]
         for _, row in shown.iterrows()
     ]
     return Table(
-        "backends", f"Backends: {' − '.join(names)}{left_out}", ["measure", *keys, "initializer", *JUDGED], rows
+        "backends", f"Backends: {' − '.join(names)}{left_out}", ["measure", *keys, "initializer", *JUDGEMENT], rows
     )
 
 
