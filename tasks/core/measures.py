@@ -60,7 +60,7 @@ RANKED = ("test_accuracy", "test_loss")
 
 def measures(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float] = MappingProxyType({})) -> list[Measure]:
     """Return the measures with the steps and margins that hold for cells of one level."""
-    row = float(1 / cells["test_rows"].max())
+    row = float(np.nan_to_num(1 / cells["test_rows"].max()))  # 0 where no cell was trained, or none recorded it
     accuracy, *others = MEASURES
     known = [
         replace(accuracy, step=row, margin=row),

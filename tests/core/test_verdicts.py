@@ -118,6 +118,7 @@ def test_a_measure_that_was_not_recorded_is_no_hole():
     frame.loc[frame["initializer"] == "zeros", "brier_score"] = np.nan
     row = pair(verdicts.pairs(frame, {}), "brier_score")
     assert (row["verdict"], row["n"], row["left_out"]) == ("undecided", 0, 0)
+    assert pair(verdicts.pairs(frame.assign(test_rows=np.nan), {}), "test_accuracy")["verdict"] == "better"
     before = noisy().assign(run="first", loss_area=np.nan)
     rows = verdicts.runs(pd.concat([before, noisy().assign(run="second")]), {})
     assert set(rows.loc[rows["measure"] == "loss_area", "verdict"]) == {"undecided"}

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -154,7 +155,7 @@ def test_champions(folder, monkeypatch):
     cells = pd.read_csv(client.download_artifacts(table.attrs["run_id"], "cells.csv"))
     for backend in STUDY.backends:
         version, accuracy, recorded = champion(client, f"initbench-small-{backend}")
-        assert accuracy == pytest.approx(recorded, abs=1e-7)  # which is a float32
+        assert np.float32(accuracy) == np.float32(recorded)  # which both frameworks give in single precision
         assert recorded == cells.loc[cells["backend"] == backend, "test_accuracy"].max()
         assert "the best of 4 cells" in version.description
     benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
