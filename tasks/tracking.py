@@ -417,6 +417,8 @@ def opened(run_id: str) -> tuple[Benchmark, Study]:
     Raises:
         StoreError: if there is no such benchmark.
     """
+    if _unmade(uri()):
+        raise StoreError(f"{uri()} must hold a benchmark that was compared; it is not there")
     client = _client(uri())
     try:
         found = _latest(client) if run_id == "latest" else client.get_run(run_id)

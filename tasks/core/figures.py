@@ -195,7 +195,8 @@ def variances(layers: pd.DataFrame, factors: Sequence[str], looks: Mapping[str, 
                 _curve(axes, low, middle, high, looks[label], backend)
                 expected = by_layer[theory].median()
                 axes.plot(expected.index, expected, ":", color=looks[label].colour, linewidth=2.5)
-            axes.set_yscale("log")
+            if np.isfinite(axes.dataLim.minposy):
+                axes.set_yscale("log")
         backward.set_xlabel("layer")
     columns[0, 0].set_ylabel("variance of pre-activations")
     columns[0, 1].set_ylabel("variance of the gradient,\nlast hidden layer = 1")
@@ -227,8 +228,9 @@ def curves(history: pd.DataFrame, factors: Sequence[str], looks: Mapping[str, St
                 low, high = inference.bootstrap_band(seeds.to_numpy(np.float64), seed=BAND_SEED)
                 index = seeds.columns
                 _curve(axes, pd.Series(low, index), seeds.mean(), pd.Series(high, index), looks[label], backend)
-        loss.set_yscale("log")
-        _plain(loss.yaxis)
+        if np.isfinite(loss.dataLim.minposy):
+            loss.set_yscale("log")
+            _plain(loss.yaxis)
         accuracy.set_ylim(0, 1.02)
         accuracy.set_xlabel("epoch")
         loss.set_xlabel("epoch" if len(panels) == 1 else "")

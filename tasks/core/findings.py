@@ -99,6 +99,7 @@ class Findings:
         validity = [] if self.controls is None else table.validity(checks.lines(self.controls), self.misbehaved)
         return [
             *validity,
+            *table.placed(self.study, self.cells),
             *self._best(),
             *self._over_datasets(),
             *self._between(),
@@ -109,7 +110,9 @@ class Findings:
 
     def _best(self) -> Iterator[str]:
         keys = ["backend", *factors(self.cells)]
-        places = list(self.comparison.groupby(keys, sort=False))
+        groups = dict(iter(self.comparison.groupby(keys, sort=False)))
+        order = self.cells[keys].drop_duplicates().itertuples(index=False, name=None)
+        places = [(key, groups[key]) for key in order]
         for measure in RANKED_MEASURES:
             column = f"{measure.name}_against_best"
             if len(places) <= PLACES:
@@ -133,6 +136,8 @@ class Findings:
         if best.empty:
             return f"{where}no initializer finished half of its cells."
         row = best.iloc[0]
+        if len(group) == 1:
+            return f"{where}{row['initializer']} has the mean {table.interval(row, measure.name)}."
         rivals = self._rivals(key, measure, row["initializer"])
         words = [
             f"{phrase} {_listed(list(rivals.loc[rivals['verdict'] == verdict, 'rival']))}"

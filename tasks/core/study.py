@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import product, takewhile
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
@@ -485,7 +485,8 @@ class Study(Settings):
         try:
             return type(self).model_validate(given)
         except ValidationError as error:
-            where = ".".join(map(str, error.errors()[0]["loc"])) or ", ".join(settings)
+            place = takewhile(lambda step: "[" not in step, map(str, error.errors()[0]["loc"]))  # not what was tried
+            where = ".".join(place) or ", ".join(settings)
             raise ValueError(f"factors: {where}: {_rule(error)}; got {settings}") from None
 
     @property

@@ -115,7 +115,7 @@ def shown(comparison: pd.DataFrame) -> pd.DataFrame:
 
 def _shown_measure(comparison: pd.DataFrame, measure: str) -> Iterator[tuple[str, pd.Series]]:
     title = measure.replace("_", " ")
-    yield title, comparison.apply(_interval, axis=1, args=(measure,))
+    yield title, comparison.apply(interval, axis=1, args=(measure,))
     if f"{measure}_against_best" in comparison:
         yield f"{title}: against best", comparison[f"{measure}_against_best"]
 
@@ -145,7 +145,8 @@ def _number(value: float, digits: int) -> str:
     return "" if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def _interval(row: pd.Series, measure: str) -> str:
+def interval(row: pd.Series, measure: str) -> str:
+    """Return a measure's mean and, in brackets, its interval."""
     mean, low, high = (row[f"{measure}_{part}"] for part in ("mean", "low", "high"))
     return _number(mean, 3) if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
@@ -166,12 +167,6 @@ def notes(study: Study, cells: pd.DataFrame) -> list[str]:
         lines.append(f"Means and intervals leave out {counts} cells.")
     reasons = cells.loc[cells["status"] == "failed", "reason"].value_counts()
     lines += [f"{count} failed with: {reason}" for reason, count in reasons.head(REASONS).items()]
-    lines += [
-        _placed(backend, initializer, value, cells)
-        for backend, value in study.reported.items()
-        if backend in study.backends
-        for initializer in study.initializers
-    ]
     if copied := [name for name in study.initializers if not named(name).law.native]:
         lines.append(f"{COPIED} Drawn once in NumPy and copied into both backends: {', '.join(copied)}.")
     if study.network.bias == "zeros" and "pytorch_default" in study.initializers:
@@ -199,6 +194,16 @@ def validity(lines: Sequence[str], misbehaved: Sequence[str]) -> list[str]:
     if misbehaved:
         return [f"INVALID, for controls misbehaved: {'; '.join(misbehaved)}. Trust nothing below.", *lines]
     return [f"Controls behaved. {'. '.join(lines)}."]
+
+
+def placed(study: Study, cells: pd.DataFrame) -> list[str]:
+    """Return where accuracies published elsewhere are in the distribution over seeds, in words."""
+    return [
+        _placed(backend, initializer, value, cells)
+        for backend, value in study.reported.items()
+        if backend in study.backends
+        for initializer in study.initializers
+    ]
 
 
 def _placed(backend: Backend, initializer: str, value: float, cells: pd.DataFrame) -> str:

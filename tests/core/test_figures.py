@@ -176,6 +176,13 @@ def test_logarithmic_axes_are_labelled(reach):
     assert 2 <= len(labels) <= 14
 
 
+def test_nothing_above_zero_is_drawn():
+    """Networks of zeros have variances of zero alone, which no logarithm can show; they are drawn all the same."""
+    nothing = {"pre_activation_variance": 0.0, "theory_forward": 0.0, "theory_backward": 0.0}
+    figures.variances(layers().assign(gradient_variance=np.nan, **nothing), [], LOOKS).canvas.draw()
+    figures.curves(history().assign(train_loss=0.0), [], LOOKS).canvas.draw()
+
+
 def test_one_seed_has_no_band():
     """Pictures of a single seed are drawn, without an interval."""
     figures.curves(history().query("seed == 0"), [], LOOKS).canvas.draw()

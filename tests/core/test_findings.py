@@ -94,10 +94,16 @@ def test_methods_name_settings_margins_and_versions(backends):
     assert ("Keras optimizer" in text) == (len(backends) == 2)
 
 
+def test_headline_places_what_was_reported():
+    """A number published elsewhere is placed among the seeds, before all that is compared."""
+    first = findings(reported={"pytorch": 0.9667}).headline[0]
+    assert first.startswith("The reported 0.9667 is at percentile ")
+
+
 def test_one_initializer():
     """A study of a single initializer has no pairs, and its findings are about the backends."""
     text = told(findings(noisy(initializers=("zeros",)), initializers=("zeros",)))
-    assert "PyTorch, by test loss: zeros has the best mean, " in text
+    assert "PyTorch, by test loss: zeros has the mean 1." in text
     assert "PyTorch against Keras, by test loss: " in text
 
 

@@ -74,7 +74,7 @@ def test_a_lucky_cell_is_not_best():
 def test_notes_place_reported_numbers():
     """A number reported elsewhere is placed in the distribution over seeds."""
     study = Study(reported={"pytorch": 0.9667, "keras": 0.8}, backends=("pytorch",), initializers=("he_normal",))
-    text = " ".join(table.notes(study, cells()))
+    text = " ".join(table.placed(study, cells()))
     assert "reported 0.9667 is at percentile 67 of pytorch · he_normal over 3 seeds" in text
     assert "keras ·" not in text
 

@@ -210,6 +210,10 @@ def test_runs_side_by_side(folder, monkeypatch):
 
 def test_what_is_no_benchmark_cannot_be_reported(folder):
     """An unknown run, a cell's run and an empty store are each told in a line."""
+    with pytest.raises(StoreError, match="must hold a benchmark that was compared; it is not there"):
+        comparison.recall("latest")
+    assert list(folder.iterdir()) == []
+    tracking.open_store()
     with pytest.raises(StoreError, match="must hold a benchmark that was compared; it holds none"):
         comparison.recall("latest")
     run_id = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).attrs["run_id"]
