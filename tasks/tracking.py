@@ -31,7 +31,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -394,11 +396,16 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[p
     if not stores:
         return [pd.DataFrame() for _ in names]
     about = cells[[*factors(cells), "backend", "initializer", "seed", "status"]]
-    files = (
-        pd.concat([pd.read_csv(store.download_artifacts(name)) for store in stores], keys=trained.index)
-        for name in names
-    )
+    files = (pd.concat([_csv(store, name) for store in stores], keys=trained.index) for name in names)
     return [rows.reset_index(level=1, drop=True).join(about).reset_index(drop=True) for rows in files]
+
+
+def _csv(store: ArtifactRepository, name: str) -> pd.DataFrame:
+    """Read a file of a run where it lies, or download it for the while."""
+    if isinstance(store, LocalArtifactRepository):
+        return pd.read_csv(store.download_artifacts(name))
+    with tempfile.TemporaryDirectory() as folder:
+        return pd.read_csv(store.download_artifacts(name, folder))
 
 
 def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
