@@ -84,7 +84,7 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
     click.echo("\n".join([*comparison.attrs["headline"], ""]))
     click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
-    click.echo(f"MLflow run: {comparison.attrs['link']} (initbench ui)")
+    click.echo(f"MLflow run: {comparison.attrs['link']} (once `initbench ui` serves it)")
     if export:
         exported = tracking.export(comparison.attrs["run_id"], [*REPORTS, *TABLES], export)
         click.echo(f"Exported {', '.join(exported)} to {export}")

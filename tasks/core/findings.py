@@ -100,6 +100,7 @@ class Findings:
         return [
             *validity,
             *table.placed(self.study, self.cells),
+            *self._lost(),
             *self._best(),
             *self._over_datasets(),
             *self._between(),
@@ -107,6 +108,12 @@ class Findings:
             *self._sources(),
             *self._caution(),
         ]
+
+    def _lost(self) -> Iterator[str]:
+        counts = self.cells["status"].value_counts().drop("finished", errors="ignore")
+        if len(counts):
+            lost = " and ".join(f"{count} {status}" for status, count in counts.items())
+            yield f"Of {len(self.cells)} cells {lost}."
 
     def _best(self) -> Iterator[str]:
         keys = ["backend", *factors(self.cells)]
@@ -132,12 +139,12 @@ class Findings:
         backend, *levels = key.values()
         at = [f"{name} {level}" for name, level in zip(list(key)[1:], levels, strict=True)]
         where = f"{', '.join([FRAMEWORKS[str(backend)], *at])}, by {measure.title}: "
-        best = group.loc[group[f"{measure.name}_against_best"] == "best"]
-        if best.empty:
+        able = group[~lucky(group)]
+        if able.empty:
             return f"{where}no initializer finished half of its cells."
-        row = best.iloc[0]
         if len(group) == 1:
-            return f"{where}{row['initializer']} has the mean {table.interval(row, measure.name)}."
+            return f"{where}{able['initializer'].iloc[0]} has the mean {table.interval(able.iloc[0], measure.name)}."
+        row = group.loc[group[f"{measure.name}_against_best"] == "best"].iloc[0]
         rivals = self._rivals(key, measure, row["initializer"])
         words = [
             f"{phrase} {_listed(list(rivals.loc[rivals['verdict'] == verdict, 'rival']))}"
@@ -221,9 +228,9 @@ class Findings:
             largest = rows.iloc[int(rows["difference"].abs().argmax())]
             ends = f"{largest['difference']:+.3f} [{largest['low']:+.3f}, {largest['high']:+.3f}]"
             yield (
-                f"How {measure.title} differs between {first} and {second} under native weights, less under shared "
-                f"ones: surely under {_listed(clear) or 'no initializer'}; at most it is {ends}, "
-                f"for {largest['initializer']}."
+                f"{first} − {second} in {measure.title}, the part of it that native weights make (native less shared): "
+                f"significant under {_listed(clear) or 'no initializer'}; the largest is {ends}, under "
+                f"{largest['initializer']}."
             )
 
     def _sources(self) -> Iterator[str]:

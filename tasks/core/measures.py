@@ -88,6 +88,8 @@ def values(cells: pd.DataFrame, measure: str) -> pd.Series:
 def sample(cells: pd.DataFrame, measure: str) -> NDArray[np.float64]:
     """Return the independent values of a measure of one group: of train times one a batch, whose cells share it."""
     found = values(cells, measure).dropna()
+    if measure == "epochs_to_target" and cells["epochs_to_target"].isna().all():
+        return np.empty(0)  # nobody reached it: there is nothing to average
     return (found.drop_duplicates() if measure == "train_seconds" else found).to_numpy(np.float64)
 
 

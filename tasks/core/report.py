@@ -42,8 +42,8 @@ CAPTIONS = {
     ),
     "ranks": (
         "Ranks",
-        "Initializers on a line of mean ranks, best on the left; bars join what cannot be told apart by Friedman's and "
-        "Nemenyi's tests.",
+        "Initializers on a line of mean ranks, best on the left; bars join what Friedman's and Nemenyi's tests cannot "
+        "tell apart. They use ranks alone and are weaker than the tests of pairs, whose verdicts stand.",
     ),
     "pairs": (
         "Pairs",
@@ -189,7 +189,7 @@ def markdown(findings: Findings, link: str) -> str:
     """Return the findings as GitHub takes them in an issue."""
     tables = [table.as_text(findings.comparison, [], "github")]
     if len(findings.backends):
-        tables.append(f"### Backends\n\n{_tabulated(_backends(findings), 'github')}")
+        tables.append(f"### Backends\n\n{_tabulated(_backends(findings, RANKED), 'github')}")
     return (
         "\n\n".join(
             [
@@ -209,7 +209,7 @@ def latex(findings: Findings) -> str:
     words = "\n".join(f"% {' '.join(line.split())}" for line in [*findings.headline, *findings.notes])
     tables = [table.as_text(findings.comparison, [], "latex_booktabs")]
     if len(findings.backends):
-        tables.append(_tabulated(_backends(findings), "latex_booktabs"))
+        tables.append(_tabulated(_backends(findings, RANKED), "latex_booktabs"))
     return "\n".join([words, *(_latin(each) for each in tables)]) + "\n"
 
 
@@ -295,9 +295,7 @@ def _measures(findings: Findings) -> Table:
     rows = [
         [
             *(Entry(str(row[key]), str(row[key])) for key in keys),
-            Entry(
-                f"{measure.title}{RESTRICTED}" if measure.name == "epochs_to_target" else measure.title, measure.name
-            ),
+            Entry(RESTRICTED if measure.name == "epochs_to_target" else measure.title, measure.name),
             Entry("higher" if measure.higher_is_better else "lower", ""),
             *(_with_interval(row, f"{measure.name}_{part}", f"{measure.name}_{ends}") for part, ends in CENTRES),
             _number(row[f"{measure.name}_sd"], ".3g"),
@@ -325,6 +323,10 @@ def _number(value: float, style: str) -> Entry:
     return Entry(format(value, style) if np.isfinite(value) else "", _order(value))
 
 
+def _p(value: float) -> Entry:
+    return Entry("" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}", _order(value))
+
+
 def _difference(row: pd.Series) -> Entry:
     if np.isnan(row["difference"]):
         return Entry("", _order(np.nan))
@@ -347,15 +349,25 @@ def _judgement(row: pd.Series) -> list[Entry]:
         _difference(row),
         _number(row["effect_size"], "+.2f"),
         _share(row),
-        _number(row["p"], ".3g"),
-        _number(row["p_equivalent"], ".3g"),
+        _p(row["p"]),
+        _p(row["p_equivalent"]),
         Entry(f"{row['n']}" + (f", {row['left_out']} with holes" if row["left_out"] else ""), int(row["n"])),
     ]
 
 
 CENTRES = (("mean", ""), ("iqm", "iqm_"))  # columns of the comparison, and what those of their intervals begin with
+ALONE = "intervals are of each difference by itself, p is after Holm's adjustment"
 RESTRICTED = "epochs to target, a miss counting as all epochs"
-JUDGEMENT = ["verdict", "to settle", "difference", "effect size", "P(better)", "p", "p equivalent", "seeds"]
+JUDGEMENT = [
+    "verdict",
+    "to settle",
+    "difference",
+    "effect size",
+    "P(better)",
+    "p (Holm)",
+    "p equivalent (Holm)",
+    "seeds",
+]
 
 
 def _shortened(rows: pd.DataFrame, file: str) -> tuple[pd.DataFrame, str]:
@@ -371,7 +383,7 @@ def _shortened(rows: pd.DataFrame, file: str) -> tuple[pd.DataFrame, str]:
 def _pairs(findings: Findings) -> Table:
     keys = ["backend", *factors(findings.cells)]
     pairs, left_out = _shortened(findings.pairs, "pairs.csv")
-    caption = f"Pairs of initializers, the left against the right{left_out}"
+    caption = f"Pairs of initializers, the left against the right; {ALONE}{left_out}"
     rows = [
         [
             *(Entry(str(row[key]), str(row[key])) for key in keys),
@@ -385,10 +397,10 @@ def _pairs(findings: Findings) -> Table:
     return Table("pairs", caption, [*keys, "measure", "left", "right", *JUDGEMENT], rows)
 
 
-def _backends(findings: Findings) -> Table:
+def _backends(findings: Findings, told: Sequence[object] = tuple(TITLES)) -> Table:
     keys = factors(findings.cells)
     names = [FRAMEWORKS[backend] for backend in findings.study.backends]
-    shown, left_out = _shortened(findings.backends, "backends.csv")
+    shown, left_out = _shortened(findings.backends[findings.backends["measure"].isin(told)], "backends.csv")
     rows = [
         [
             Entry(TITLES[row["measure"]], row["measure"]),
@@ -399,7 +411,10 @@ def _backends(findings: Findings) -> Table:
         for _, row in shown.iterrows()
     ]
     return Table(
-        "backends", f"Backends: {' − '.join(names)}{left_out}", ["measure", *keys, "initializer", *JUDGEMENT], rows
+        "backends",
+        f"Backends: {' − '.join(names)}; {ALONE}{left_out}",
+        ["measure", *keys, "initializer", *JUDGEMENT],
+        rows,
     )
 
 
@@ -426,7 +441,7 @@ def _defaults(findings: Findings) -> Table:
             Entry(row["initializer"], row["initializer"]),
             *(_number(row[name], "+.4f") for name in ("native", "shared")),
             _difference(row),
-            _number(row["p"], ".3g"),
+            _p(row["p"]),
         ]
         for _, row in findings.defaults.iterrows()
     ]

@@ -13,10 +13,12 @@ from tasks.core.findings import RANKED_MEASURES, Findings
 from tasks.core.initializers import BACKENDS
 from tasks.core.measures import MEASURES, factors
 from tasks.core.study import Platform, source
-from tasks.core.verdicts import UNDECIDED, seeds_needed
+from tasks.core.verdicts import TURNED, UNDECIDED, seeds_needed
 
 LISTED = 20  # changed verdicts that are told; all are among the findings of either run
 RUNS = ("first", "second")
+TURNED_ROUND = ("better before, worse after", "worse before, better after")
+TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,23 @@ class SideBySide:
         one, other = self.first.pairs, self.second.pairs
         if any(name not in frame for frame in (one, other) for name in keys):
             return []
-        both = one.merge(other, on=keys, suffixes=("_first", "_second"))
+        turned = other.rename(columns={"left": "right", "right": "left"}).assign(
+            verdict=other["verdict"].replace(TURNED)
+        )
+        both = one.merge(pd.concat([other, turned]), on=keys, suffixes=("_first", "_second"))
         return [
-            f"{' · '.join(str(row[key]) for key in keys[:-2])}: {row['left']} against {row['right']}, "
-            f"{row['verdict_first']} before, {row['verdict_second']} after"
+            f"{' · '.join(TITLES.get(row[key], str(row[key])) for key in keys[:-2])}: "
+            f"{row['left']} against {row['right']}, {row['verdict_first']} before, {row['verdict_second']} after"
             for _, row in both[both["verdict_first"] != both["verdict_second"]].iterrows()
         ]
+
+    def _answer(self) -> str:
+        turned = [line for line in self.changed if line.endswith(TURNED_ROUND)]
+        if turned:
+            return f"The answer changes: {len(turned)} of {len(self.changed)} changed verdicts are turned round."
+        if self.changed:
+            return f"No verdict is turned round; {len(self.changed)} were decided in but one of the runs, or otherwise:"
+        return "The answer does not change: every verdict between initializers is the same."
 
     def _best(self) -> Iterator[str]:
         names = ["backend", *factors(self.first.cells)]
@@ -104,7 +117,7 @@ class SideBySide:
             *_differing("Environment", self.first_environment, self.second_environment),
             *_differing("Study", self.first.study.model_dump(mode="json"), self.second.study.model_dump(mode="json")),
             *self._best(),
-            f"{len(self.changed)} verdicts between initializers changed.",
+            self._answer(),
             *(f"  {line}" for line in self.changed[:LISTED]),
         ]
         if len(self.changed) > LISTED:
@@ -115,11 +128,13 @@ class SideBySide:
         rows = self.verdicts
         if rows.empty:
             return "No cell is in both runs, so nothing is paired."
+        if self.cells.loc[self.cells["in"] == "both", "equal"].all():
+            return "The cells that are in both runs are equal, so that nothing is to be compared between them."
         ranked = rows[rows["measure"].isin([measure.name for measure in RANKED_MEASURES])]
         keys = list(rows.columns[: list(rows.columns).index("initializer") + 1])
         shown = [
             {
-                **{key: row[key] for key in keys},
+                **{key: TITLES.get(row[key], row[key]) for key in keys},
                 "second − first": f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
                 "the second is": row["verdict"],
                 "to settle": seeds_needed(row["more_seeds"]) if row["verdict"] == UNDECIDED else "",

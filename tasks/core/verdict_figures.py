@@ -168,7 +168,9 @@ def between_backends(backends: pd.DataFrame, keys: Sequence[str], names: Sequenc
     handles += [Line2D([], [], color=UNDECIDED_COLOUR, marker="o", label="no verdict")]
     handles += [Line2D([], [], color="#009E73", alpha=0.3, linewidth=6, label="too small to matter")]
     if "weights" in keys:
-        handles += [Line2D([], [], color="#4d4d4d", marker="D", linestyle="", label="shared weights")]
+        handles += [
+            Line2D([], [], color="#4d4d4d", marker="D", linestyle="", label="shared weights, circles native ones")
+        ]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     return figure
 

@@ -145,7 +145,7 @@ def against_best(comparison: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     for key, group in comparison[~lucky(comparison)].groupby(keys, sort=False):
         for measure in (each for each in MEASURES if each.name in RANKED):
             means = group.set_index("initializer")[f"{measure.name}_mean"].dropna()
-            if len(means):
+            if len(means) and len(group) > 1:
                 found[(*key, measure.name)] = str(means.idxmax() if measure.higher_is_better else means.idxmin())
     rows = {tuple(row[name] for name in (*keys, "measure", "left", "right")): row for _, row in pairs.iterrows()}
     columns = {

@@ -4,6 +4,7 @@ import pytest
 
 from tasks.core import checks
 from tasks.core.findings import Findings
+from tasks.core.side_by_side import SideBySide
 from tasks.core.study import Check, RecipeChanges, Study
 from tests.core.test_verdicts import THREE, noisy
 
@@ -50,6 +51,7 @@ def test_headline_of_nothing_finished():
     """Where no initializer finished half of its cells it says so."""
     text = told(findings(noisy().assign(status="diverged")))
     assert "no initializer finished half of its cells" in text
+    assert "Of 60 cells 60 diverged." in text
     assert "nan" not in text
 
 
@@ -75,7 +77,7 @@ def test_headline_tells_defaults_and_spread():
     """What native weights and each stream contribute is told where a study varies them."""
     native, shared = (noisy(weights=weights) for weights in ("native", "shared"))
     text = told(findings(pd.concat([native, shared], ignore_index=True), factors={"weights": ("native", "shared")}))
-    assert "under native weights, less under shared ones: surely under no initializer" in text
+    assert "the part of it that native weights make (native less shared): significant under no initializer" in text
     split = {"everything": {}, "split": {"recipe.order_seed": 0, "network.weights_seed": 0}}
     frame = pd.concat([noisy(varied=name) for name in split], ignore_index=True)
     assert "Standard deviation of test loss by source: " in told(findings(frame, factors={"varied": split}))
@@ -113,3 +115,30 @@ def test_one_seed():
     assert set(found.pairs["verdict"]) == {"undecided"}
     assert "too few seeds to tell how many" in told(found)
     assert np.isnan(found.comparison["test_loss_low"]).all()
+
+
+def test_runs_side_by_side_say_whether_the_answer_changes():
+    """A verdict that turned round changes the answer; the same runs do not, and what is equal is not tabulated."""
+    first = findings()
+    same = SideBySide(first, first, ENVIRONMENT, ENVIRONMENT).as_text()
+    assert "The answer does not change" in same
+    assert "nothing is to be compared between them" in same
+    worse = noisy()
+    worse.loc[worse["initializer"] == "he_normal", "test_loss"] += 3
+    text = SideBySide(first, findings(worse), ENVIRONMENT, ENVIRONMENT | {"packages": {"torch": "2.14"}}).as_text()
+    assert "The answer changes: " in text
+    assert "pytorch · test loss: he_normal against zeros, better before, worse after" in text
+    assert "Environment, packages.torch: 2.13 before, 2.14 after" in text
+    assert "+3.0000" in text
+
+
+def test_runs_side_by_side_do_not_hang_on_an_order():
+    """The same cells in another order of initializers are paired all the same, and no verdict changes."""
+    order = ["zeros", "he_normal", "glorot_uniform"]
+    frame = noisy()
+    places = frame["initializer"].map(order.index)
+    turned = frame.assign(place=places).sort_values(["backend", "place", "seed"], ascending=[False, True, True])
+    second = findings(turned.drop(columns="place").reset_index(drop=True), initializers=tuple(order))
+    beside = SideBySide(findings(), second, ENVIRONMENT, ENVIRONMENT)
+    assert beside.cells["equal"].all()
+    assert beside.changed == []

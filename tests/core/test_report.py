@@ -58,7 +58,7 @@ def test_page_of_nothing():
 
 
 def test_page_of_a_thousand_cells_is_below_3_mb():
-    """The page of 1,008 cells stays below 3 MB: in 4 levels with all pictures, and of 42 initializers with all pairs."""
+    """A page of 1,008 cells is below 3 MB: of 4 levels with all pictures, and of 42 initializers with many pairs."""
     depths = tuple(range(2, 6))
     frame = pd.concat([noisy(42, THREE, depth=depth) for depth in depths], ignore_index=True)
     found = findings(frame, seeds=42, network={"width": 8, "depth": 2}, factors={"network.depth": depths})

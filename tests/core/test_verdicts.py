@@ -161,6 +161,7 @@ def test_a_batch_has_one_train_time():
     row = pair(verdicts.pairs(frame, {}), "train_seconds")
     assert (row["n"], row["verdict"]) == (2, "undecided")
     assert len(sample(frame[frame["initializer"] == "zeros"], "train_seconds")) == 2
+    assert len(sample(frame[frame["initializer"] == "zeros"], "epochs_to_target")) == 0  # which they never reach
 
 
 def test_backends_are_compared_where_they_can_be():

@@ -160,6 +160,10 @@ def test_champions(folder, monkeypatch):
         assert "the best of 4 cells" in version.description
     benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
     assert len(client.search_model_versions("name = 'initbench-small-keras'")) == 1
+    worse = STUDY.model_copy(update={"initializers": ("zeros",), "backends": ("pytorch",)})
+    benchmark(worse)
+    assert len(client.search_model_versions("name = 'initbench-small-pytorch'")) == 2
+    assert client.get_model_version_by_alias("initbench-small-pytorch", "champion").version in (1, "1")
 
 
 def test_a_model_that_cannot_be_registered_is_told_last(folder, monkeypatch):
@@ -203,6 +207,8 @@ def test_runs_side_by_side(folder, monkeypatch):
     assert beside.cells["in"].value_counts().to_dict() == {"both": 8, "second": 4}
     assert beside.cells["seed"].notna().all()
     assert set(beside.verdicts["verdict"]) <= {"equivalent", "undecided"}
+    assert "equal, so that nothing is to be compared between them" in text
+    assert "The answer does not change" in text or "No verdict is turned round" in text
     assert comparison.side_by_side(second, second).changed == []
     other = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=1)}), parity=False).attrs["run_id"]
     assert "No cell is in both runs, so nothing is paired." in comparison.side_by_side(first, other).as_text()
