@@ -73,7 +73,7 @@ def _bundled(name: str) -> Dataset:
     from sklearn import datasets  # seconds to import, and only training and publishing need it
 
     bunch = getattr(datasets, f"load_{name}")()
-    return Dataset(name, bunch.data, bunch.target, tuple(bunch.feature_names), len(bunch.target_names))
+    return Dataset(name, bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), len(bunch.target_names))
 
 
 def _from_csv(source: CsvFile) -> Dataset:

@@ -241,6 +241,8 @@ class Findings:
             yield f"Standard deviation of {title} by source: {', '.join(parts)}."
 
     def _caution(self) -> Iterator[str]:
+        if any(verdicts.held(self.study.at(levels)) for levels in self.study.levels()):
+            yield "Where split, order or weights are held at one seed, verdicts are about that one draw."
         used = [source(dataset) for dataset in self.study.datasets]
         if len(used) == 1:
             yield f"All this is about {used[0]}: seeds of one dataset say nothing of others."

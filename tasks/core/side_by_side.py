@@ -45,6 +45,7 @@ class SideBySide:
         )
         known = other.columns.intersection(names)
         both[known] = both[known].combine_first(other[known])
+        both["seed"] = both["seed"].astype(int)
         both["in"] = np.where(
             both["status_second"].isna(), "first", np.where(both["status_first"].isna(), "second", "both")
         )
@@ -71,7 +72,7 @@ class SideBySide:
         """The verdicts between initializers that are not the same in both runs."""
         keys = ["backend", *factors(self.first.cells), "measure", "left", "right"]
         one, other = self.first.pairs, self.second.pairs
-        if any(name not in frame for frame in (one, other) for name in keys):
+        if not self._alike:
             return []
         turned = other.rename(columns={"left": "right", "right": "left"}).assign(
             verdict=other["verdict"].replace(TURNED)
@@ -83,17 +84,25 @@ class SideBySide:
             for _, row in both[both["verdict_first"] != both["verdict_second"]].iterrows()
         ]
 
+    @property
+    def _alike(self) -> bool:
+        """Tell whether both have pairs of initializers, and the same factors."""
+        one, other = self.first, self.second
+        return factors(one.cells) == factors(other.cells) and len(one.pairs) > 0 and len(other.pairs) > 0
+
     def _answer(self) -> str:
+        if not self._alike:
+            return "Verdicts between initializers cannot be compared: the runs have no pairs under the same factors."
         turned = [line for line in self.changed if line.endswith(TURNED_ROUND)]
         if turned:
             return f"The answer changes: {len(turned)} of {len(self.changed)} changed verdicts are turned round."
         if self.changed:
-            return f"No verdict is turned round; {len(self.changed)} were decided in but one of the runs, or otherwise:"
+            return f"No verdict is turned round; {len(self.changed)} are not the same in both runs:"
         return "The answer does not change: every verdict between initializers is the same."
 
     def _best(self) -> Iterator[str]:
         names = ["backend", *factors(self.first.cells)]
-        if factors(self.first.cells) != factors(self.second.cells):
+        if not self._alike:
             return
         for measure in RANKED_MEASURES:
             column = f"{measure.name}_against_best"

@@ -142,10 +142,10 @@ def against_best(comparison: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     names = list(comparison.columns)
     keys = names[names.index("backend") : names.index("initializer")]
     found: dict[tuple[object, ...], str] = {}
-    for key, group in comparison[~lucky(comparison)].groupby(keys, sort=False):
+    for key, group in comparison.groupby(keys, sort=False):
         for measure in (each for each in MEASURES if each.name in RANKED):
-            means = group.set_index("initializer")[f"{measure.name}_mean"].dropna()
-            if len(means) and len(group) > 1:
+            means = group[~lucky(group)].set_index("initializer")[f"{measure.name}_mean"].dropna()
+            if len(means) and len(group) > 1:  # one alone is the best of nothing
                 found[(*key, measure.name)] = str(means.idxmax() if measure.higher_is_better else means.idxmin())
     rows = {tuple(row[name] for name in (*keys, "measure", "left", "right")): row for _, row in pairs.iterrows()}
     columns = {
@@ -372,10 +372,19 @@ def spread(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _varied(study: Study) -> list[str]:
-    """Return the random streams that differ from seed to seed."""
+def _streams(study: Study) -> dict[str, bool]:
+    """Tell of each random stream whether it differs from seed to seed."""
     own = {"split": study.split.seed, "batch order": study.recipe.order_seed, "weights": study.network.weights_seed}
-    return [name for name, seed in own.items() if seed == "cell"]
+    return {name: seed == "cell" for name, seed in own.items()}
+
+
+def _varied(study: Study) -> list[str]:
+    return [name for name, varies in _streams(study).items() if varies]
+
+
+def held(study: Study) -> list[str]:
+    """Return the random streams that are the same in every seed."""
+    return [name for name, varies in _streams(study).items() if not varies]
 
 
 def _block(cells: pd.DataFrame, measure: str) -> Floats:

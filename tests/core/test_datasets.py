@@ -141,3 +141,9 @@ def test_checksum_follows_the_data():
     from dataclasses import replace
 
     assert replace(IRIS, x=IRIS.x + np.eye(150, 4)).checksum != IRIS.checksum
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "digits"])
+def test_features_are_named_in_plain_text(name):
+    """Names of features are strings, not NumPy's, which a model's description could not hold."""
+    assert {type(feature) for feature in load(name).features} == {str}

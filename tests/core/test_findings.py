@@ -55,6 +55,13 @@ def test_headline_of_nothing_finished():
     assert "nan" not in text
 
 
+def test_headline_of_one_that_is_left():
+    """Where all initializers of a backend but one failed, that one is told, and that it is better."""
+    frame = noisy()
+    frame.loc[(frame["backend"] == "keras") & (frame["initializer"] != "he_normal"), "status"] = "failed"
+    assert "Keras, by test loss: he_normal has the best mean" in told(findings(frame))
+
+
 def test_headline_counts_many_levels():
     """Of more places than can be told one by one, it says how often each is best."""
     frame = pd.concat([noisy(seeds=3, depth=depth) for depth in range(2, 6)], ignore_index=True)
@@ -80,7 +87,9 @@ def test_headline_tells_defaults_and_spread():
     assert "the part of it that native weights make (native less shared): significant under no initializer" in text
     split = {"everything": {}, "split": {"recipe.order_seed": 0, "network.weights_seed": 0}}
     frame = pd.concat([noisy(varied=name) for name in split], ignore_index=True)
-    assert "Standard deviation of test loss by source: " in told(findings(frame, factors={"varied": split}))
+    spread = told(findings(frame, factors={"varied": split}))
+    assert "Standard deviation of test loss by source: " in spread
+    assert "verdicts are about that one draw" in spread
 
 
 @pytest.mark.parametrize("backends", [("pytorch",), ("pytorch", "keras")])
@@ -141,4 +150,6 @@ def test_runs_side_by_side_do_not_hang_on_an_order():
     second = findings(turned.drop(columns="place").reset_index(drop=True), initializers=tuple(order))
     beside = SideBySide(findings(), second, ENVIRONMENT, ENVIRONMENT)
     assert beside.cells["equal"].all()
+    lone = findings(noisy(initializers=("zeros",)), initializers=("zeros",))
+    assert "cannot be compared" in SideBySide(findings(), lone, ENVIRONMENT, ENVIRONMENT).as_text()
     assert beside.changed == []

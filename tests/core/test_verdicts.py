@@ -258,6 +258,11 @@ def test_against_the_best():
         "undecided",
         "worse",
     ]
+    lone = frame[frame["initializer"] == "zeros"]
+    assert set(verdicts.against_best(compare(lone), verdicts.pairs(lone, {}))["test_loss_against_best"]) == {""}
+    frame.loc[frame["initializer"] != "he_normal", "status"] = "failed"
+    rest = verdicts.against_best(compare(frame), verdicts.pairs(frame, {})).set_index("initializer")
+    assert set(rest.loc["he_normal", "test_loss_against_best"]) == {"best"}
     frame["status"] = "failed"
     table = verdicts.against_best(compare(frame), verdicts.pairs(frame, {}))
     assert set(table["test_accuracy_against_best"]) == {""}
