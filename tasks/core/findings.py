@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from tasks.core import checks, inference, table, verdicts
-from tasks.core.measures import MEASURES, RANKED, Measure, factors
+from tasks.core.measures import MEASURES, RANKED, RANKED_MEASURES, TITLES, Measure, factors
 from tasks.core.study import Study, source
 from tasks.core.table import lucky
 from tasks.core.verdicts import (
@@ -44,7 +45,6 @@ METHODS = (
 )
 TIED = 1e-9  # means that differ by less are equal, but for rounding
 PLACES = 6  # backends × levels whose best initializer is told one by one; of more, how often each is best
-RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ class Findings:
         """The claims of the controls that do not hold, or could not be tested."""
         return [] if self.controls is None else checks.not_held(self.controls)
 
-    @property
+    @cached_property
     def notes(self) -> list[str]:
         """What has to be known to read the table."""
         return [*checks.lines(self.judged), *table.notes(self.study, self.cells)]
 
-    @property
+    @cached_property
     def headline(self) -> list[str]:
         """The findings in words, the gravest first."""
         validity = [] if self.controls is None else table.validity(checks.lines(self.controls), self.misbehaved)
@@ -193,7 +193,6 @@ class Findings:
         for (name, *levels), rows in comparable.groupby(["measure", *apart], sort=False):
             if name not in RANKED:
                 continue
-            title = next(each.title for each in RANKED_MEASURES if each.name == name)
             where = "".join(f", {factor} {level}" for factor, level in zip(apart, levels, strict=True))
             phrases = {
                 EQUIVALENT: "equivalent",
@@ -206,7 +205,7 @@ class Findings:
                 for verdict, phrase in phrases.items()
                 if (rows["verdict"] == verdict).any()
             ]
-            yield f"{first} against {second}{where}, by {title}: {'; '.join(counts)}."
+            yield f"{first} against {second}{where}, by {TITLES[name]}: {'; '.join(counts)}."
         if differences:
             yield f"Without a verdict where the backends differ in {'; '.join(differences)}."
 
@@ -237,8 +236,7 @@ class Findings:
         for measure, rows in self.spread.groupby("measure", sort=False) if len(self.spread) else ():
             ordered = rows.sort_values("sd", ascending=False)
             parts = [f"{row['source']} {row['sd']:.3f}" for _, row in ordered.iterrows()]
-            title = next(each.title for each in MEASURES if each.name == measure)
-            yield f"Standard deviation of {title} by source: {', '.join(parts)}."
+            yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(parts)}."
 
     def _caution(self) -> Iterator[str]:
         if any(verdicts.held(self.study.at(levels)) for levels in self.study.levels()):

@@ -145,7 +145,7 @@ class Differences:
 
         return np.where(self._testable, 2 * stats.t.sf(self._t(np.abs(self.mean)), np.maximum(self.n - 1, 1)), 1.0)
 
-    def p_beyond(self, margin: float) -> Floats:
+    def p_beyond(self, margin: Floats | float) -> Floats:
         """Return the p of a mean of at least the margin, either way: two one-sided tests (Schuirmann, 1987)."""
         from scipy import stats
 
@@ -160,7 +160,7 @@ class Differences:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(distance == 0, 0.0, distance / error)
 
-    def seeds_to_settle(self, margin: float, tests: int) -> Floats:
+    def seeds_to_settle(self, margin: Floats | float, tests: int) -> Floats:
         """Return how many seeds would settle each with a power of 0.8, were mean and SD what they seem to be.
 
         The fewer of those that show a difference from zero and those that show it to be within the margin, at the level

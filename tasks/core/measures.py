@@ -54,23 +54,22 @@ MEASURES = (
     Measure("loss_area", "area under the test loss", "nat", False, 0.02),
     Measure("train_seconds", "train time", "s", False, None),
 )
+TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 RANKED = ("test_accuracy", "test_loss")
 """The measures that rankings and headlines are about."""
+RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
 
 
 def measures(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float] = MappingProxyType({})) -> list[Measure]:
     """Return the measures with the steps and margins that hold for cells of one level."""
     row = float(np.nan_to_num(1 / cells["test_rows"].max()))  # 0 where no cell was trained, or none recorded it
+    horizon = float(cells["horizon"].max())
     accuracy, *others = MEASURES
     known = [
         replace(accuracy, step=row, margin=row),
-        *(replace(each, largest=_horizon(cells)) if each.name == "epochs_to_target" else each for each in others),
+        *(replace(each, largest=horizon) if each.name == "epochs_to_target" else each for each in others),
     ]
     return [replace(each, margin=margins.get(each.name, each.margin)) for each in known]
-
-
-def _horizon(cells: pd.DataFrame) -> float:
-    return float(cells["horizon"].max())
 
 
 def values(cells: pd.DataFrame, measure: str) -> pd.Series:

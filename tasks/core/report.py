@@ -19,12 +19,11 @@ from tabulate import tabulate
 
 from tasks.core import figures, table, verdict_figures
 from tasks.core.findings import FRAMEWORKS, Findings
-from tasks.core.measures import MEASURES, RANKED, factors
+from tasks.core.measures import MEASURES, RANKED, TITLES, factors
 from tasks.core.verdicts import UNDECIDED, seeds_needed
 
 CELLS = 2_000  # of the table of cells; more are in cells.csv alone
 ROWS = 500  # of the table of pairs in the page; more are in pairs.csv alone
-TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
 MARKERS = re.compile(
     r'<g clip-path="[^"]*">\n<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" (?P<style>style="[^"]*")/>\n'
@@ -294,7 +293,7 @@ def _measures(findings: Findings) -> Table:
     left_out = "; the others are in comparison.csv" if many else ""
     rows = [
         [
-            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            *_named(row, keys),
             Entry(RESTRICTED if measure.name == "epochs_to_target" else measure.title, measure.name),
             Entry("higher" if measure.higher_is_better else "lower", ""),
             *(_with_interval(row, f"{measure.name}_{part}", f"{measure.name}_{ends}") for part, ends in CENTRES),
@@ -306,6 +305,10 @@ def _measures(findings: Findings) -> Table:
     ]
     names = [*keys, "measure", "better is", "mean", "interquartile mean", "SD", "finished"]
     return Table("measures", f"Measures of each initializer, with 95 % intervals{left_out}", names, rows)
+
+
+def _named(row: pd.Series, keys: Sequence[str]) -> list[Entry]:
+    return [Entry(str(row[key]), str(row[key])) for key in keys]
 
 
 def _with_interval(row: pd.Series, part: str, ends: str) -> Entry:
@@ -386,7 +389,7 @@ def _pairs(findings: Findings) -> Table:
     caption = f"Pairs of initializers, the left against the right; {ALONE}{left_out}"
     rows = [
         [
-            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            *_named(row, keys),
             Entry(TITLES[row["measure"]], row["measure"]),
             Entry(row["left"], row["left"]),
             Entry(row["right"], row["right"]),
@@ -404,7 +407,7 @@ def _backends(findings: Findings, told: Sequence[object] = tuple(TITLES)) -> Tab
     rows = [
         [
             Entry(TITLES[row["measure"]], row["measure"]),
-            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            *_named(row, keys),
             Entry(row["initializer"], row["initializer"]),
             *_judgement(row),
         ]
@@ -437,7 +440,7 @@ def _defaults(findings: Findings) -> Table:
     rows = [
         [
             Entry(TITLES[row["measure"]], row["measure"]),
-            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            *_named(row, keys),
             Entry(row["initializer"], row["initializer"]),
             *(_number(row[name], "+.4f") for name in ("native", "shared")),
             _difference(row),
@@ -453,7 +456,7 @@ def _cells(findings: Findings, link: Callable[[str], str]) -> Table:
     keys = ["backend", *factors(findings.cells), "initializer"]
     rows = [
         [
-            *(Entry(str(row[key]), str(row[key])) for key in keys),
+            *_named(row, keys),
             Entry(str(row["seed"]), int(row["seed"]), link(row["run_id"])),
             Entry(row["status"], row["status"]),
             Entry(row["verdict"], row["verdict"]),

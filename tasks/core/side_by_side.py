@@ -9,16 +9,15 @@ import pandas as pd
 from tabulate import tabulate
 
 from tasks.core import verdicts
-from tasks.core.findings import RANKED_MEASURES, Findings
+from tasks.core.findings import Findings
 from tasks.core.initializers import BACKENDS
-from tasks.core.measures import MEASURES, factors
+from tasks.core.measures import MEASURES, RANKED, RANKED_MEASURES, TITLES, factors
 from tasks.core.study import Platform, source
 from tasks.core.verdicts import TURNED, UNDECIDED, seeds_needed
 
 LISTED = 20  # changed verdicts that are told; all are among the findings of either run
 RUNS = ("first", "second")
 TURNED_ROUND = ("better before, worse after", "worse before, better after")
-TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,17 @@ class SideBySide:
     second_environment: Mapping[str, object]
 
     @cached_property
+    def _keyed(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return _keyed(self.first), _keyed(self.second)
+
+    @cached_property
     def cells(self) -> pd.DataFrame:
         """One row per cell of either run, paired where all settings match but those of the platform.
 
         `in` says which runs have it; `<measure>_first`, `_second` and `_difference`, second less first; `equal` if all
         measures but the train time agree in every digit.
         """
-        one, other = (_keyed(findings) for findings in (self.first, self.second))
+        one, other = self._keyed
         names = ["backend", *factors(self.first.cells), "initializer", "seed"]
         measured = ["status", *(measure.name for measure in MEASURES)]
         both = one[[*names, *measured]].merge(
@@ -60,14 +63,14 @@ class SideBySide:
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         """The second run against the first under every initializer, over the cells that both have."""
-        one, other = (_keyed(findings) for findings in (self.first, self.second))
+        one, other = self._keyed
         shared = one.index.intersection(other.index, sort=False)
         parts = [rows.loc[shared].assign(run=run) for run, rows in zip(RUNS, (one, other), strict=True)]
         # a factor that only one run has is no axis of the other's cells
         columns = [name for name in parts[0] if name in parts[1]]
         return verdicts.runs(pd.concat([part[columns] for part in parts], ignore_index=True), self.first.study.margins)
 
-    @property
+    @cached_property
     def changed(self) -> list[str]:
         """The verdicts between initializers that are not the same in both runs."""
         keys = ["backend", *factors(self.first.cells), "measure", "left", "right"]
@@ -139,7 +142,7 @@ class SideBySide:
             return "No cell is in both runs, so nothing is paired."
         if self.cells.loc[self.cells["in"] == "both", "equal"].all():
             return "The cells that are in both runs are equal, so that nothing is to be compared between them."
-        ranked = rows[rows["measure"].isin([measure.name for measure in RANKED_MEASURES])]
+        ranked = rows[rows["measure"].isin(RANKED)]
         keys = list(rows.columns[: list(rows.columns).index("initializer") + 1])
         shown = [
             {

@@ -10,10 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from tasks.core.figures import Style
-from tasks.core.measures import MEASURES, RANKED
+from tasks.core.measures import MEASURES, RANKED, TITLES
 from tasks.core.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE, Ranking, Reaching, apart
 
-TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 DECIDED = (BETTER, WORSE, EQUIVALENT)
 SIGNS = {BETTER: "+", WORSE: "−", EQUIVALENT: "=", UNDECIDED: "?"}
 DECIDED_COLOUR, UNDECIDED_COLOUR = "#0072B2", "#999999"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tasks.core import inference
 from tasks.core.inference import ALPHA, Differences, Floats, Ranks, Survival
-from tasks.core.measures import MEASURES, RANKED, Measure, factors, measures, values
+from tasks.core.measures import RANKED, RANKED_MEASURES, Measure, factors, measures, values
 from tasks.core.study import MarginMeasure, Study, short
 from tasks.core.table import lucky
 
@@ -39,7 +39,6 @@ class Grid:
     hole: cells that ran and have no number because they did not finish; missed: those that never reached the target.
     """
 
-    rivals: list[str]
     values: Floats
     hole: NDArray[np.bool_]
     missed: NDArray[np.bool_]
@@ -58,9 +57,7 @@ class Grid:
             ["value", "hole", "missed"], "rival", "seed", aggfunc="first", dropna=False, sort=False
         )
         value, hole, missed = (wide[name].reindex(pd.Index(list(order))) for name in ("value", "hole", "missed"))
-        return cls(
-            list(order), value.to_numpy(np.float64), hole.eq(True).to_numpy(bool), missed.eq(True).to_numpy(bool)
-        )
+        return cls(value.to_numpy(np.float64), hole.eq(True).to_numpy(bool), missed.eq(True).to_numpy(bool))
 
 
 def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> pd.DataFrame:
@@ -76,15 +73,15 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
     uneven = np.asarray((np.isfinite(better) & np.isnan(difference)).any(1))
     plain = Differences.of(difference, measure.step)
     # where neither reached the target, nobody can tell how far apart they are
-    alike = uneven | (grid.missed[left] & grid.missed[right]).any(1) | (measure.margin is None)
-    margin = measure.margin or 0.0
+    unmeasured = uneven | (grid.missed[left] & grid.missed[right]).any(1) | (measure.margin is None)
+    margins = np.where(unmeasured, 0.0, measure.margin or 0.0)
     p = inference.holm(np.where(uneven, inference.sign_test(wins, losses), plain.p_zero()))
-    p_equivalent = inference.holm(np.where(alike, 1.0, plain.p_beyond(margin)))
+    p_equivalent = inference.holm(np.where(unmeasured, 1.0, plain.p_beyond(margins)))
     ahead = np.where(uneven, wins > losses, (plain.mean > 0) == measure.higher_is_better)
     verdict = np.where(p < ALPHA, np.where(ahead, BETTER, WORSE), UNDECIDED)
     verdict = np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
-    by_margin = np.where(alike, plain.seeds_to_settle(0.0, len(a)), plain.seeds_to_settle(margin, len(a)))
-    needed = np.where(uneven, inference.seeds_for_signs(wins, losses, seeds, len(a)), by_margin)
+    by_signs = inference.seeds_for_signs(wins, losses, seeds, len(a))
+    needed = np.where(uneven, by_signs, plain.seeds_to_settle(margins, len(a)))
     ties = seeds - wins - losses
     low, high = inference.share_interval(wins + ties / 2, seeds)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -92,7 +89,7 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
         share = np.where(seeds > 0, (wins + ties / 2) / np.maximum(seeds, 1), np.nan)
     columns = (
         *(plain.n, (hole_a | hole_b).sum(1), plain.mean, plain.low, plain.high, plain.sd, effect),
-        *(share, low, high, p, p_equivalent, np.full(len(a), margin or np.nan), verdict),
+        *(share, low, high, p, p_equivalent, np.full(len(a), measure.margin or np.nan), verdict),
         np.where(verdict == UNDECIDED, np.maximum(needed - seeds, 1), np.nan),
     )
     return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))
@@ -143,7 +140,7 @@ def against_best(comparison: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     keys = names[names.index("backend") : names.index("initializer")]
     found: dict[tuple[object, ...], str] = {}
     for key, group in comparison.groupby(keys, sort=False):
-        for measure in (each for each in MEASURES if each.name in RANKED):
+        for measure in RANKED_MEASURES:
             means = group[~lucky(group)].set_index("initializer")[f"{measure.name}_mean"].dropna()
             if len(means) and len(group) > 1:  # one alone is the best of nothing
                 found[(*key, measure.name)] = str(means.idxmax() if measure.higher_is_better else means.idxmin())
@@ -192,30 +189,18 @@ def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
 
     Where their recipes differ no verdict is given.
     """
-    found = []
-    if len(study.backends) == 2:
-        differs = {
-            tuple(level for _, level in levels): bool(study.at(levels).backend_differences())
-            for levels in study.levels()
-        }
-        for key, family in _families(cells, factors(cells)):
-            initializers = list(family["initializer"].unique())
-            for measure in measures(family, study.margins):
-                rows = _between(family, "backend", study.backends, initializers, measure)
-                if differs[tuple(key.values())]:
-                    rows = rows.assign(verdict=NOT_COMPARABLE, more_seeds=np.nan)
-                found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
-    return _framed(found, [*factors(cells), "measure", "initializer"])
+    if len(study.backends) < 2:
+        return _framed([], [*factors(cells), "measure", "initializer"])
+    rows = _between(cells, factors(cells), "backend", study.backends, study.margins)
+    differs = {
+        tuple(level for _, level in levels): bool(study.at(levels).backend_differences()) for levels in study.levels()
+    }
+    unlike = np.array([differs[levels] for levels in _levels(rows, factors(cells))], np.bool_)
+    return rows.assign(verdict=rows["verdict"].mask(unlike, NOT_COMPARABLE), more_seeds=rows["more_seeds"].mask(unlike))
 
 
-def _between(
-    family: pd.DataFrame, column: str, sides: Sequence[str], initializers: Sequence[str], measure: Measure
-) -> pd.DataFrame:
-    """Judge the first of two sides, values of a column, against the second under every initializer."""
-    order = [f"{side} {each}" for side in sides for each in initializers]
-    grid = Grid.of(family, family[column] + " " + family["initializer"], measure.name, order)
-    places = list(range(len(initializers)))
-    return judged(grid, places, [len(initializers) + at for at in places], measure)
+def _levels(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    return list(zip(*(rows[name] for name in names), strict=True)) if names else [()] * len(rows)
 
 
 def runs(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float]) -> pd.DataFrame:
@@ -223,13 +208,28 @@ def runs(cells: pd.DataFrame, margins: Mapping[MarginMeasure, float]) -> pd.Data
 
     Left is the second run: it is better or worse than the first.
     """
+    by = ["backend", *(name for name in factors(cells) if name != "run")]
+    return _between(cells, by, "run", ("second", "first"), margins)
+
+
+def _between(
+    cells: pd.DataFrame,
+    by: Sequence[str],
+    column: str,
+    sides: Sequence[str],
+    margins: Mapping[MarginMeasure, float],
+) -> pd.DataFrame:
+    """Judge the first of two sides, values of a column, against the second under every initializer and measure."""
     found = []
-    for key, family in _families(cells, ["backend", *(name for name in factors(cells) if name != "run")]):
+    for key, family in _families(cells, by):
         initializers = list(family["initializer"].unique())
+        order = [f"{side} {each}" for side in sides for each in initializers]
+        places = list(range(len(initializers)))
         for measure in measures(family, margins):
-            rows = _between(family, "run", ("second", "first"), initializers, measure)
+            grid = Grid.of(family, family[column] + " " + family["initializer"], measure.name, order)
+            rows = judged(grid, places, [len(initializers) + at for at in places], measure)
             found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
-    return _framed(found, ["backend", *(name for name in factors(cells) if name != "run"), "measure", "initializer"])
+    return _framed(found, [*by, "measure", "initializer"])
 
 
 def defaults(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
@@ -279,7 +279,7 @@ def rankings(cells: pd.DataFrame) -> list[Ranking]:
     by = ["backend", *(name for name in factors(cells) if not (several and name == "dataset"))]
     found = []
     for key, family in _families(cells, by):
-        for measure in (each for each in MEASURES if each.name in RANKED):
+        for measure in RANKED_MEASURES:
             table = family.assign(value=values(family, measure.name))
             block = "dataset" if several else "seed"
             wide = table.pivot_table("value", "initializer", block, aggfunc=_whole_mean, dropna=False)

@@ -76,8 +76,8 @@ def false_positives(rng, measure, seeds, grids):
 def families(values, measure):
     """Return the verdicts of every grid of values (grids, rivals, seeds), NaN being holes: (grids, pairs)."""
     nothing = np.zeros(values.shape[1:], np.bool_)
-    names, left, right = [str(rival) for rival in range(RIVALS)], list(PAIRS[0]), list(PAIRS[1])
-    made = (verdicts.Grid(names, each, np.isnan(each), nothing) for each in values)
+    left, right = list(PAIRS[0]), list(PAIRS[1])
+    made = (verdicts.Grid(each, np.isnan(each), nothing) for each in values)
     return np.array([verdicts.judged(grid, left, right, measure)["verdict"] for grid in made])
 
 
