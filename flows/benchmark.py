@@ -3,12 +3,12 @@
 from contextlib import AbstractContextManager
 
 import pandas as pd
-from prefect import unmapped
-from prefect.futures import as_completed
+from prefect import get_run_logger, runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
-from tqdm import tqdm
 
+from flows import form
 from flows.plan import plan
+from flows.progress import followed
 from flows.server import recorded, served_flow
 from tasks import machine, tracking, workers
 from tasks.cells import prefect_tags, settle, train_cells
@@ -50,25 +50,53 @@ def pool(study: Study) -> AbstractContextManager[workers.Pool]:
     return workers.pool(workers.slots([gpu.index for gpu in machine.gpus()], machine.processors()), study.backends)
 
 
-@served_flow(name="benchmark", flow_run_name="{study.name}", task_runner=ThreadPoolTaskRunner(THREADS))
-def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) -> pd.DataFrame:
+def run_name() -> str:
+    """Return what the Prefect UI calls a flow run: the study and the extent of its grid."""
+    parameters = runtime.flow_run.parameters
+    try:
+        return form.asked(parameters).summary
+    except ValueError:  # which the run itself will tell
+        return f"{parameters['study']} · invalid"
+
+
+@served_flow(name="benchmark", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(THREADS))
+def benchmark(
+    study: form.AskedStudy = "iris",
+    seeds: form.Seeds = None,
+    epochs: form.Epochs = None,
+    backends: form.Backends = None,
+    initializers: form.Initializers = None,
+    fresh: bool = False,
+    parity: bool = True,
+    advanced: form.Advanced = {},  # noqa: B006  # Prefect hands in a copy
+) -> pd.DataFrame:
     """Train a study's grid in every backend and compare its initializers.
 
     The comparison has a row per backend, level of the factors and initializer, best first within a level; its `attrs`
     hold what was found in words, the notes that go with it, the id of its MLflow run and a link to it.
 
     Args:
-        study: What to train.
+        study: A study that ships; from Python, any. Fields that are left empty stay as it has them.
+        seeds: How many seeds, counted from 0. Usually 10.
+        epochs: Passes over the train rows. Usually 20.
+        backends: Frameworks to train in. Usually both.
+        initializers: Initializers of the hidden layers; those with parameters are among the advanced changes.
         fresh: Train every cell again, also those that an earlier benchmark has finished.
         parity: First check that the backends agree on identical weights and batches.
+        advanced: Any other setting of the study.
 
     Raises:
+        StudyError: if a change to the study is not valid.
         FailedCellsError: if a cell could not be trained; everything else is published first.
         InvalidBenchmarkError: if a control misbehaved; everything is published first.
         UncrownedError: if a best cell could not be registered as a model; everything is published first.
         ParityError: if the backends disagree.
     """
+    log = get_run_logger()
+    fields = {"seeds": seeds, "epochs": epochs, "backends": backends, "initializers": initializers}
+    study = form.asked({"study": study, "advanced": advanced, **fields})
     todo = plan(study, fresh=fresh)
+    log.info("Asked for:\n%s", todo)
     with (
         recorded(),
         pool(study),
@@ -81,9 +109,7 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
             train_cells.map(unmapped(each.study), each.batches, unmapped(each.platform), unmapped(record))
             for each in plans
         ]
-        waited = [future for each in futures for future in each]
-        for _ in tqdm(as_completed(waited), study.name, len(waited), unit="task", mininterval=0.5):
-            pass
+        followed([future for each in futures for future in each], study.name)
         results = [
             collect(each.study, record, each.run_ids(settle(each.study, each.batches, own, each.platform, record)))
             for each, own in zip(plans, futures, strict=True)
@@ -97,6 +123,7 @@ def benchmark(study: Study = Study(), fresh: bool = False, parity: bool = True) 
         comparison = findings.comparison
         comparison.attrs |= {"headline": findings.headline, "notes": findings.notes}
         comparison.attrs |= {"run_id": record.run_id, "link": record.link}
+        log.info("Found:\n%s\nMLflow run: %s", "\n".join(findings.headline), record.link)
         if findings.misbehaved:
             raise InvalidBenchmarkError(comparison, findings.misbehaved)
         if comparison["failed"].any():

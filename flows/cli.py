@@ -28,6 +28,17 @@ QUIET = {
 }
 
 
+SERVING = ("up", "deploy")  # whose flow runs log to Prefect
+
+TIMEZONE = click.option(
+    "--timezone",
+    envvar="INITBENCH_TIMEZONE",
+    default="UTC",
+    show_default=True,
+    help="Whose 02:00 starts the nightly.",
+)
+
+
 class Invalid(click.ClickException):
     """Wrong input: its message is printed, one fault a line, and nothing runs."""
 
@@ -49,8 +60,12 @@ def refusing() -> Iterator[None]:
 
 @click.group()
 @click.version_option(package_name="initbench")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Compare weight initializers, in PyTorch and Keras, with evidence."""
+    if context.invoked_subcommand not in SERVING:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
 
 
 @cli.command()
@@ -177,10 +192,44 @@ def ui(port: int) -> None:
     os.execve(sys.executable, [*command, *store], environment)  # noqa: S606  # no shell is meant
 
 
+@cli.command()
+@click.option("--prefect-port", default=4200, show_default=True, help="Port of Prefect on the loopback address.")
+@click.option("--mlflow-port", default=5000, show_default=True, help="Port of MLflow on the loopback address.")
+@click.option("--postgres", envvar="INITBENCH_POSTGRES", metavar="URL", help="Keep the data of both in PostgreSQL.")
+@click.option("--auth", is_flag=True, help="Ask for a password; secrets are made and kept in .initbench/secrets.env.")
+@TIMEZONE
+def up(prefect_port: int, mlflow_port: int, postgres: str | None, auth: bool, timezone: str) -> None:
+    """Run Prefect, MLflow and a worker on this machine, with the deployments registered, until Ctrl-C."""
+    from flows import deployments
+    from flows.up import Options, UpError
+    from flows.up import up as run_all
+
+    with refusing():
+        deployments.check_timezone(timezone)
+        try:
+            run_all(Options(prefect_port, mlflow_port, postgres, auth, timezone))
+        except (UpError, deployments.DeploymentError) as error:
+            raise click.ClickException(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("Stopped.")
+
+
+@cli.command()
+@TIMEZONE
+def deploy(timezone: str) -> None:
+    """Register the deployments on the Prefect server that PREFECT_API_URL names. Again changes nothing."""
+    from flows import deployments
+
+    with refusing():
+        deployments.check_timezone(timezone)
+        try:
+            deployments.register(os.environ, timezone)
+        except deployments.DeploymentError as error:
+            raise click.ClickException(str(error)) from None
+
+
 def main() -> None:
     """Run the command; wrong usage is one line, as any other wrong input."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:

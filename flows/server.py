@@ -14,9 +14,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import httpx
+from dotenv import dotenv_values
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -28,7 +30,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,18 +38,15 @@ R = TypeVar("R")
 START_SECONDS = 90  # a first start migrates an empty database, 15 s on two slow cores
 RECORD_SECONDS = 120
 POLL_SECONDS = 0.1
-SETTINGS = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-    "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "200",
-    **{
-        f"PREFECT_SERVER_SERVICES_{service}_{name}": value
-        for service in ("TASK_RUN_RECORDER", "EVENT_PERSISTER")
-        for name, value in (("BATCH_SIZE", "200"), ("READ_BATCH_SIZE", "200"), ("FLUSH_INTERVAL", "1"))
-    },
-}
+INFRA = Path(__file__).parents[1] / "infra"
+HOME_PORT = 4200  # where `initbench up` and `prefect server start` serve, unless told otherwise
 # The shell ends the server when its own input closes, which it does however this process ends.
 SUPERVISE = '"$@" & cat >/dev/null; kill $!'
+
+
+def tuning() -> dict[str, str]:
+    """Return how servers are tuned, as environment variables."""
+    return {name: value or "" for name, value in dotenv_values(INFRA / "servers.env").items()}
 
 
 class ServerError(ValueError):
@@ -64,7 +63,10 @@ class ServedFlow(Flow[P, R]):
             ServerError: if the configured server does not answer.
             TimeoutError: if a private one does not start.
         """
-        with temporary_settings({PREFECT_API_URL: api_url()}):
+        url = api_url()
+        configured = url == PREFECT_API_URL.value()
+        shown = PREFECT_UI_URL.value() if configured else f"http://127.0.0.1:{HOME_PORT}"  # a private one ends with us
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_UI_URL: shown}):
             return super().__call__(*args, **kwargs)
 
 
@@ -118,7 +120,7 @@ def _start_private() -> str:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**SETTINGS, **os.environ},
+        env={**tuning(), **os.environ},
         start_new_session=True,  # an interrupt from the keyboard is for the flow, which has yet to tell the server
     )
     atexit.register(process.communicate)

@@ -6,6 +6,7 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.utilities.urls import url_for
 
 from tasks import tracking, workers
 from tasks.core import datasets
@@ -52,6 +53,9 @@ def settle(
 
 
 def prefect_tags() -> dict[str, str]:
-    """Return the MLflow tags that lead back to the Prefect run at hand."""
-    tags = {"prefect.flow_run_id": runtime.flow_run.id, "prefect.task_run_id": runtime.task_run.id}
-    return {name: str(value) for name, value in tags.items() if value}
+    """Return the MLflow tags that lead back to the Prefect run at hand, one of them the run's description."""
+    flow_run, task_run = runtime.flow_run.id, runtime.task_run.id
+    link = f"Prefect flow run [{runtime.flow_run.name}]({url_for('flow-run', flow_run)})"
+    nightly = "yes" if "nightly" in runtime.flow_run.tags else None
+    tags = {"prefect.flow_run_id": flow_run, "prefect.task_run_id": task_run, "mlflow.note.content": link}
+    return {name: str(value) for name, value in {**tags, tracking.NIGHTLY: nightly}.items() if value}

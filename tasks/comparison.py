@@ -1,7 +1,7 @@
 """Read the cells back, compare them, and publish what was found in MLflow and Prefect."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +57,19 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
         misbehaved = findings.misbehaved
         tags = {} if findings.controls is None else {"initbench.valid": str(not misbehaved).lower()}
         tracking.publish(benchmark, folder, table.metrics(findings.comparison), tags)
-        markdown = (folder / "comparison.md").read_text()
+        words = (folder / "comparison.md").read_text()
+        pictures = [picture.name for picture in sorted(folder.glob("*.svg"))]
     rows = [dict(row) for _, row in table.shown(findings.comparison).astype(str).iterrows()]
     create_table_artifact(rows, key="comparison", description=findings.headline[0])
-    create_markdown_artifact(markdown, key="summary")
+    create_markdown_artifact(words + _shown(benchmark, pictures), key="summary")
     create_link_artifact(benchmark.link, key="mlflow", link_text="This benchmark in MLflow")
+
+
+def _shown(benchmark: Benchmark, pictures: Sequence[str]) -> str:
+    """Return, in Markdown, where the report is and each cell, and the pictures."""
+    report, cells = benchmark.file_link("report.html"), benchmark.cells_link
+    links = f"[The report]({report}) · [every cell, by initializer]({cells})"
+    return "\n\n".join([f"\n{links}", *(f"![{name}]({benchmark.file_link(name)})" for name in pictures)])
 
 
 def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:

@@ -40,7 +40,7 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks.core import datasets
+from tasks.core import datasets, mlflow_view
 from tasks.core.initializers import Backend
 from tasks.core.measures import CELL_COLUMNS, columns, factors
 from tasks.core.outcome import Outcome, Trained, epochs_to_target
@@ -48,12 +48,14 @@ from tasks.core.signals import named
 from tasks.core.study import Cell, CsvFile, Platform, Study, short
 
 UI = "http://127.0.0.1:5000"  # where `initbench ui` serves a store that has no server of its own
+KIND = "mlflow.experimentKind"  # without it the page opens on traces of language models
 PAGE = 1000  # runs of one search
 IDS = 200  # run ids of one filter
 WHOLE = ("initializers", "seeds", "factors", "checks")  # in study.yaml alone, for they are longer than a param may be
 CHAMPION = "champion"
 MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
 BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
+NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly
 CELLS = "cells.csv"
 REUSABLE = ("finished", "diverged")
 
@@ -83,8 +85,22 @@ class Benchmark:
 
     def link_to(self, run_id: str) -> str:
         """Return where the MLflow UI shows a run of the same experiment."""
-        base = re.sub("//[^/@]*@", "//", self.uri.rstrip("/")) if self.uri.startswith("http") else UI  # no password
-        return f"{base}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{self._ui}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    @property
+    def cells_link(self) -> str:
+        """Return where the MLflow UI shows the cells of all benchmarks of the study, by initializer."""
+        view = f"viewStateShareKey={mlflow_view.KEY}&compareRunsMode=CHART"
+        return f"{self._ui}/#/experiments/{self.experiment_id}/runs?{view}"
+
+    def file_link(self, name: str) -> str:
+        """Return where a browser gets a file that was published with it."""
+        return f"{self._ui}/get-artifact?path={name}&run_uuid={self.run_id}"
+
+    @property
+    def _ui(self) -> str:
+        served = re.sub("//[^/@]*@", "//", self.uri.rstrip("/")) if self.uri.startswith("http") else UI  # no password
+        return os.environ.get("INITBENCH_MLFLOW_UI", served).rstrip("/")
 
 
 def local_store() -> Path:
@@ -94,16 +110,16 @@ def local_store() -> Path:
 
 def uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the SQLite store of the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _local_uri()
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_uri()
 
 
-def _local_uri() -> str:
+def local_uri() -> str:
     return f"sqlite:///{local_store()}"
 
 
 def _unmade(uri: str) -> bool:
     """Tell whether this is the current folder's store, and not made yet."""
-    return uri == _local_uri() and not local_store().exists()
+    return uri == local_uri() and not local_store().exists()
 
 
 @cache
@@ -170,6 +186,8 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     """
     client = _client(uri())
     experiment = _experiment(client, study)
+    client.set_experiment_tag(experiment, KIND, "custom_model_development")
+    client.set_experiment_tag(experiment, mlflow_view.TAG, mlflow_view.saved_view([*map(short, study.factors)]))
     run_id = client.create_run(experiment, tags={**tags, BENCHMARK: "yes"}, run_name=study.name).info.run_id
     try:
         client.log_batch(
@@ -238,6 +256,7 @@ def _record(benchmark: Benchmark, study: Study, platform: Platform, outcome: Out
     params = _params({**point, **levels, **rows, **_flat(settings)})
     labels = {
         "mlflow.parentRunId": benchmark.run_id,
+        mlflow_view.GROUP: str(cell).rpartition(" · seed ")[0],
         "initbench.cell": study.cell_key(cell, platform),
         "initbench.settings": study.settings_key(cell.backend, cell.levels, platform),
         "initbench.status": outcome.status,
@@ -446,12 +465,26 @@ def opened(run_id: str) -> tuple[Benchmark, Study]:
 
 def _latest(client: MlflowClient) -> Run:
     experiments = client.search_experiments(filter_string="name LIKE 'initbench/%'")
-    ids = [experiment.experiment_id for experiment in experiments]
-    runs = client.search_runs(ids, f"tags.{BENCHMARK} = 'yes'", order_by=["attributes.start_time DESC"]) if ids else []
-    for run in runs:
-        if CELLS in _files(client, run.info.run_id):
-            return run
-    raise StoreError(f"{uri()} must hold a benchmark that was compared; it holds none")
+    found = _published(client, [experiment.experiment_id for experiment in experiments], f"tags.{BENCHMARK} = 'yes'")
+    if found is None:
+        raise StoreError(f"{uri()} must hold a benchmark that was compared; it holds none")
+    return found
+
+
+def _published(client: MlflowClient, experiment_ids: Sequence[str], query: str) -> Run | None:
+    """Return the newest of the runs that were compared, or None."""
+    order = ["attributes.start_time DESC"]
+    runs = client.search_runs([*experiment_ids], query, order_by=order) if experiment_ids else []
+    return next((run for run in runs if CELLS in _files(client, run.info.run_id)), None)
+
+
+def last_nightly(study: str) -> Benchmark | None:
+    """Return the newest benchmark of a study that a nightly made and that was compared, or None."""
+    client = _client(uri())
+    experiment = client.get_experiment_by_name(f"initbench/{study}")
+    query = f"tags.{BENCHMARK} = 'yes' AND tags.`{NIGHTLY}` = 'yes'"
+    found = _published(client, [experiment.experiment_id], query) if experiment else None
+    return Benchmark(uri(), experiment.experiment_id, found.info.run_id) if found else None
 
 
 def _files(client: MlflowClient, run_id: str) -> set[str]:

@@ -1,6 +1,6 @@
 """The studies that ship, one YAML file each, and how a study is read from a file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_args
@@ -46,7 +46,40 @@ def load(source: str, changes: Sequence[str] = ()) -> Study:
     if not isinstance(settings, dict):
         raise StudyError([f"{path} must hold a mapping of settings; it holds {type(settings).__name__}"])
     for change in changes:
-        _change(settings, change)
+        name, equals, text = change.partition("=")
+        if not equals or not name.rpartition(".")[2]:
+            raise StudyError([f"a change must look like dotted.key=value; got {change!r}"])
+        _change(settings, name, _parse(text, f"{name} must be valid YAML"))
+    return _valid(settings)
+
+
+def changed(study: Study | str, changes: Mapping[str, Any], groups: Mapping[str, Any]) -> Study:
+    """Return a study, or the one that ships under a name, with changes: by dotted names, and in groups as in a file.
+
+    Raises:
+        StudyError: if there is no such study, or a change is not valid.
+    """
+    if isinstance(study, str) and study not in names():
+        raise StudyError([f"study: no study {study!r}; choose one of {', '.join(names())}"])
+    known = load(study) if isinstance(study, str) else study
+    if not changes and not groups:
+        return known
+    settings = known.model_dump(mode="json", exclude_unset=True)
+    for name, value in changes.items():
+        _change(settings, name, value)
+    return _valid(_merged(settings, groups))
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with changes to them; groups of settings are changed, everything else is replaced."""
+    merged = dict(settings)
+    for name, value in changes.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _valid(settings: dict[str, Any]) -> Study:
     try:
         return Study.model_validate(settings)
     except ValidationError as error:
@@ -60,16 +93,13 @@ def _parse(text: str | bytes, rule: str) -> Any:
         raise StudyError([f"{rule}: {' '.join(str(error).split())}"]) from None
 
 
-def _change(settings: dict[str, Any], change: str) -> None:
-    name, equals, text = change.partition("=")
+def _change(settings: dict[str, Any], name: str, value: object) -> None:
     *parents, last = name.split(".")
-    if not equals or not last:
-        raise StudyError([f"a change must look like dotted.key=value; got {change!r}"])
     for parent in parents:
         settings = settings.setdefault(parent, {})
         if not isinstance(settings, dict):
             raise StudyError([f"{name}: {parent} is a value, not a group of settings"])
-    settings[last] = _parse(text, f"{name} must be valid YAML")
+    settings[last] = value
 
 
 def _faults(error: ValidationError, settings: dict[str, Any]) -> list[str]:

@@ -93,14 +93,16 @@ class SideBySide:
         one, other = self.first, self.second
         return factors(one.cells) == factors(other.cells) and len(one.pairs) > 0 and len(other.pairs) > 0
 
-    def _answer(self) -> str:
+    @property
+    def answer(self) -> str:
+        """Whether the answer changes from the first to the second, in a sentence."""
         if not self._alike:
             return "Verdicts between initializers cannot be compared: the runs have no pairs under the same factors."
         turned = [line for line in self.changed if line.endswith(TURNED_ROUND)]
         if turned:
             return f"The answer changes: {len(turned)} of {len(self.changed)} changed verdicts are turned round."
         if self.changed:
-            return f"No verdict is turned round; {len(self.changed)} are not the same in both runs:"
+            return f"No verdict is turned round; {len(self.changed)} are not the same in both runs."
         return "The answer does not change: every verdict between initializers is the same."
 
     def _best(self) -> Iterator[str]:
@@ -129,7 +131,7 @@ class SideBySide:
             *_differing("Environment", self.first_environment, self.second_environment),
             *_differing("Study", self.first.study.model_dump(mode="json"), self.second.study.model_dump(mode="json")),
             *self._best(),
-            self._answer(),
+            self.answer,
             *(f"  {line}" for line in self.changed[:LISTED]),
         ]
         if len(self.changed) > LISTED:

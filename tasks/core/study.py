@@ -490,6 +490,22 @@ class Study(Settings):
             raise ValueError(f"factors: {where}: {_rule(error)}; got {settings}") from None
 
     @property
+    def summary(self) -> str:
+        """The study and the extent of its grid in one line.
+
+        >>> Study(backends=("keras",), factors={"network.depth": (2, 4)}, network=Network(width=8, depth=2)).summary
+        'iris · keras · 2 depth · 8 initializers · 10 seeds'
+        """
+        axes = {
+            "backends": self.backends,
+            **{short(factor): self._levels_of(factor) for factor in self.factors},
+            "initializers": self.initializers,
+            "seeds": self.seed_list,
+        }
+        words = [str(values[0]) if len(values) == 1 else f"{len(values)} {name}" for name, values in axes.items()]
+        return " · ".join([self.name, *words])
+
+    @property
     def spelled_out(self) -> "Study":
         """The same study with its network's units in `hidden`."""
         return self.model_copy(update={"network": self.network.spelled_out})

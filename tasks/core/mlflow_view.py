@@ -1,0 +1,85 @@
+"""How MLflow's page shows the cells of an experiment: a saved view, as its own "Save as new view" stores one."""
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+
+KEY = "initbench-cells"
+TAG = f"mlflow.sharedViewState.{KEY}"
+GROUP = "initbench.group"  # tag of a cell: all but its seed
+NAME = "Cells by initializer"
+OUTCOME = ("test_accuracy", "test_loss", "brier_score", "epochs_to_target")
+CURVES = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+COLUMNS = ("test_accuracy", "test_loss", "brier_score", "epochs_to_target")
+
+
+def saved_view(factors: Sequence[str]) -> str:
+    """Return the tag's value: cells alone, useful columns, and charts of the mean over each backend and initializer."""
+    axes = ["backend", *(f"factor.{factor}" for factor in factors), "initializer"]
+    state = {
+        "searchFilter": "tags.`initbench.status` != ''",  # a benchmark's own run has none
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [
+            *(f"params.`{name}`" for name in (*axes, "seed")),
+            *(f"metrics.`{name}`" for name in COLUMNS),
+            *(f"tags.`initbench.{name}`" for name in ("status", "verdict")),
+        ],
+        "runsHiddenMode": "SHOWALL",
+        "compareRunSections": [_section(name) for name in ("Curves", "Outcome")],
+        "compareRunCharts": [
+            *(_chart("LINE", "Curves", metric) for metric in CURVES),
+            *(_chart("BAR", "Outcome", metric) for metric in OUTCOME),
+        ],
+        "viewMaximized": False,
+        "runListHidden": False,
+        "isAccordionReordered": True,  # else MLflow sorts these among a section for every signal
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": GROUP}],
+        },
+        "groupsExpanded": {},
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    return json.dumps({"name": NAME, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})
+
+
+def _section(name: str) -> dict[str, object]:
+    return {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+
+
+def _chart(kind: str, section: str, metric: str) -> dict[str, object]:
+    chart = {
+        "uuid": f"{section}-{metric}",
+        "type": kind,
+        "runsCountToCompare": 100,
+        "metricSectionId": section,
+        "deleted": False,
+        "isGenerated": False,
+        "displayName": metric.replace("_", " "),
+        "metricKey": metric,
+    }
+    if kind == "BAR":
+        return chart
+    return chart | {
+        "selectedMetricKeys": [metric],
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "log" if metric.endswith("loss") else "linear",  # a control's loss is huge
+        "range": {},
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+    }
