@@ -1,21 +1,25 @@
 """The benchmark: gate, fan out, settle, compare, publish."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
-from prefect import get_run_logger, runtime, unmapped
+from prefect import Task, get_run_logger, runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import form
-from flows.plan import plan
+from flows.plan import check_runner, plan
 from flows.progress import followed
 from flows.server import recorded, served_flow
-from tasks import machine, tracking, workers
+from tasks import machine, remote, tracking, workers
 from tasks.cells import prefect_tags, settle, train_cells
 from tasks.comparison import collect, compare, publish
-from tasks.core.study import Study
+from tasks.core.initializers import Backend
 from tasks.models import crown
 from tasks.parity import check_parity
+from tasks.tracking import Benchmark
 
 THREADS = 200  # tasks at once; nearly all wait, and those that wait for the same backend train together
 
@@ -45,9 +49,25 @@ class InvalidBenchmarkError(RuntimeError):
         super().__init__(f"the benchmark is invalid, for its controls misbehaved: {'; '.join(misbehaved)}")
 
 
-def pool(study: Study) -> AbstractContextManager[workers.Pool]:
-    """Hold trainers for a study on every GPU of this machine, or on shares of its processors."""
-    return workers.pool(workers.slots([gpu.index for gpu in machine.gpus()], machine.processors()), study.backends)
+@dataclass(frozen=True)
+class Crew:
+    """The tasks that need a framework."""
+
+    train_cells: Task[..., Any]
+    check_parity: Callable[[Benchmark], object]
+    crown: Task[..., Any]
+
+
+CREWS = {
+    "local": Crew(train_cells, check_parity, crown),
+    "workers": Crew(remote.train_cells, remote.check_parity, remote.crown),
+}
+"""By where a study is to run."""
+
+
+def pool(backends: Sequence[Backend]) -> AbstractContextManager[workers.Pool]:
+    """Hold trainers for backends on every GPU of this machine, or on shares of its processors."""
+    return workers.pool(workers.slots([gpu.index for gpu in machine.gpus()], machine.processors()), backends)
 
 
 def run_name() -> str:
@@ -96,17 +116,20 @@ def benchmark(
     fields = {"seeds": seeds, "epochs": epochs, "backends": backends, "initializers": initializers}
     study = form.asked({"study": study, "advanced": advanced, **fields})
     todo = plan(study, fresh=fresh)
+    check_runner(study)
     log.info("Asked for:\n%s", todo)
+    crew = CREWS[study.runner]
+    environment = machine.describe() | {"data": dict(todo.platform.data)}
     with (
         recorded(),
-        pool(study),
-        tracking.benchmark(study, machine.describe() | {"data": dict(todo.platform.data)}, prefect_tags()) as record,
+        pool(study.backends) if study.runner == "local" else nullcontext(),
+        tracking.benchmark(study, environment, prefect_tags(), fresh=fresh) as record,
     ):
         if parity and todo.batches and len(study.backends) > 1:
-            check_parity(record)
+            crew.check_parity(record)
         plans = [todo, *([todo.controls] if todo.controls else [])]
         futures = [
-            train_cells.map(unmapped(each.study), each.batches, unmapped(each.platform), unmapped(record))
+            crew.train_cells.map(unmapped(each.study), each.batches, unmapped(each.platform), unmapped(record))
             for each in plans
         ]
         followed([future for each in futures for future in each], study.name)
@@ -117,7 +140,7 @@ def benchmark(
         result, controls = results[0], results[1] if todo.controls else None
         findings = compare(study, result, controls)
         crowned = () if findings.misbehaved else study.backends
-        models = crown.map(unmapped(study), crowned, unmapped(result.cells), unmapped(record)) if crowned else []
+        models = crew.crown.map(unmapped(study), crowned, unmapped(result.cells), unmapped(record)) if crowned else []
         publish(record, findings)
         crowns: list[object] = [model.result(raise_on_failure=False) for model in models]
         comparison = findings.comparison

@@ -1,6 +1,7 @@
 """The `initbench` command. Prefect, MLflow and pandas take seconds to import: each command imports what it needs."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import click
 import yaml
 
 from flows import studies
+from tasks.core.initializers import BACKENDS
 from tasks.core.study import Study
 
 if TYPE_CHECKING:
@@ -23,12 +25,13 @@ QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # why a task failed is in the table and the Prefect UI
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "ALEMBIC_LOGGING_LEVEL": "WARNING",
 }
 
 
-SERVING = ("up", "deploy")  # whose flow runs log to Prefect
+SERVING = ("up", "deploy", "worker")  # whose flow runs log to Prefect
 
 TIMEZONE = click.option(
     "--timezone",
@@ -114,15 +117,16 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", 
     with refusing():
         server.start()  # it takes the longest, so it goes first
     from flows.benchmark import FailedCellsError, InvalidBenchmarkError, UncrownedError, benchmark, pool
-    from flows.plan import plan
+    from flows.plan import check_runner, plan
     from tasks.core.parity import ParityError
     from tasks.tracking import RecordError
     from tasks.workers import TrainerError
 
-    with pool(study) as trainers:
+    with pool(study.backends) as trainers:
         with refusing():
             todo = plan(study, fresh=fresh)
-        if todo.batches:
+            check_runner(study)
+        if todo.batches and study.runner == "local":
             trainers.warm_up()  # frameworks load while the server starts
         try:
             return benchmark(study, fresh=fresh, parity=parity), None
@@ -226,6 +230,34 @@ def deploy(timezone: str) -> None:
             deployments.register(os.environ, timezone)
         except deployments.DeploymentError as error:
             raise click.ClickException(str(error)) from None
+
+
+@cli.command()
+def doctor() -> None:
+    """Check packages, GPUs, servers, stores and disk, and tell a remedy for each problem.
+
+    Exit status: 0 if all is well, 1 if there is a problem.
+    """
+    from flows.doctor import examine
+
+    problems = 0
+    for line in examine():
+        click.echo(line)
+        problems += bool(line.remedy)
+    if problems:
+        raise click.ClickException(f"problems: {problems}; the line below each is its remedy")
+
+
+@cli.command()
+@click.argument("backend", type=click.Choice(BACKENDS))
+@click.option("--gpu", type=click.IntRange(min=0), help="Index of the one GPU to use; without it every one there is.")
+def worker(backend: str, gpu: int | None) -> None:
+    """Do a backend's part of the studies that say `runner: workers`, for the server that PREFECT_API_URL names."""
+    name = "-".join([socket.gethostname(), backend, *([] if gpu is None else [str(gpu)])])
+    command = ["prefect", "worker", "start", "--pool", backend, "--type", "process", "--limit", "1", "--name", name]
+    only = {} if gpu is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
+    environment = {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, **only}
+    os.execve(sys.executable, [sys.executable, "-m", *command], environment)  # noqa: S606  # no shell is meant
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ def _plainest(schema: dict[str, Any]) -> dict[str, Any]:
 def _plain(schema: Any, definitions: Mapping[str, Any]) -> Any:
     """Return a schema whose references are resolved, and whose defaults are told instead of filled in."""
     if isinstance(schema, list):
-        return [_plain(each, definitions) for each in schema if each != {"type": "null"}]
+        return [_plain(each, definitions) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
@@ -76,10 +76,11 @@ def _plain(schema: Any, definitions: Mapping[str, Any]) -> Any:
         for name, value in schema.items()
         if name not in ("$ref", "default") and value is not None
     }
-    if len(plain.get("anyOf", [])) == 1:  # the other one was null
-        plain |= plain.pop("anyOf")[0]
-    default = schema.get("default")
-    if default is not None and not isinstance(default, dict) and "description" in plain:
+    default = schema.get("default", "")
+    if default is None and "anyOf" in plain:  # empty is the default, as which the field may be left
+        first, *others = (each for each in plain.pop("anyOf") if each != {"type": "null"})
+        plain |= {"anyOf": [first, *others]} if others else first
+    if default not in (None, "") and not isinstance(default, dict) and "description" in plain:
         words = ", ".join(map(str, default)) if isinstance(default, list) else str(default)
         plain["description"] += f" Usually {words or 'none'}."
     return plain

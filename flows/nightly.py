@@ -13,7 +13,7 @@ from flows import form
 from flows.benchmark import benchmark, pool
 from flows.server import served_flow
 from tasks import comparison, tracking
-from tasks.core.study import Study
+from tasks.core.initializers import BACKENDS
 
 ARTIFACT = TAG = "nightly"
 STUDIES = ("iris", "frameworks", "datasets", "deep-relu", "edge-of-chaos", "isometry", "remedies", "saturation")
@@ -65,7 +65,7 @@ def nightly(studies: tuple[form.StudyName, ...] = STUDIES) -> None:
     Raises:
         FailedStudiesError: if one failed; all are tried, and the table is published first.
     """
-    with pool(Study()), tags(TAG):  # frameworks load once a night
+    with pool(BACKENDS), tags(TAG):  # frameworks load once a night
         nights = [_night(study) for study in studies]
     before: Any = Artifact.get(ARTIFACT)  # awaitable only in asynchronous flows
     link = f"{PREFECT_UI_URL.value()}/artifacts/artifact/{before.id}" if before else None

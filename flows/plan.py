@@ -4,8 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from prefect.settings import PREFECT_API_URL
+
 from flows import studies
-from tasks import machine, tracking
+from tasks import machine, remote, tracking
 from tasks.core import datasets
 from tasks.core.study import Batch, Cell, CsvFile, Platform, Study, short, source
 
@@ -42,7 +44,7 @@ class Plan:
             **{short(factor): ", ".join(map(str, levels)) for factor, levels in self.study.factors.items()},
             "seeds": ", ".join(map(str, self.study.seed_list)),
             "cells": f"{len(self.study.cells())}: {len(new)} to train in {len(self.batches)} tasks, "
-            f"{len(self.reused)} reused",
+            + (f"{len(self.reused)} reused" if self.study.runner == "local" else "workers reuse what they have"),
         }
         if self.controls:
             missing = sum(len(batch.cells) for batch in self.controls.batches)
@@ -73,20 +75,44 @@ def plan(study: Study, *, fresh: bool) -> Plan:
             able = [name for name in studies.names() if studies.load(name).checks]
             raise ValueError(f"controls must be a study that has checks: {', '.join(able)}; got {study.controls!r}")
         # under the study's own name, for their cells stand in its experiment
-        changes = {"name": study.name, "backends": study.backends, "controls": None}
+        changes = {"name": study.name, "backends": study.backends, "runner": study.runner, "controls": None}
         controls = plan(shipped.model_copy(update=changes), fresh=fresh)
+    platform = survey(study)
+    reused = {} if fresh or study.runner != "local" else tracking.find(study, platform)  # workers are other platforms
+    by_key: dict[str, Cell] = {}
+    firsts = {cell: by_key.setdefault(key, cell) for cell, key in study.cell_keys(platform).items()}
+    batches = study.batches([cell for cell, first in firsts.items() if cell == first and cell not in reused])
+    return Plan(study, platform, reused, batches, firsts, controls)
+
+
+def check_runner(study: Study) -> None:
+    """Refuse a study whose cells would wait for ever for somebody to train them.
+
+    Raises:
+        ValueError: if it asks for workers and there are none, or they could not reach the servers.
+    """
+    if study.runner == "local":
+        return
+    if PREFECT_API_URL.value() is None or not tracking.uri().startswith("http"):
+        raise ValueError(
+            "runner: workers needs servers that the workers reach as well: set PREFECT_API_URL and MLFLOW_TRACKING_URI"
+        )
+    remote.check_workers(study.backends)
+
+
+def survey(study: Study) -> Platform:
+    """Look at a study's data, and return the platform that this machine is with it.
+
+    Raises:
+        ValueError: if the data may not be read, or cannot be split as the study says.
+    """
     for dataset in study.datasets:
         if isinstance(dataset, CsvFile):
             _allow(dataset)
     for levels in study.levels():
         at = study.at(levels)
         datasets.divide(datasets.load(at.dataset), at.split, study.seed_list[0])
-    platform = machine.platform_for({source(each): datasets.load(each).checksum for each in study.datasets})
-    reused = {} if fresh else tracking.find(study, platform)
-    by_key: dict[str, Cell] = {}
-    firsts = {cell: by_key.setdefault(key, cell) for cell, key in study.cell_keys(platform).items()}
-    batches = study.batches([cell for cell, first in firsts.items() if cell == first and cell not in reused])
-    return Plan(study, platform, reused, batches, firsts, controls)
+    return machine.platform_for({source(each): datasets.load(each).checksum for each in study.datasets})
 
 
 def _allow(source: CsvFile) -> None:

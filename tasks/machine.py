@@ -6,7 +6,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tasks.core.initializers import BACKENDS, Backend
@@ -53,7 +53,7 @@ def platform_for(data: Mapping[str, str]) -> Platform:
     found = gpus()
     return Platform(
         frameworks={
-            backend: " ".join(f"{package} {version(package)}" for package in FRAMEWORK_PACKAGES[backend])
+            backend: " ".join(f"{package} {_version(package)}" for package in FRAMEWORK_PACKAGES[backend])
             for backend in BACKENDS
         },
         device=" and ".join(sorted({gpu.name for gpu in found})) or "cpu",
@@ -67,10 +67,18 @@ def requirements(backend: Backend) -> list[str]:
     return [f"{package}=={version(package).partition('+')[0]}" for package in FRAMEWORK_PACKAGES[backend]]
 
 
+def _version(package: str) -> str:
+    """Return a package's version; a machine need not have every framework."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def describe() -> dict[str, object]:
     """Return all of this machine that is worth a record, and the git commit of this code."""
     return {
-        "packages": {package: version(package) for package in PACKAGES},
+        "packages": {package: _version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),

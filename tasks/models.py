@@ -1,7 +1,7 @@
 """The best cell of each backend as a model that MLflow serves and anybody loads."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from prefect import task
@@ -25,22 +25,42 @@ def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchm
 
     A cell that is registered already is not registered again. None if no cell of the backend finished.
     """
+    return register(study, backend, cells, benchmark, log)
+
+
+def register(
+    study: Study,
+    backend: Backend,
+    cells: pd.DataFrame,
+    benchmark: Benchmark,
+    log: Callable[[Study, Cell, Benchmark, str], str],
+) -> str | None:
+    """Do as `crown` says, with a model that is logged wherever its framework is; `log` returns its version."""
     place = best(cells, backend)
     if place is None:
         return None
     cell, row = study.cells()[place], cells.iloc[place]
-    name, run_id = f"initbench-{study.name}-{backend}", str(row["run_id"])
+    name, run_id = _name(study, backend), str(row["run_id"])
     version = tracking.version_of(benchmark, name, run_id)
     if version is None:
-        with workers.current().lease(backend) as trainer:  # which alone holds the framework
-            needed = machine.requirements(backend)
-            version = trainer.call(_log, study, cell, benchmark, name, run_id, needed)
+        version = log(study, cell, benchmark, run_id)
     words = (
         f"{cell}: test accuracy {row['test_accuracy']:.4f}, the best of {(cells['backend'] == backend).sum()} cells, "
         "and so flattered by having been chosen. Takes unscaled features, gives logits."
     )
     tracking.crown(benchmark, name, version, words)
     return version
+
+
+def _name(study: Study, backend: Backend) -> str:
+    return f"initbench-{study.name}-{backend}"
+
+
+def log(study: Study, cell: Cell, benchmark: Benchmark, run_id: str) -> str:
+    """Register a cell's model from a trainer, which alone holds the framework; return the version."""
+    with workers.current().lease(cell.backend) as trainer:
+        needed = machine.requirements(cell.backend)
+        return trainer.call(_log, study, cell, benchmark, _name(study, cell.backend), run_id, needed)
 
 
 def _log(study: Study, cell: Cell, benchmark: Benchmark, name: str, run_id: str, requirements: Sequence[str]) -> str:

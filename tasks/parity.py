@@ -1,20 +1,23 @@
 """The gate: before anything is compared, the two backends must agree on identical weights and batches."""
 
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking, workers
 from tasks.core import figures, parity
-from tasks.core.initializers import BACKENDS
-from tasks.core.study import Study
+from tasks.core.initializers import BACKENDS, Backend
+from tasks.core.training import Weights
 from tasks.tracking import Benchmark
+
+Traces = Mapping[str, Sequence[Weights]]
+"""The weights of every step, by optimizer."""
 
 
 @task(retries=1, cache_policy=NO_CACHE)
@@ -24,16 +27,27 @@ def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
     Raises:
         ParityError: if one exceeds its bound.
     """
-    found = {optimizer: _gaps(study, seed) for optimizer, study in parity.STUDIES.items()}
+    trainers = workers.current()
+    hold(benchmark, lambda backend: trace(trainers, backend, seed))
+
+
+def trace(trainers: workers.Pool, backend: Backend, seed: int) -> Traces:
+    """Return a backend's weights under each optimizer."""
+    return {optimizer: trainers.trace(backend, study, seed) for optimizer, study in parity.STUDIES.items()}
+
+
+def hold(benchmark: Benchmark, traces: Callable[[Backend], Traces]) -> None:
+    """Hold the backends against each other, whose traces come from wherever they train.
+
+    Raises:
+        ParityError: if they disagree.
+    """
+    with ThreadPoolExecutor(len(BACKENDS)) as threads:  # both at once, for each has a framework to load
+        asked = [threads.submit(copy_context().run, traces, backend) for backend in BACKENDS]
+        ours, theirs = (future.result() for future in asked)
+    found = {optimizer: parity.gaps(ours[optimizer], theirs[optimizer]) for optimizer in parity.STUDIES}
     with TemporaryDirectory() as folder:
         pd.DataFrame(found).rename_axis("step").to_csv(Path(folder, "parity.csv"))
         figures.parity(found).savefig(Path(folder, "parity.png"), dpi=150)
         tracking.publish(benchmark, Path(folder), {}, {})
     parity.judge(found)
-
-
-def _gaps(study: Study, seed: int) -> NDArray[np.float64]:
-    trainers = workers.current()
-    with ThreadPoolExecutor(len(BACKENDS)) as threads:  # both at once, for each has a framework to load
-        ours, theirs = threads.map(lambda backend: trainers.trace(backend, study, seed), BACKENDS)
-    return parity.gaps(ours, theirs)

@@ -72,11 +72,12 @@ class RecordError(RuntimeError):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark's run in the store."""
+    """A benchmark's run in the store; fresh: it takes no cell from earlier ones."""
 
     uri: str
     experiment_id: str
     run_id: str
+    fresh: bool = False
 
     @property
     def link(self) -> str:
@@ -177,7 +178,9 @@ def _experiment(client: MlflowClient, study: Study) -> str:
 
 
 @contextmanager
-def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[Benchmark]:
+def benchmark(
+    study: Study, environment: Mapping[str, object], tags: Mapping[str, str], *, fresh: bool = False
+) -> Iterator[Benchmark]:
     """Open the run of a benchmark with its study, environment and data; end it as FINISHED, or FAILED on an error.
 
     Raises:
@@ -197,7 +200,7 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         client.log_text(run_id, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), "study.yaml")
         client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
         client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
-        yield Benchmark(uri(), experiment, run_id)
+        yield Benchmark(uri(), experiment, run_id, fresh)
     except MlflowException as error:
         with suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
@@ -319,8 +322,11 @@ def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
         get_artifact_repository(run.info.artifact_uri, tracking_uri=uri).log_artifacts(folder)
 
 
-def find(study: Study, platform: Platform) -> dict[Cell, str]:
-    """Return the run id of each of the study's cells that has finished or diverged before; the newest of several."""
+def find(study: Study, platform: Platform, parent: str | None = None) -> dict[Cell, str]:
+    """Return the run id of each of the study's cells that has finished or diverged before; the newest of several.
+
+    parent: take only those of the benchmark with this run id.
+    """
     if _unmade(uri()):
         return {}
     client = _client(uri())
@@ -332,8 +338,9 @@ def find(study: Study, platform: Platform) -> dict[Cell, str]:
         wanted.setdefault(key, []).append(cell)
     found: dict[Cell, str] = {}
     grid = product(study.backends, study.levels())
+    own = f" AND tags.`mlflow.parentRunId` = '{parent}'" if parent else ""
     for key in {study.settings_key(backend, levels, platform) for backend, levels in grid}:
-        for run in _search(client, experiment.experiment_id, f"tags.`initbench.settings` = '{key}'"):
+        for run in _search(client, experiment.experiment_id, f"tags.`initbench.settings` = '{key}'{own}"):
             if run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED":
                 for cell in wanted.get(run.data.tags["initbench.cell"], []):
                     found.setdefault(cell, run.info.run_id)
@@ -505,6 +512,16 @@ def environment(benchmark: Benchmark) -> dict[str, Any]:
 def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
     """Return a table that was published with a benchmark."""
     return pd.read_csv(StringIO(_text(_client(benchmark.uri), benchmark.run_id, name)))
+
+
+def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
+    """Leave what a worker found, as JSON, in the benchmark's run, from which `handed_over` takes it."""
+    _client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")
+
+
+def handed_over(benchmark: Benchmark, name: str) -> Any:
+    """Return what a worker has left."""
+    return json.loads(_text(_client(benchmark.uri), benchmark.run_id, f"workers/{name}.json"))["result"]
 
 
 def export(run_id: str, names: Sequence[str], folder: Path) -> list[str]:

@@ -130,6 +130,12 @@ def _ignore_interrupts() -> None:
 def _start(backend: Backend, threads: int, parent: int, log: str) -> str:
     """Load the backend in a trainer's process, and end that process when its parent is gone."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    end_with(parent)
+    return str(_backend(backend).setup(threads))
+
+
+def end_with(parent: int) -> None:
+    """End this process once its parent is gone, which would have it go on with nobody to take the result."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -137,7 +143,6 @@ def _start(backend: Backend, threads: int, parent: int, log: str) -> str:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    return str(_backend(backend).setup(threads))
 
 
 def _backend(backend: Backend) -> Any:

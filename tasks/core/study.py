@@ -25,6 +25,7 @@ from tasks.core.activations import ActivationName
 from tasks.core.initializers import BACKENDS, Backend, label, named, names
 
 MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried up to here
+WORKER_BATCH = 64  # cells of one run on a worker, which takes seconds to start, and is run again whole if it dies
 ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
 FRAMEWORK_BIAS: dict[Backend, str] = {"pytorch": "U(±1/√fan_in)", "keras": "zeros"}
 
@@ -372,6 +373,8 @@ class Study(Settings):
     """A study that ships, trained along; unless its checks hold, the benchmark is invalid."""
     max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
     """Up to this many cells, each is a Prefect task of its own; beyond, cells of a backend share tasks."""
+    runner: Literal["local", "workers"] = "local"
+    """Where cells train: on this machine, or on workers of the work pools pytorch and keras, in batches."""
 
     @field_validator("factors")
     @classmethod
@@ -530,11 +533,13 @@ class Study(Settings):
     def batches(self, cells: Sequence[Cell]) -> list[Batch]:
         """Divide cells into about `max_tasks` batches of one backend and level each, as even as can be.
 
+        For workers they are of up to WORKER_BATCH cells.
+
         >>> study = Study(seeds=3, initializers=("zeros",), max_tasks=2)
         >>> [str(batch) for batch in study.batches(study.cells())]
         ['pytorch · 3 cells', 'keras · 3 cells']
         """
-        size = max(1, -(-len(cells) // self.max_tasks))
+        size = max(1, -(-len(cells) // self.max_tasks)) if self.runner == "local" else WORKER_BATCH
         alike: dict[object, list[Cell]] = {}
         for cell in cells:
             alike.setdefault((cell.backend, cell.levels), []).append(cell)

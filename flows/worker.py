@@ -1,0 +1,46 @@
+"""What a worker of a backend runs: a part of a benchmark that was asked for elsewhere."""
+
+import os
+from collections.abc import Sequence
+
+from prefect import runtime, unmapped
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.benchmark import THREADS, pool
+from flows.plan import survey
+from flows.server import recorded, served_flow
+from tasks import models, parity, remote, tracking, workers
+from tasks.cells import settle, train_cells
+from tasks.tracking import Benchmark
+
+
+@served_flow(name=remote.FLOW, task_runner=ThreadPoolTaskRunner(THREADS))
+def work(part: remote.Train | remote.Trace | remote.Log, benchmark: Benchmark) -> None:
+    """Do a part of a benchmark on this machine and leave what was found in the benchmark's run.
+
+    Args:
+        part: What to do.
+        benchmark: Whose part it is.
+    """
+    workers.end_with(os.getppid())  # a worker that is gone must not leave one behind that holds its GPU
+    with recorded(), pool([part.backend]):
+        match part:
+            case remote.Train():
+                found: object = _train(part, benchmark)
+            case remote.Trace():
+                traces = parity.trace(workers.current(), part.backend, part.seed)
+                found = {name: [[array.tolist() for array in step] for step in steps] for name, steps in traces.items()}
+            case remote.Log():
+                found = models.log(part.study, part.cell, benchmark, part.run_id)
+        tracking.hand_over(benchmark, str(runtime.flow_run.id), found)
+
+
+def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
+    """Return the run id of each cell; those that this platform has finished before are not trained again."""
+    study = part.study.model_copy(update={"backends": (part.backend,), "runner": "local"})
+    platform = survey(study)
+    known = tracking.find(study, platform, benchmark.run_id if benchmark.fresh else None)
+    batches = study.batches([cell for cell in part.cells if cell not in known])
+    futures = train_cells.map(unmapped(study), batches, unmapped(platform), unmapped(benchmark))
+    known |= settle(study, batches, futures, platform, benchmark)
+    return [known[cell] for cell in part.cells]
