@@ -82,10 +82,10 @@ def run_name() -> str:
 @served_flow(name="benchmark", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(THREADS))
 def benchmark(
     study: form.AskedStudy = "iris",
-    seeds: form.Seeds = None,
-    epochs: form.Epochs = None,
-    backends: form.Backends = None,
-    initializers: form.Initializers = None,
+    seeds: form.Seeds = 0,
+    epochs: form.Epochs = 0,
+    backends: form.Backends = (),
+    initializers: form.Initializers = (),
     fresh: bool = False,
     parity: bool = True,
     advanced: form.Advanced = {},  # noqa: B006  # Prefect hands in a copy
@@ -96,11 +96,11 @@ def benchmark(
     hold what was found in words, the notes that go with it, the id of its MLflow run and a link to it.
 
     Args:
-        study: A study that ships; from Python, any. Fields that are left empty stay as it has them.
-        seeds: How many seeds, counted from 0. Usually 10.
-        epochs: Passes over the train rows. Usually 20.
-        backends: Frameworks to train in. Usually both.
-        initializers: Initializers of the hidden layers; those with parameters are among the advanced changes.
+        study: A study that ships; from Python, any. Fields that are left empty, or 0, stay as it has them.
+        seeds: How many seeds; 0: as the study has it, usually 10.
+        epochs: Passes over the train rows; 0: as the study has it, usually 20.
+        backends: Frameworks to train in; none: as the study has it, usually both.
+        initializers: Of the hidden layers; none: as the study has it. Those with parameters are among the changes below.
         fresh: Train every cell again, also those that an earlier benchmark has finished.
         parity: First check that the backends agree on identical weights and batches.
         advanced: Any other setting of the study.

@@ -1,6 +1,7 @@
 """The form that Prefect shows for a benchmark: a study that ships, and changes to it.
 
-Each field's schema is that of Study itself, without its default: what is left empty stays as the chosen study has it.
+Each field's schema is that of Study itself, without its default: what is left empty, or 0, stays as the chosen study
+has it.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from tasks.core.study import Study
 
 COMMON = {"seeds": "seeds", "epochs": "recipe.epochs", "backends": "backends", "initializers": "initializers"}
 """The fields beside the study itself, and the setting that each of them changes."""
+EMPTY: tuple[object, ...] = (0, (), [])  # as a field comes that nobody has filled in; null the form itself refuses
 
 
 class _Names:
@@ -36,8 +38,8 @@ class _Common:
         for step in self.name.split("."):
             schema = schema["properties"][step]
         if "items" in schema:
-            schema = {**schema, "items": _plainest(schema["items"])}
-        return _plainest(schema)
+            return {**schema, "items": _plainest(schema["items"])}
+        return {**_plainest(schema), "minimum": 0}
 
 
 class _Advanced:
@@ -101,5 +103,5 @@ def asked(parameters: Mapping[str, Any]) -> Study:
     Raises:
         StudyError: if there is no such study, or a change is not valid.
     """
-    changes = {setting: parameters[name] for name, setting in COMMON.items() if parameters[name] is not None}
+    changes = {setting: parameters[name] for name, setting in COMMON.items() if parameters[name] not in EMPTY}
     return studies.changed(parameters["study"], changes, parameters["advanced"])

@@ -63,7 +63,8 @@ def up(options: Options) -> None:
     addresses = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
     stores = _on_postgres(options.postgres) if options.postgres else _on_sqlite()
     state = Path.cwd() / ".initbench"
-    (state / "logs").mkdir(parents=True, exist_ok=True)
+    state.mkdir(mode=0o700, exist_ok=True)
+    (state / "logs").mkdir(exist_ok=True)
     environment = {
         **os.environ,
         **tuning(),

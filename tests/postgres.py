@@ -24,11 +24,11 @@ def postgres():
     (folder / "password").chmod(0o644)
     data, port = folder / "data", free_port()
     settings = f"-p {port} -k {folder} -h 127.0.0.1 -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+    initialize = [*as_user, PROGRAMS / "initdb", "--pgdata", data, "--username=user", f"--pwfile={folder / 'password'}"]
     control = [*as_user, PROGRAMS / "pg_ctl", "--pgdata", data, "--silent", "--wait"]
     try:
         subprocess.run(
-            [*as_user, PROGRAMS / "initdb", "--pgdata", data, "--username=user", f"--pwfile={folder / 'password'}"]
-            + ["--auth=scram-sha-256", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"],
+            [*initialize, "--auth=scram-sha-256", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"],
             cwd=folder,
             check=True,
             stdout=subprocess.DEVNULL,

@@ -1,0 +1,72 @@
+"""The nightly on a real Prefect server, store and trainers, with small studies in place of those that ship."""
+
+import pytest
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import studies
+from flows.nightly import FailedStudiesError, nightly
+from tasks import tracking
+
+# Prefect leaves the connection of a subflow's events to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
+
+SMALL = """
+name: {name}
+backends: [pytorch]
+initializers: [he_normal, zeros]
+seeds: 2
+network: {{hidden: [8]}}
+recipe: {{epochs: 2}}
+controls: null
+dataset: {dataset}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def night(folder, monkeypatch):
+    """Return a function that runs the nightly over one study that works and, first, one that does not."""
+    shipped = folder / "studies"
+    shipped.mkdir()
+    (shipped / "fine.yaml").write_text(SMALL.format(name="fine", dataset="iris"))
+    (shipped / "broken.yaml").write_text(SMALL.format(name="broken", dataset="{path: absent.csv, target: a}"))
+    monkeypatch.setattr(studies, "FOLDER", shipped)
+    return lambda *names: nightly(names)
+
+
+def table():
+    artifact = Artifact.get("nightly")
+    return [[entry.strip() for entry in row.split("|")[1:-1]] for row in artifact.data.splitlines()], artifact
+
+
+def test_nights(night):
+    """A study that fails stops no other; each is held against its last night; the table links to the last one."""
+    with pytest.raises(FailedStudiesError, match="1 of 2 studies failed: broken"):
+        night("broken", "fine")
+    rows, first = table()
+    assert [row[0] for row in rows[2:4]] == ["broken", "fine"]
+    assert "absent.csv: No such file" in rows[2][1]
+    assert rows[3][1] == "Completed"
+    assert rows[3][4] == "nothing to hold against"
+    assert "The first night." in first.data
+
+    night("fine")
+    rows, second = table()
+    before, tonight = (entry[entry.index("(") : -1] for entry in (rows[2][3], rows[2][2]))
+    assert before in first.data
+    assert tonight != before
+    assert rows[2][4] == "The answer does not change: every verdict between initializers is the same."
+    assert f"/artifacts/artifact/{first.id})" in second.data
+    assert tracking.last_nightly("fine").run_id in tonight
+
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+    assert sum(run.parent_task_run_id is not None and "fine" in run.name for run in runs) == 2
+    assert {"nightly"} == {tag for run in runs if run.parent_task_run_id for tag in run.tags}
