@@ -100,7 +100,7 @@ def benchmark(
         seeds: How many seeds; 0: as the study has it, usually 10.
         epochs: Passes over the train rows; 0: as the study has it, usually 20.
         backends: Frameworks to train in; none: as the study has it, usually both.
-        initializers: Of the hidden layers; none: as the study has it. Those with parameters are among the changes below.
+        initializers: Of the hidden layers; none: as the study has it. Those with parameters are among the changes.
         fresh: Train every cell again, also those that an earlier benchmark has finished.
         parity: First check that the backends agree on identical weights and batches.
         advanced: Any other setting of the study.

@@ -20,18 +20,8 @@ from tests.postgres import postgres  # noqa: F401  # a fixture
 STUDY = """
 name: remote
 initializers: [he_normal, zeros]
-seeds: 2
-network: {hidden: [8]}
-recipe: {epochs: 2}
-controls: null
-runner: workers
-"""
-LONG = """
-name: long
-backends: [pytorch]
-initializers: [he_normal]
-seeds: 8
-recipe: {epochs: 2000}
+seeds: 4
+recipe: {epochs: 1500}
 controls: null
 runner: workers
 """
@@ -139,35 +129,22 @@ def test_workers(running, client, eventually, monkeypatch):
     with worker(client, "pytorch") as first, worker(client, "keras"):
         eventually(lambda: len(online(running, client)) == 2, seconds=60)
         process = run(running, client, STUDY, "--export", "out")
-        out, err = process.communicate(timeout=200)
-        assert process.returncode == 0, err
-        assert "PyTorch against Keras" in out
-        cells = pd.read_csv(running.folder / "out" / "cells.csv")
-        assert cells["status"].tolist() == ["finished"] * 8
-        done = [each for each in flow_runs(running, client).values() if each["name"].endswith("4 cells")]
-        assert {each["work_pool_name"]: each["name"] for each in done} == {
-            "pytorch": "pytorch · 4 cells",
-            "keras": "keras · 4 cells",
-        }
-
-        process = run(running, client, LONG, "--export", "long")
 
         def training():
             runs = flow_runs(running, client).values()
             return [each for each in runs if each["name"] == "pytorch · 8 cells" and each["state_type"] == "RUNNING"]
 
-        eventually(training, seconds=60)
-        time.sleep(5)  # for its first heartbeat to be there
+        eventually(training, seconds=90)
+        time.sleep(3)  # its first heartbeat has to be there
         (killed,) = training()
         os.kill(first.pid, signal.SIGKILL)
         with worker(client, "pytorch", "--gpu", "1"):
             out, err = process.communicate(timeout=200)
         assert process.returncode == 0, err
+        assert "PyTorch against Keras" in out
         runs = flow_runs(running, client)
         assert runs[killed["id"]]["state"]["message"] == "Its process or machine died: no heartbeat"
-        (other,) = [
-            each for each in runs.values() if each["name"] == "pytorch · 8 cells" and each["id"] != killed["id"]
-        ]
-        assert other["state_type"] == "COMPLETED"
-        cells = pd.read_csv(running.folder / "long" / "cells.csv")
-        assert cells["status"].tolist() == ["finished"] * 8
+        trained = [(each["work_pool_name"], each["state_type"]) for each in runs.values() if "8 cells" in each["name"]]
+        assert sorted(trained) == [("keras", "COMPLETED"), ("pytorch", "COMPLETED"), ("pytorch", "CRASHED")]
+        cells = pd.read_csv(running.folder / "out" / "cells.csv")
+        assert cells["status"].tolist() == ["finished"] * 16

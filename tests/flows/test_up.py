@@ -64,10 +64,12 @@ def test_from_the_form_to_the_curves(running, tab):
     expect(tab.get_by_text("progress", exact=True).first).to_be_visible(timeout=RUN)
     expect(tab.get_by_text("Completed").first).to_be_visible(timeout=RUN)
     tab.screenshot(path=SHOTS / "run.png")
+    address = tab.url
     tab.locator("a[href*='/artifacts/']", has_text="comparison").first.click()
     expect(tab.get_by_text("he_normal", exact=True).first).to_be_visible()
     tab.screenshot(path=SHOTS / "comparison.png")
-    tab.go_back()
+    tab.goto(address)
+    tab.get_by_text("Artifacts", exact=True).last.click()
     tab.locator("a[href*='/artifacts/']", has_text="summary").first.click()
     tab.wait_for_function("[...document.images].filter(image => image.naturalWidth > 99).length > 3")  # from MLflow
     tab.screenshot(path=SHOTS / "summary.png", full_page=True)
