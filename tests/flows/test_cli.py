@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.flows.running import INITBENCH
+
 STUDY = """
 name: small
 initializers: [he_normal, zeros]
@@ -21,7 +23,6 @@ recipe: {epochs: 2}
 controls: null
 """
 ROOT = Path(__file__).parents[2]
-INITBENCH = Path(sys.executable).with_name("initbench")
 
 
 @pytest.fixture(scope="module")

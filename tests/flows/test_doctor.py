@@ -4,12 +4,10 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections import namedtuple
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from uuid import uuid4
 
 import prefect
@@ -19,8 +17,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import doctor
 from tasks.workers import Slot
+from tests.flows.running import INITBENCH
 
-INITBENCH = Path(sys.executable).with_name("initbench")
 NOBODY = "http://me:secret@127.0.0.1:9"  # the port `discard`, where nobody listens
 
 

@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from tasks.core.findings import Findings
 from tests.core.test_figures import history, layers
 from tests.core.test_findings import ENVIRONMENT, findings
 from tests.core.test_report import page
+from tests.flows.running import INITBENCH
 from tests.test_tracking import CELLS, HERE, STUDY, outcome
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SHOTS = Path(__file__).parents[2] / "test-output"
-INITBENCH = Path(sys.executable).with_name("initbench")
 READY = "html[data-ready]"
 
 

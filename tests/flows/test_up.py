@@ -9,9 +9,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.flows.running import INITBENCH, up
+from tests.flows.test_page import FLAGS, SHOTS
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SHOTS = Path(__file__).parents[2] / "test-output"
 RUN = 120_000  # milliseconds
 
 
