@@ -1,7 +1,8 @@
 """The benchmark: gate, fan out, settle, compare, publish."""
 
+import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,23 +52,30 @@ class InvalidBenchmarkError(RuntimeError):
 
 @dataclass(frozen=True)
 class Crew:
-    """The tasks that need a framework."""
+    """Where the frameworks are, and the tasks that need one."""
 
+    open: Callable[[Sequence[Backend]], AbstractContextManager[object]]
     train_cells: Task[..., Any]
     check_parity: Callable[[Benchmark], object]
     crown: Task[..., Any]
 
 
+def pool(backends: Sequence[Backend]) -> AbstractContextManager[workers.Pool]:
+    """Hold trainers for backends on every GPU of this machine, or on shares of its processors."""
+    return workers.pool(workers.slots([gpu.index for gpu in machine.gpus()], machine.processors()), backends)
+
+
 CREWS = {
-    "local": Crew(train_cells, check_parity, crown),
-    "workers": Crew(remote.train_cells, remote.check_parity, remote.crown),
+    "local": Crew(pool, train_cells, check_parity, crown),
+    "workers": Crew(remote.parts, remote.train_cells, remote.check_parity, remote.crown),
 }
 """By where a study is to run."""
 
 
-def pool(backends: Sequence[Backend]) -> AbstractContextManager[workers.Pool]:
-    """Hold trainers for backends on every GPU of this machine, or on shares of its processors."""
-    return workers.pool(workers.slots([gpu.index for gpu in machine.gpus()], machine.processors()), backends)
+def end_with_worker() -> None:
+    """End this process, where a worker has started it, once that worker is gone; it would share GPUs with the next."""
+    if runtime.deployment.id:
+        workers.end_with(os.getppid())
 
 
 def run_name() -> str:
@@ -112,6 +120,7 @@ def benchmark(
         UncrownedError: if a best cell could not be registered as a model; everything is published first.
         ParityError: if the backends disagree.
     """
+    end_with_worker()
     log = get_run_logger()
     fields = {"seeds": seeds, "epochs": epochs, "backends": backends, "initializers": initializers}
     study = form.asked({"study": study, "advanced": advanced, **fields})
@@ -122,7 +131,7 @@ def benchmark(
     environment = machine.describe() | {"data": dict(todo.platform.data)}
     with (
         recorded(),
-        pool(study.backends) if study.runner == "local" else nullcontext(),
+        crew.open(study.backends),
         tracking.benchmark(study, environment, prefect_tags(), fresh=fresh) as record,
     ):
         if parity and todo.batches and len(study.backends) > 1:

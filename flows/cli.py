@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import available_timezones
 
 import click
 import yaml
+from tzlocal import get_localzone_name
 
 from flows import studies
 from tasks.core.initializers import BACKENDS
@@ -20,24 +22,33 @@ if TYPE_CHECKING:
 
 INVALID = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-QUIET = {
+LOGGING = {
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # why a task failed is in the table and the Prefect UI
+}
+QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "ALEMBIC_LOGGING_LEVEL": "WARNING",
 }
-
-
 SERVING = ("up", "deploy", "worker")  # whose flow runs log to Prefect
+PORT = click.IntRange(1, 65535)
+
+
+def _timezone(context: click.Context, parameter: click.Parameter, name: str) -> str:  # noqa: ARG001  # click's signature
+    if name not in available_timezones():
+        raise Invalid(f"--timezone must be one of the IANA names, like Europe/Paris; got {name!r}")
+    return name
+
 
 TIMEZONE = click.option(
     "--timezone",
     envvar="INITBENCH_TIMEZONE",
-    default="UTC",
-    show_default=True,
+    default=get_localzone_name,
+    show_default="this machine's",
+    callback=_timezone,
     help="Whose 02:00 starts the nightly.",
 )
 
@@ -66,9 +77,8 @@ def refusing() -> Iterator[None]:
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Compare weight initializers, in PyTorch and Keras, with evidence."""
-    if context.invoked_subcommand not in SERVING:
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
+    for name, value in (QUIET if context.invoked_subcommand in SERVING else QUIET | LOGGING).items():
+        os.environ.setdefault(name, value)
 
 
 @cli.command()
@@ -102,7 +112,8 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
     click.echo("\n".join([*comparison.attrs["headline"], ""]))
     click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
-    click.echo(f"MLflow run: {comparison.attrs['link']} (once `initbench ui` serves it)")
+    unserved = "" if tracking.served() else " (once `initbench ui` serves it)"
+    click.echo(f"MLflow run: {comparison.attrs['link']}{unserved}")
     if export:
         exported = tracking.export(comparison.attrs["run_id"], [*REPORTS, *TABLES], export)
         click.echo(f"Exported {', '.join(exported)} to {export}")
@@ -182,37 +193,39 @@ def list_studies(name: str | None) -> None:
 
 
 @cli.command()
-@click.option("--port", default=5000, show_default=True, help="Port on this machine's loopback address.")
+@click.option("--port", type=PORT, default=5000, show_default=True, help="Port on this machine's loopback address.")
 def ui(port: int) -> None:
     """Open the MLflow UI on the results of the current folder, or of MLFLOW_TRACKING_URI."""
+    from flows.server import LOOPBACK, check_free, tuning
     from tasks import tracking
 
     with refusing():
+        if tracking.served():
+            raise Invalid(f"MLFLOW_TRACKING_URI must be a store without a server; {tracking.uri()} is one to open")
+        check_free("--port", port)
         tracking.open_store()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    click.echo(f"MLflow at http://127.0.0.1:{port}; Ctrl-C ends it")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port)]
+    click.echo(f"MLflow at http://{LOOPBACK}:{port}; Ctrl-C ends it")
     store = ["--backend-store-uri", tracking.uri()]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    os.execve(sys.executable, [*command, *store], environment)  # noqa: S606  # no shell is meant
+    os.execve(sys.executable, [*command, *store], {**tuning(), **os.environ})  # noqa: S606  # no shell is meant
 
 
 @cli.command()
-@click.option("--prefect-port", default=4200, show_default=True, help="Port of Prefect on the loopback address.")
-@click.option("--mlflow-port", default=5000, show_default=True, help="Port of MLflow on the loopback address.")
+@click.option("--prefect-port", type=PORT, default=4200, show_default=True, help="Prefect's, on the loopback address.")
+@click.option("--mlflow-port", type=PORT, default=5000, show_default=True, help="MLflow's, on the loopback address.")
 @click.option("--postgres", envvar="INITBENCH_POSTGRES", metavar="URL", help="Keep the data of both in PostgreSQL.")
 @click.option("--auth", is_flag=True, help="Ask for a password; secrets are made and kept in .initbench/secrets.env.")
 @TIMEZONE
 def up(prefect_port: int, mlflow_port: int, postgres: str | None, auth: bool, timezone: str) -> None:
     """Run Prefect, MLflow and a worker on this machine, with the deployments registered, until Ctrl-C."""
-    from flows import deployments
+    from flows.deployments import DeploymentError
     from flows.up import Options, UpError
     from flows.up import up as run_all
 
     with refusing():
-        deployments.check_timezone(timezone)
         try:
             run_all(Options(prefect_port, mlflow_port, postgres, auth, timezone))
-        except (UpError, deployments.DeploymentError) as error:
+        except (UpError, DeploymentError) as error:
             raise click.ClickException(str(error)) from None
         except KeyboardInterrupt:
             click.echo("Stopped.")
@@ -222,14 +235,14 @@ def up(prefect_port: int, mlflow_port: int, postgres: str | None, auth: bool, ti
 @TIMEZONE
 def deploy(timezone: str) -> None:
     """Register the deployments on the Prefect server that PREFECT_API_URL names. Again changes nothing."""
-    from flows import deployments
+    from flows.deployments import DeploymentError, register
 
     with refusing():
-        deployments.check_timezone(timezone)
         try:
-            deployments.register(os.environ, timezone)
-        except deployments.DeploymentError as error:
+            registered = register(timezone)
+        except DeploymentError as error:
             raise click.ClickException(str(error)) from None
+    click.echo(f"Registered {', '.join(registered)}; the nightly is due at 02:00 {timezone}")
 
 
 @cli.command()
@@ -252,8 +265,21 @@ def doctor() -> None:
 @click.argument("backend", type=click.Choice(BACKENDS))
 @click.option("--gpu", type=click.IntRange(min=0), help="Index of the one GPU to use; without it every one there is.")
 def worker(backend: str, gpu: int | None) -> None:
-    """Do a backend's part of the studies that say `runner: workers`, for the server that PREFECT_API_URL names."""
-    name = "-".join([socket.gethostname(), backend, *([] if gpu is None else [str(gpu)])])
+    """Do a backend's part of the studies that say `runner: workers`, for the servers of the environment.
+
+    PREFECT_API_URL and MLFLOW_TRACKING_URI name them.
+    """
+    from flows import server
+    from flows.plan import check_servers
+    from tasks import machine
+
+    with refusing():
+        check_servers()
+        server.start()
+    there = [each.index for each in machine.gpus()]
+    if gpu is not None and gpu not in there:
+        raise Invalid(f"--gpu must be one of those that nvidia-smi lists, {there or 'none'}; got {gpu}")
+    name = "-".join([socket.gethostname(), backend, str(os.getpid()) if gpu is None else f"gpu{gpu}"])
     command = ["prefect", "worker", "start", "--pool", backend, "--type", "process", "--limit", "1", "--name", name]
     only = {} if gpu is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
     environment = {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, **only}

@@ -32,7 +32,6 @@ SHOWN = 5  # packages that differ, by name
 START_SECONDS = 120  # after which a framework that has not loaded never will
 ANSWER_SECONDS = 5
 REFUSED = (401, 403)
-POOL = "initbench"  # the work pool of infra/prefect.yaml
 WAL = b"\2\2"  # bytes 18 and 19 of an SQLite file, which are read without making files beside it
 GIB = 2**30
 
@@ -151,6 +150,8 @@ def prefect_server() -> Iterator[Line]:
         PREFECT_CLIENT_MAX_RETRIES,
         temporary_settings,
     )
+
+    from flows.deployments import POOL
 
     url: str | None = PREFECT_API_URL.value()
     if url is None:

@@ -1,22 +1,36 @@
 """The nightly: every study of the night, trained anew and held against the night before."""
 
+import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
-from prefect import get_run_logger, runtime, tags
+from prefect import State, get_run_logger, runtime, tags
 from prefect.artifacts import Artifact, create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_UI_URL
+from prefect.states import Cancelled
+from prefect.types._datetime import now
 from tabulate import tabulate
 
-from flows import form
-from flows.benchmark import benchmark, pool
+from flows import form, studies
+from flows.benchmark import benchmark, end_with_worker, pool
 from flows.server import served_flow
 from tasks import comparison, tracking
 from tasks.core.initializers import BACKENDS
 
-ARTIFACT = TAG = "nightly"
-STUDIES = ("iris", "frameworks", "datasets", "deep-relu", "edge-of-chaos", "isometry", "remedies", "saturation")
+ARTIFACT = "nightly"
+STUDIES = tuple(name for name in studies.names() if name != "controls")  # which every one of them trains along
 
 
 class FailedStudiesError(RuntimeError):
@@ -30,8 +44,8 @@ class Night:
     study: str
     state: str
     fault: str
-    tonight: tracking.Benchmark | None
-    before: tracking.Benchmark | None
+    tonight: tracking.Benchmark | None = None
+    before: tracking.Benchmark | None = None
 
     def row(self) -> dict[str, str]:
         """Return what the table says of it."""
@@ -47,26 +61,39 @@ class Night:
     def answer(self) -> str:
         if not self.tonight or not self.before:
             return "nothing to hold against"
-        return comparison.side_by_side(self.before.run_id, self.tonight.run_id).answer
+        try:
+            return comparison.side_by_side(self.before.run_id, self.tonight.run_id).answer
+        except Exception as error:  # of another release, or with cells deleted: the table is published all the same
+            return f"cannot be told: {_line(error)}"
 
 
 def run_name() -> str:
-    """Return what the Prefect UI calls a flow run: its night, and how many studies it has."""
-    return f"{runtime.flow_run.scheduled_start_time:%Y-%m-%d} · {len(runtime.flow_run.parameters['studies'])} studies"
+    """Return what the Prefect UI calls a flow run: its night, where the schedule is, and how many studies it has."""
+    night = runtime.flow_run.scheduled_start_time.astimezone(ZoneInfo(os.environ.get("INITBENCH_TIMEZONE", "UTC")))
+    return f"{night:%Y-%m-%d} · {len(runtime.flow_run.parameters['studies'])} studies"
 
 
 @served_flow(name="nightly", flow_run_name=run_name)
-def nightly(studies: tuple[form.StudyName, ...] = STUDIES) -> None:
+def nightly(
+    studies: tuple[form.StudyName, ...] = STUDIES, runner: Literal["local", "workers"] = "local"
+) -> State[None] | None:
     """Train each study anew in a flow run of its own, and publish a table that holds each against its last nightly.
+
+    A night that another one has taken the place of is Cancelled: one that came while the last was still at work, and of
+    several that nobody was there to run, all but the last.
 
     Args:
         studies: Which of the studies that ship.
+        runner: Where cells train: on this machine, or on workers of the work pools pytorch and keras.
 
     Raises:
         FailedStudiesError: if one failed; all are tried, and the table is published first.
     """
-    with pool(BACKENDS), tags(TAG):  # frameworks load once a night
-        nights = [_night(study) for study in studies]
+    end_with_worker()
+    if replaced := _replaced():
+        return Cancelled(message=replaced)
+    with pool(BACKENDS) if runner == "local" else nullcontext(), tags(tracking.NIGHTLY):  # frameworks load once a night
+        nights = [_night(study, runner) for study in studies]
     before: Any = Artifact.get(ARTIFACT)  # awaitable only in asynchronous flows
     link = f"{PREFECT_UI_URL.value()}/artifacts/artifact/{before.id}" if before else None
     rows = tabulate([night.row() for night in nights], headers="keys", tablefmt="github")
@@ -75,16 +102,48 @@ def nightly(studies: tuple[form.StudyName, ...] = STUDIES) -> None:
     failed = [night.study for night in nights if night.fault]
     if failed:
         raise FailedStudiesError(f"{len(failed)} of {len(nights)} studies failed: {', '.join(failed)}")
+    return None
 
 
-def _night(study: str) -> Night:
+def _replaced() -> str:
+    """Return in words which other night has taken the place of this one; none, if it was not scheduled."""
+    due, deployment = runtime.flow_run.scheduled_start_time, runtime.deployment.id
+    if deployment is None:
+        return ""
+    with get_client(sync_client=True) as client:
+        nights = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+            flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(before_=now("UTC"))),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        )
+    for night in nights:
+        if night.expected_start_time > due:
+            return f"It is the turn of a later night: {night.name}"
+        worked = night.state_type in (StateType.COMPLETED, StateType.FAILED)
+        if worked and night.expected_start_time < due < night.end_time:
+            return f"The last night was still at work: {night.name}"
+    return ""
+
+
+def _night(study: str, runner: str) -> Night:
+    try:
+        night = _trained(study, runner)
+    except Exception as error:  # whatever ails a study or the store, the others have their turn
+        night = Night(study, "Failed", _line(error))
+    get_run_logger().info("%s: %s %s", study, night.state, night.fault)
+    return night
+
+
+def _trained(study: str, runner: str) -> Night:
     before = tracking.last_nightly(study)
-    state = benchmark(study, fresh=True, return_state=True)
-    fault = "" if state.is_completed() else " ".join(str(state.message).split())
+    state = benchmark(study, fresh=True, advanced={"runner": runner}, return_state=True)
     after = tracking.last_nightly(study)
-    tonight = after if after != before else None
-    get_run_logger().info("%s: %s %s", study, state.name, fault)
-    return Night(study, state.name, fault, tonight, before)
+    fault = "" if state.is_completed() else _line(state.message)
+    return Night(study, state.name, fault, after if after != before else None, before)
+
+
+def _line(words: object) -> str:
+    return " ".join(str(words).split())
 
 
 def _words(nights: Sequence[Night]) -> str:

@@ -93,11 +93,21 @@ def check_runner(study: Study) -> None:
     """
     if study.runner == "local":
         return
-    if PREFECT_API_URL.value() is None or not tracking.uri().startswith("http"):
+    check_servers()
+    remote.check_workers(study.backends)
+
+
+def check_servers() -> None:
+    """Refuse to have anything to do with workers where no servers are configured.
+
+    Raises:
+        ValueError: if Prefect's or MLflow's is not, or MLflow's does not answer.
+    """
+    if PREFECT_API_URL.value() is None or not tracking.served():
         raise ValueError(
             "runner: workers needs servers that the workers reach as well: set PREFECT_API_URL and MLFLOW_TRACKING_URI"
         )
-    remote.check_workers(study.backends)
+    tracking.open_store()
 
 
 def survey(study: Study) -> Platform:

@@ -39,6 +39,7 @@ START_SECONDS = 90  # a first start migrates an empty database, 15 s on two slow
 RECORD_SECONDS = 120
 POLL_SECONDS = 0.1
 INFRA = Path(__file__).parents[1] / "infra"
+LOOPBACK = "127.0.0.1"
 HOME_PORT = 4200  # where `initbench up` and `prefect server start` serve, unless told otherwise
 # The shell ends the server when its own input closes, which it does however this process ends.
 SUPERVISE = '"$@" & cat >/dev/null; kill $!'
@@ -47,6 +48,21 @@ SUPERVISE = '"$@" & cat >/dev/null; kill $!'
 def tuning() -> dict[str, str]:
     """Return how servers are tuned, as environment variables."""
     return {name: value or "" for name, value in dotenv_values(INFRA / "servers.env").items()}
+
+
+def check_free(option: str, port: int) -> None:
+    """Refuse a port of the loopback address that somebody listens on.
+
+    Raises:
+        ValueError: if one does.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do, after which a port rests
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            words = f"{option} must be free; {port} on {LOOPBACK}: {error.strerror}. Is initbench up already?"
+            raise ValueError(words) from None
 
 
 class ServerError(ValueError):
@@ -65,7 +81,7 @@ class ServedFlow(Flow[P, R]):
         """
         url = api_url()
         configured = url == PREFECT_API_URL.value()
-        shown = PREFECT_UI_URL.value() if configured else f"http://127.0.0.1:{HOME_PORT}"  # a private one ends with us
+        shown = PREFECT_UI_URL.value() if configured else f"http://{LOOPBACK}:{HOME_PORT}"  # a private one ends with us
         with temporary_settings({PREFECT_API_URL: url, PREFECT_UI_URL: shown}):
             return super().__call__(*args, **kwargs)
 
@@ -112,9 +128,9 @@ def start() -> str:
 @cache
 def _start_private() -> str:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
     process = subprocess.Popen(
         ["sh", "-c", SUPERVISE, "sh", *command],
         stdin=subprocess.PIPE,
@@ -124,7 +140,7 @@ def _start_private() -> str:
         start_new_session=True,  # an interrupt from the keyboard is for the flow, which has yet to tell the server
     )
     atexit.register(process.communicate)
-    return f"http://127.0.0.1:{port}/api"
+    return f"http://{LOOPBACK}:{port}/api"
 
 
 def _answers(url: str) -> bool:

@@ -1,14 +1,14 @@
 """Everything on one machine: Prefect's server, MLflow's and a worker, under one process manager."""
 
+import fcntl
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +19,27 @@ import click
 import httpx
 import psycopg
 from dotenv import dotenv_values
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from supervisor.xmlrpc import SupervisorTransport
 
 from flows import deployments
-from flows.server import INFRA, SUPERVISE, tuning
+from flows.server import INFRA, LOOPBACK, SUPERVISE, check_free, tuning
 from tasks import tracking
 
-LOOPBACK = "127.0.0.1"
-HEALTH = {"prefect": "/api/health", "mlflow": "/health"}  # of the servers, by their names in supervisord.conf
+HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # of the servers, by their names in supervisord.conf
 START_SECONDS = 180  # a first start makes both databases, half a minute on two slow cores
 POLL_SECONDS = 0.25
+SECRETS = (  # what .initbench/secrets.env holds: what a client needs of Prefect, its server, MLflow, and its server
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_AUTH_ADMIN_PASSWORD",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY",
+)
 TAIL = 5  # lines of a log that are told when its process has failed
 
 
@@ -54,22 +62,40 @@ def up(options: Options) -> None:
     """Run the servers and a worker until an interrupt, and end them in order.
 
     Raises:
-        ValueError: if a port is taken, or the PostgreSQL server cannot be used.
+        ValueError: if a port is taken, or the folder, or the PostgreSQL server cannot be used.
         UpError: if a process does not start, or ends for good.
     """
     ports = {"prefect": options.prefect_port, "mlflow": options.mlflow_port}
+    if len({*ports.values()}) < len(ports):
+        raise ValueError(f"--prefect-port and --mlflow-port must differ; got {options.prefect_port} for both")
     for name, port in ports.items():
-        _check_free(name, port)
+        check_free(f"--{name}-port", port)
     addresses = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
-    stores = _on_postgres(options.postgres) if options.postgres else _on_sqlite()
     state = Path.cwd() / ".initbench"
     state.mkdir(mode=0o700, exist_ok=True)
+    with _alone(state):
+        _run(options, addresses, state)
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Keep a folder to one `up`, for two would write over each other."""
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"a folder can be used by one `initbench up` at a time; {state} is in use") from None
+        yield
+
+
+def _run(options: Options, addresses: Mapping[str, str], state: Path) -> None:
+    stores = _on_postgres(options.postgres) if options.postgres else _on_sqlite(state)
     (state / "logs").mkdir(exist_ok=True)
     environment = {
-        **os.environ,
         **tuning(),
+        **{name: value for name, value in os.environ.items() if name not in SECRETS},
         **stores,
-        "MLFLOW_ARTIFACTS_DESTINATION": (Path.cwd() / "mlruns").as_uri(),
+        "PREFECT_HOME": str(state / "prefect"),
         "MLFLOW_APPLICATION": "--app-name basic-auth" if options.auth else "",
         "MLFLOW_AUTH_CONFIG_PATH": str(INFRA / "mlflow-auth.ini"),
         **(_secrets(state / "secrets.env") if options.auth else {}),
@@ -85,35 +111,48 @@ def up(options: Options) -> None:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     with _supervised(environment) as supervisor:
+        started = time.monotonic()
         for name, address in addresses.items():
             _wait_until_healthy(supervisor, name, address + HEALTH[name], state)
-        deployments.register(environment, options.timezone)
-        supervisor.startProcess("worker")
-        secret = f"\nSign in as admin; passwords are in {state / 'secrets.env'}" if options.auth else ""
-        click.echo(
-            f"Prefect  {addresses['prefect']}\nMLflow   {addresses['mlflow']}{secret}\nLogs     {state / 'logs'}\n"
-            "Ready; Ctrl-C ends it, and the next `up` here finds all data."
-        )
-        while True:
-            _check_alive(supervisor, state)
-            time.sleep(POLL_SECONDS)
+            click.echo(f"{name} answers after {time.monotonic() - started:.0f} s")
+        url, secret = (environment.get(name) for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"))
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: secret}):
+            deployments.register(options.timezone)
+            deployments.crash_orphans()
+            _start_worker(supervisor, state)
+            click.echo(_words(options, addresses, state))
+            try:
+                while True:
+                    _check_alive(supervisor, state)
+                    time.sleep(POLL_SECONDS)
+            except KeyboardInterrupt:
+                click.echo("Stopping: what runs is cancelled; Ctrl-C again does not wait for it.")
+                deployments.cancel_runs()
+                raise
 
 
-def _check_free(name: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do, after which a port rests
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise ValueError(
-                f"--{name}-port must be free; {port} on {LOOPBACK}: {error.strerror}. Is initbench up already?"
-            ) from None
+def _words(options: Options, addresses: Mapping[str, str], state: Path) -> str:
+    """Return what a user is told who may begin."""
+    lines = {
+        "Prefect": addresses["prefect"],
+        "MLflow": addresses["mlflow"],
+        **({"Sign in": f"as admin; the passwords are in {state / 'secrets.env'}"} if options.auth else {}),
+        "Nightly": f"02:00 {options.timezone}",
+        "Logs": str(state / "logs"),
+        "Terminals": f"export PREFECT_API_URL={addresses['prefect']}/api MLFLOW_TRACKING_URI={addresses['mlflow']}",
+    }
+    rows = [f"{name:11}{value}" for name, value in lines.items()]
+    return "\n".join([*rows, "Ready; Ctrl-C ends it, and the next `up` in this folder finds all data."])
 
 
-def _on_sqlite() -> dict[str, str]:
-    """Return where the servers keep their data: MLflow in the current folder, Prefect where it does by default."""
-    tracking.open_store()  # which puts it in WAL mode
-    return {"MLFLOW_BACKEND_STORE_URI": tracking.local_uri()}
+def _on_sqlite(state: Path) -> dict[str, str]:
+    """Return where the servers keep their data: in the current folder, MLflow as a run without a server keeps it."""
+    tracking.open_store(tracking.local_uri())  # which puts it in WAL mode
+    return {
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{state / 'prefect' / 'prefect.db'}",
+        "MLFLOW_BACKEND_STORE_URI": tracking.local_uri(),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": tracking.local_artifacts(),
+    }
 
 
 def _on_postgres(given: str) -> dict[str, str]:
@@ -131,40 +170,46 @@ def _on_postgres(given: str) -> dict[str, str]:
         raise ValueError(f"--postgres must be a URL like {example}; got one of {url.drivername}")
     names = {each: f"{url.database or 'initbench'}_{each}" for each in HEALTH}
     try:
-        with psycopg.connect(_shown(url, "postgresql", "postgres"), autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(_url(url, "postgresql", "postgres"), autocommit=True, connect_timeout=10) as connection:
             there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
             for name in sorted({*names.values()} - there):
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
         said = " ".join(str(error).split())
         raise ValueError(f"--postgres must be a server whose user may create databases; {url!r} says: {said}") from None
+    asynchronous = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}  # asyncpg's word
     return {
-        "PREFECT_API_DATABASE_CONNECTION_URL": _shown(url, "postgresql+asyncpg", names["prefect"]),
-        "MLFLOW_BACKEND_STORE_URI": _shown(url, "postgresql+psycopg", names["mlflow"]),
+        "PREFECT_API_DATABASE_CONNECTION_URL": _url(
+            url.set(query=asynchronous), "postgresql+asyncpg", names["prefect"]
+        ),
+        "MLFLOW_BACKEND_STORE_URI": _url(url, "postgresql+psycopg", names["mlflow"]),
+        "MLFLOW_ARTIFACTS_DESTINATION": tracking.local_artifacts(),
     }
 
 
-def _shown(url: URL, driver: str, database: str) -> str:
+def _url(url: URL, driver: str, database: str) -> str:
     return url.set(drivername=driver, database=database).render_as_string(hide_password=False)
 
 
 def _secrets(file: Path) -> dict[str, str]:
-    """Return the secrets that a file keeps for its owner alone, made if it is not there."""
+    """Return the secrets that a file keeps for its owner alone, made if it is not there.
+
+    Raises:
+        ValueError: if the file lacks one, without which a server would ask for no password.
+    """
     if not file.exists():
         prefect, mlflow, cookies = (secrets.token_urlsafe(24) for _ in range(3))
-        text = (
-            "# What clients need: set -a; . .initbench/secrets.env\n"
-            f"PREFECT_API_AUTH_STRING=admin:{prefect}\n"
-            f"MLFLOW_TRACKING_USERNAME=admin\n"
-            f"MLFLOW_TRACKING_PASSWORD={mlflow}\n"
-            "# What the servers need\n"
-            f"PREFECT_SERVER_API_AUTH_STRING=admin:{prefect}\n"
-            f"MLFLOW_AUTH_ADMIN_PASSWORD={mlflow}\n"
-            f"MLFLOW_FLASK_SERVER_SECRET_KEY={cookies}\n"
-        )
-        file.touch(mode=0o600)
-        file.write_text(text)
-    return {name: value or "" for name, value in dotenv_values(file).items()}
+        made = zip(SECRETS, (f"admin:{prefect}", f"admin:{prefect}", "admin", mlflow, mlflow, cookies), strict=True)
+        unfinished = file.with_suffix(".part")
+        unfinished.unlink(missing_ok=True)
+        unfinished.touch(mode=0o600)
+        unfinished.write_text("".join(f"{name}={secret}\n" for name, secret in made))
+        unfinished.replace(file)
+    kept = {name: value for name, value in dotenv_values(file).items() if value}
+    lacking = [name for name in SECRETS if name not in kept]
+    if lacking:
+        raise ValueError(f"{file} must set {', '.join(SECRETS)}; it lacks {', '.join(lacking)}")
+    return kept
 
 
 @contextmanager
@@ -198,12 +243,18 @@ def _wait_until_healthy(supervisor: Any, name: str, url: str, state: Path) -> No
         _check_alive(supervisor, state)
         try:
             if httpx.get(url, timeout=5).is_success:
-                click.echo(f"{name} answers after {time.monotonic() - started:.0f} s")
                 return
         except httpx.HTTPError:
             pass
         time.sleep(POLL_SECONDS)
     raise UpError(_failure(name, f"did not answer within {START_SECONDS} s", state))
+
+
+def _start_worker(supervisor: Any, state: Path) -> None:
+    try:
+        supervisor.startProcess("worker")
+    except Fault:
+        raise UpError(_failure("worker", "does not start", state)) from None
 
 
 def _check_alive(supervisor: Any, state: Path) -> None:

@@ -56,6 +56,11 @@ def prefect_tags() -> dict[str, str]:
     """Return the MLflow tags that lead back to the Prefect run at hand, one of them the run's description."""
     flow_run, task_run = runtime.flow_run.id, runtime.task_run.id
     link = f"Prefect flow run [{runtime.flow_run.name}]({url_for('flow-run', flow_run)})"
-    nightly = "yes" if "nightly" in runtime.flow_run.tags else None
-    tags = {"prefect.flow_run_id": flow_run, "prefect.task_run_id": task_run, "mlflow.note.content": link}
-    return {name: str(value) for name, value in {**tags, tracking.NIGHTLY: nightly}.items() if value}
+    nightly = "yes" if tracking.NIGHTLY in runtime.flow_run.tags else None
+    tags = {
+        "prefect.flow_run_id": flow_run,
+        "prefect.task_run_id": task_run,
+        "mlflow.note.content": link,
+        tracking.NIGHTLY: nightly,
+    }
+    return {name: str(value) for name, value in tags.items() if value}

@@ -17,7 +17,7 @@ from tasks.core.training import Weights
 from tasks.tracking import Benchmark
 
 Traces = Mapping[str, Sequence[Weights]]
-"""The weights of every step, by optimizer."""
+"""By optimizer, the weights of every step: a kernel (in, out) and biases (out,) of each layer."""
 
 
 @task(retries=1, cache_policy=NO_CACHE)
@@ -42,9 +42,12 @@ def hold(benchmark: Benchmark, traces: Callable[[Backend], Traces]) -> None:
     Raises:
         ParityError: if they disagree.
     """
-    with ThreadPoolExecutor(len(BACKENDS)) as threads:  # both at once, for each has a framework to load
+    threads = ThreadPoolExecutor(len(BACKENDS))  # both at once, for each has a framework to load
+    try:
         asked = [threads.submit(copy_context().run, traces, backend) for backend in BACKENDS]
         ours, theirs = (future.result() for future in asked)
+    finally:
+        threads.shutdown(wait=False)  # an interrupt ends what they wait for only later
     found = {optimizer: parity.gaps(ours[optimizer], theirs[optimizer]) for optimizer in parity.STUDIES}
     with TemporaryDirectory() as folder:
         pd.DataFrame(found).rename_axis("step").to_csv(Path(folder, "parity.csv"))

@@ -6,16 +6,20 @@ or for want of heartbeats, and is run again by whichever worker is free.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import asdict, replace
+from threading import Event
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
+import httpx
 import numpy as np
 import pandas as pd
-from prefect import get_run_logger, task
+from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
@@ -30,10 +34,14 @@ from tasks.workers import TrainerError
 
 FLOW = "work"  # what workers run; its deployments and their pools are named after the backends
 TRIES = 3
-POLL_SECONDS = 1.0
+POLL_SECONDS, SLOWEST_SECONDS = 1.0, 10.0  # the longer a part takes, the more rarely it is asked for
+SHARE = 0.05  # of the time that it has taken, until it is asked for again
+PATIENCE_SECONDS = 600.0  # without any worker that could do a part, or without an answer from Prefect's server
+
+_over: ContextVar[Event] = ContextVar("over")
 
 
-class WorkError(RuntimeError):
+class WorkError(TrainerError):
     """A worker could not do its part; trying again does not help."""
 
 
@@ -44,11 +52,16 @@ class Part(BaseModel):
 
 
 class Train(Part):
-    """Train these cells and record each; found is the run id of each."""
+    """Train these cells and record each; found is the run id of each.
+
+    data and release: what the cells' platform has to have in common with the one that asks.
+    """
 
     kind: Literal["train"] = "train"
     study: Study
     cells: tuple[Cell, ...]
+    data: dict[str, str]
+    release: str
 
     @property
     def backend(self) -> Backend:
@@ -89,26 +102,44 @@ def check_workers(backends: Sequence[Backend]) -> None:
     """Refuse to wait for workers that are not there.
 
     Raises:
-        ValueError: if a backend has no worker online.
+        ValueError: if a backend has no deployment, or no worker online.
     """
     with get_client(sync_client=True) as client:
         for backend in backends:
             try:
-                workers = client.read_workers_for_work_pool(backend)
+                client.read_deployment_by_name(f"{FLOW}/{backend}")
             except ObjectNotFound:
-                workers = []
-            if not any(worker.status == WorkerStatus.ONLINE for worker in workers):
+                raise ValueError(
+                    f"runner: workers needs the deployment {FLOW}/{backend}; `initbench deploy` registers it"
+                ) from None
+            if not _online(client, backend):
                 raise ValueError(
                     f"runner: workers needs a worker of each backend, {backend} has none online; "
                     f"`initbench worker {backend}` starts one"
                 )
 
 
+def _online(client: SyncPrefectClient, backend: Backend) -> bool:
+    return any(worker.status == WorkerStatus.ONLINE for worker in client.read_workers_for_work_pool(backend))
+
+
+@contextmanager
+def parts(backends: Sequence[Backend]) -> Iterator[None]:  # noqa: ARG001  # as a pool of trainers here is opened
+    """Have parts done by workers of the backends; what is not done in the end, as after an interrupt, is cancelled."""
+    over = Event()
+    token = _over.set(over)
+    try:
+        yield
+    finally:
+        _over.reset(token)
+        over.set()  # for the threads that wait for a part; an interrupt reaches the main one alone
+
+
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
-def train_cells(study: Study, batch: Batch, platform: Platform, benchmark: Benchmark) -> dict[Cell, str]:  # noqa: ARG001  # a worker is a platform of its own
+def train_cells(study: Study, batch: Batch, platform: Platform, benchmark: Benchmark) -> dict[Cell, str]:
     """Have these cells trained and recorded; return their run ids."""
-    found = _done(Train(study=study, cells=batch.cells), benchmark)
-    return dict(zip(batch.cells, found, strict=True))
+    part = Train(study=study, cells=batch.cells, data=dict(platform.data), release=platform.release)
+    return dict(zip(batch.cells, _done(part, benchmark), strict=True))
 
 
 @task(cache_policy=NO_CACHE)
@@ -142,19 +173,19 @@ def _done(part: Train | Trace | Log, benchmark: Benchmark) -> Any:
     """Return what a worker has found.
 
     Raises:
-        WorkError: if its flow run fails or is cancelled.
-        TrainerError: if it crashes time and again.
+        WorkError: if its flow run fails or is cancelled, or the benchmark ends before.
+        TrainerError: if it crashes time and again, or nobody does it.
     """
+    here = replace(benchmark, uri="")  # a worker has a way of its own to the store
     for _ in range(TRIES):
         run: Any = run_deployment(
             f"{FLOW}/{part.backend}",
-            parameters={"part": part.model_dump(mode="json"), "benchmark": asdict(benchmark)},
+            parameters={"part": part.model_dump(mode="json"), "benchmark": asdict(here)},
             flow_run_name=str(part),
+            tags=list(runtime.flow_run.tags),
             timeout=0,  # it is looked at from time to time, so that no connection has to hold
-            as_subflow=False,
-            idempotency_key=str(uuid4()),
         )
-        state = _ended(run.id)
+        state = _ended(run.id, part)
         if state.is_completed():
             return tracking.handed_over(benchmark, str(run.id))
         if not state.is_crashed():
@@ -163,15 +194,30 @@ def _done(part: Train | Trace | Log, benchmark: Benchmark) -> Any:
     raise TrainerError(f"{part}: workers died {TRIES} times; the last one: {state.message}")
 
 
-def _ended(run_id: UUID) -> State[Any]:
-    """Wait for a flow run and return its last state; an interrupt cancels it."""
+def _ended(run_id: UUID, part: Train | Trace | Log) -> State[Any]:
+    """Wait for the flow run of a part and return its last state.
+
+    Raises:
+        WorkError: if the benchmark ends before.
+        TrainerError: if nobody does it.
+    """
+    over, asked = _over.get(), time.monotonic()
+    heard = asked
     with get_client(sync_client=True) as client:
-        try:
-            while True:
+        while not over.wait(min(SLOWEST_SECONDS, max(POLL_SECONDS, SHARE * (time.monotonic() - asked)))):
+            with suppress(httpx.HTTPError):  # a server that restarts is back soon
                 state = client.read_flow_run(run_id).state
                 if state and state.is_final():
                     return state
-                time.sleep(POLL_SECONDS)
-        except BaseException:
-            client.set_flow_run_state(run_id, Cancelling())
-            raise
+                if state and (not state.is_scheduled() or _online(client, part.backend)):
+                    heard = time.monotonic()
+            if time.monotonic() - heard > PATIENCE_SECONDS:
+                _cancel(client, run_id)
+                raise TrainerError(f"{part}: for {PATIENCE_SECONDS:.0f} s no worker of {part.backend} was online")
+        _cancel(client, run_id)
+        raise WorkError(f"{part}: cancelled with its benchmark")
+
+
+def _cancel(client: SyncPrefectClient, run_id: UUID) -> None:
+    with suppress(httpx.HTTPError):
+        client.set_flow_run_state(run_id, Cancelling())

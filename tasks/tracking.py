@@ -35,6 +35,8 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
@@ -55,7 +57,7 @@ WHOLE = ("initializers", "seeds", "factors", "checks")  # in study.yaml alone, f
 CHAMPION = "champion"
 MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
 BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
-NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly
+NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in Prefect as well
 CELLS = "cells.csv"
 REUSABLE = ("finished", "diverged")
 
@@ -118,6 +120,15 @@ def local_uri() -> str:
     return f"sqlite:///{local_store()}"
 
 
+def local_artifacts() -> str:
+    return Path.cwd().joinpath("mlruns").as_uri()
+
+
+def served() -> bool:
+    """Tell whether the store has a server, which others reach as well."""
+    return uri().startswith("http")
+
+
 def _unmade(uri: str) -> bool:
     """Tell whether this is the current folder's store, and not made yet."""
     return uri == local_uri() and not local_store().exists()
@@ -154,13 +165,27 @@ def _answers(uri: str) -> bool:
         return False
 
 
-def open_store() -> None:
-    """Make the store ready for use.
+def open_store(at: str | None = None) -> None:
+    """Make a store ready for use, by default the configured one.
 
     Raises:
         StoreError: if it cannot be.
     """
-    _client(uri())
+    _client(at or uri())
+
+
+def check_files(benchmark: Benchmark) -> None:
+    """Refuse a benchmark whose files lie on the disk of another machine.
+
+    Raises:
+        StoreError: if they do.
+    """
+    location = _client(benchmark.uri).get_experiment(benchmark.experiment_id).artifact_location
+    if is_local_uri(location) and not Path(local_file_uri_to_path(location)).exists():
+        raise StoreError(
+            f"the experiment's files must be reached by way of MLflow's server, for they are on another machine; they "
+            f"are in {location}. Workers elsewhere need `initbench up --postgres`, or another name for the study"
+        )
 
 
 def _experiment(client: MlflowClient, study: Study) -> str:
@@ -172,7 +197,7 @@ def _experiment(client: MlflowClient, study: Study) -> str:
         return str(found.experiment_id)
     local = client.tracking_uri.startswith("sqlite:")
     try:
-        return str(client.create_experiment(name, Path.cwd().joinpath("mlruns").as_uri() if local else None))
+        return str(client.create_experiment(name, local_artifacts() if local else None))
     except MlflowException:  # another benchmark made it meanwhile
         return str(client.get_experiment_by_name(name).experiment_id)
 
@@ -253,15 +278,16 @@ def record(
 def _record(benchmark: Benchmark, study: Study, platform: Platform, outcome: Outcome, tags: Mapping[str, str]) -> str:
     client, cell = _client(benchmark.uri), outcome.cell
     settings = {**study.settings(cell.backend, cell.levels), "target": study.target}
+    settings_key = study.settings_key(cell.backend, cell.levels, platform)
     point = {"initializer": cell.initializer, "seed": cell.seed}
     levels = {f"factor.{short(factor)}": level for factor, level in cell.levels}
     rows = {"test_rows": len(outcome.trained.predictions.rows)} if outcome.trained else {}
     params = _params({**point, **levels, **rows, **_flat(settings)})
     labels = {
         "mlflow.parentRunId": benchmark.run_id,
-        mlflow_view.GROUP: str(cell).rpartition(" · seed ")[0],
+        mlflow_view.GROUP: f"{str(cell).rpartition(' · seed ')[0]} · {settings_key[:4]}",
         "initbench.cell": study.cell_key(cell, platform),
-        "initbench.settings": study.settings_key(cell.backend, cell.levels, platform),
+        "initbench.settings": settings_key,
         "initbench.status": outcome.status,
         "initbench.reason": outcome.reason,
         "initbench.framework": platform.frameworks[cell.backend],

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 KEY = "initbench-cells"
 TAG = f"mlflow.sharedViewState.{KEY}"
-GROUP = "initbench.group"  # tag of a cell: all but its seed
+GROUP = "initbench.group"  # tag of a cell: its name without the seed, and the beginning of its settings' key
 NAME = "Cells by initializer"
 OUTCOME = ("test_accuracy", "test_loss", "brier_score", "epochs_to_target")
 CURVES = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-COLUMNS = ("test_accuracy", "test_loss", "brier_score", "epochs_to_target")
 
 
 def saved_view(factors: Sequence[str]) -> str:
@@ -27,7 +26,7 @@ def saved_view(factors: Sequence[str]) -> str:
         "modelVersionFilter": "All Runs",
         "selectedColumns": [
             *(f"params.`{name}`" for name in (*axes, "seed")),
-            *(f"metrics.`{name}`" for name in COLUMNS),
+            *(f"metrics.`{name}`" for name in OUTCOME),
             *(f"tags.`initbench.{name}`" for name in ("status", "verdict")),
         ],
         "runsHiddenMode": "SHOWALL",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product, takewhile
+from math import ceil
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
@@ -372,7 +373,8 @@ class Study(Settings):
     controls: str | None = "controls"
     """A study that ships, trained along; unless its checks hold, the benchmark is invalid."""
     max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
-    """Up to this many cells, each is a Prefect task of its own; beyond, cells of a backend share tasks."""
+    """Up to this many cells, each is a Prefect task of its own; beyond, cells of a backend share tasks. Workers take up
+    to 64 cells at once."""
     runner: Literal["local", "workers"] = "local"
     """Where cells train: on this machine, or on workers of the work pools pytorch and keras, in batches."""
 
@@ -533,17 +535,21 @@ class Study(Settings):
     def batches(self, cells: Sequence[Cell]) -> list[Batch]:
         """Divide cells into about `max_tasks` batches of one backend and level each, as even as can be.
 
-        For workers they are of up to WORKER_BATCH cells.
+        For workers there are as few as hold WORKER_BATCH cells at most.
 
         >>> study = Study(seeds=3, initializers=("zeros",), max_tasks=2)
         >>> [str(batch) for batch in study.batches(study.cells())]
         ['pytorch · 3 cells', 'keras · 3 cells']
         """
-        size = max(1, -(-len(cells) // self.max_tasks)) if self.runner == "local" else WORKER_BATCH
+        most = max(1, ceil(len(cells) / self.max_tasks)) if self.runner == "local" else WORKER_BATCH
         alike: dict[object, list[Cell]] = {}
         for cell in cells:
             alike.setdefault((cell.backend, cell.levels), []).append(cell)
-        return [Batch(tuple(row[at : at + size])) for row in alike.values() for at in range(0, len(row), size)]
+        batches = []
+        for row in alike.values():
+            size = ceil(len(row) / ceil(len(row) / most))
+            batches += [Batch(tuple(row[at : at + size])) for at in range(0, len(row), size)]
+        return batches
 
     def has_cells_for(self, check: Check) -> bool:
         """Tell whether the grid has cells that a check is about."""

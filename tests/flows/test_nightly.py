@@ -69,4 +69,4 @@ def test_nights(night):
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()
     assert sum(run.parent_task_run_id is not None and "fine" in run.name for run in runs) == 2
-    assert {"nightly"} == {tag for run in runs if run.parent_task_run_id for tag in run.tags}
+    assert {tracking.NIGHTLY} == {tag for run in runs if run.parent_task_run_id for tag in run.tags}
