@@ -111,7 +111,7 @@ def benchmark(
         initializers: Of the hidden layers; none: as the study has it. Those with parameters are among the changes.
         fresh: Train every cell again, also those that an earlier benchmark has finished.
         parity: First check that the backends agree on identical weights and batches.
-        advanced: Any other setting of the study.
+        advanced: Any other setting of the study, or one of those above once more, which then counts.
 
     Raises:
         StudyError: if a change to the study is not valid.

@@ -29,6 +29,7 @@ LOGGING = {
 QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",  # Prefect's telemetry
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "ALEMBIC_LOGGING_LEVEL": "WARNING",
@@ -151,7 +152,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", 
 @click.argument("run_id", metavar="RUN_ID|latest")
 @click.option("--out", default="report", show_default=True, type=click.Path(file_okay=False, path_type=Path))
 def report(run_id: str, out: Path) -> None:
-    """Write a benchmark's report anew into a folder, from what MLflow holds of it."""
+    """Write a benchmark's report anew, from what MLflow holds of it."""
     from tasks import comparison
 
     with refusing():
@@ -165,7 +166,10 @@ def report(run_id: str, out: Path) -> None:
 @click.argument("run_b", metavar="RUN_B")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write every cell and verdict there.")
 def compare(run_a: str, run_b: str, out: Path | None) -> None:
-    """Set two benchmark runs side by side: does the answer change? A run is an id, or `latest`."""
+    """Set two benchmark runs side by side, to see whether the answer changes.
+
+    A run is an id, or `latest`.
+    """
     from tasks import comparison
 
     with refusing():
@@ -195,7 +199,10 @@ def list_studies(name: str | None) -> None:
 @cli.command()
 @click.option("--port", type=PORT, default=5000, show_default=True, help="Port on this machine's loopback address.")
 def ui(port: int) -> None:
-    """Open the MLflow UI on the results of the current folder, or of MLFLOW_TRACKING_URI."""
+    """Open MLflow on the results of this folder.
+
+    With MLFLOW_TRACKING_URI, on those of the store that it names.
+    """
     from flows.server import LOOPBACK, check_free, tuning
     from tasks import tracking
 
@@ -217,7 +224,10 @@ def ui(port: int) -> None:
 @click.option("--auth", is_flag=True, help="Ask for a password; secrets are made and kept in .initbench/secrets.env.")
 @TIMEZONE
 def up(prefect_port: int, mlflow_port: int, postgres: str | None, auth: bool, timezone: str) -> None:
-    """Run Prefect, MLflow and a worker on this machine, with the deployments registered, until Ctrl-C."""
+    """Run Prefect, MLflow and a worker here, until Ctrl-C.
+
+    The deployments are registered, and the nightly is due. Data are kept in this folder.
+    """
     from flows.deployments import DeploymentError
     from flows.up import Options, UpError
     from flows.up import up as run_all
@@ -234,7 +244,10 @@ def up(prefect_port: int, mlflow_port: int, postgres: str | None, auth: bool, ti
 @cli.command()
 @TIMEZONE
 def deploy(timezone: str) -> None:
-    """Register the deployments on the Prefect server that PREFECT_API_URL names. Again changes nothing."""
+    """Register the deployments with Prefect's server.
+
+    PREFECT_API_URL names it. Again changes nothing, but for the nightly's timezone.
+    """
     from flows.deployments import DeploymentError, register
 
     with refusing():
@@ -247,9 +260,9 @@ def deploy(timezone: str) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Check packages, GPUs, servers, stores and disk, and tell a remedy for each problem.
+    """Check packages, GPUs, servers, stores and disk.
 
-    Exit status: 0 if all is well, 1 if there is a problem.
+    Below each problem is its remedy. Exit status: 0 if all is well, 1 if there is a problem.
     """
     from flows.doctor import examine
 
@@ -265,9 +278,9 @@ def doctor() -> None:
 @click.argument("backend", type=click.Choice(BACKENDS))
 @click.option("--gpu", type=click.IntRange(min=0), help="Index of the one GPU to use; without it every one there is.")
 def worker(backend: str, gpu: int | None) -> None:
-    """Do a backend's part of the studies that say `runner: workers`, for the servers of the environment.
+    """Train in a backend for studies that say `runner: workers`.
 
-    PREFECT_API_URL and MLFLOW_TRACKING_URI name them.
+    PREFECT_API_URL and MLFLOW_TRACKING_URI name the servers.
     """
     from flows import server
     from flows.plan import check_servers

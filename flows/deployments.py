@@ -127,7 +127,7 @@ def _ending(
 
 
 def crash_orphans() -> None:
-    """End flow runs that an earlier worker of `initbench up` has left behind, which would hold their deployments' slots."""
+    """End flow runs that an earlier worker of `initbench up` left behind, which would hold their deployments' slots."""
     with get_client(sync_client=True) as client:
         for run in _begun(client):
             client.set_flow_run_state(run.id, Crashed(message="the worker that ran it is gone"), force=True)

@@ -76,20 +76,33 @@ def python() -> Iterator[Line]:
 
 def packages() -> Iterator[Line]:
     """Hold what is installed against the lock."""
+    from packaging.requirements import Requirement
+
     try:
         lock, project = LOCK.read_text(), tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     except FileNotFoundError as error:
         yield Line("packages", f"nothing to hold them against: {error.filename} is not there")
         return
     names = re.findall(r"^[\w.-]+", lock, re.MULTILINE)
-    differ = differing(
-        lock, {name: found for name in names if (found := _version(name))}, _needed(project["dependencies"])
-    )
+    absent = _absent()
+    wanted = [line for line in project["dependencies"] if Requirement(line).name not in absent]
+    differ = differing(lock, {name: found for name in names if (found := _version(name))}, _needed(wanted))
     if differ:
         more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
-        yield Line("packages", f"not as locked: {'; '.join(differ[:SHOWN])}{more}", REINSTALL)
+        # an absent framework is not to be installed over the CUDA libraries of the one that is here
+        named = shlex.join(line.partition(" ")[0] for line in differ)
+        mend = f"{sys.executable} -m pip install --constraint {LOCK} {named}" if absent else REINSTALL
+        yield Line("packages", f"not as locked: {'; '.join(differ[:SHOWN])}{more}", mend)
     else:
         yield Line("packages", f"as locked in {LOCK}")
+
+
+def _absent() -> set[str]:
+    """Return the packages of backends that this environment is not for; of those that lack all, it is for any."""
+    from tasks.machine import FRAMEWORK_PACKAGES
+
+    lacking = [names for names in FRAMEWORK_PACKAGES.values() if not any(map(_version, names))]
+    return {name for names in lacking for name in names} if len(lacking) < len(FRAMEWORK_PACKAGES) else set()
 
 
 def _version(name: str) -> str | None:
@@ -273,8 +286,9 @@ def disk(name: str, folder: Path, remedy: str) -> Line:
 def frameworks() -> Iterator[Line]:
     """List the GPUs, and start a trainer for each backend on each of them, or on the CPU."""
     from tasks import machine, workers
-    from tasks.core.initializers import BACKENDS
 
+    absent = _absent()
+    here = [backend for backend, names in machine.FRAMEWORK_PACKAGES.items() if not absent.issuperset(names)]
     gpus = machine.gpus()
     if gpus:
         yield Line("GPUs", "; ".join(f"{gpu.index}: {gpu.name}, driver {gpu.driver}" for gpu in gpus))
@@ -283,10 +297,17 @@ def frameworks() -> Iterator[Line]:
     slots = dict.fromkeys(workers.slots([gpu.index for gpu in gpus], machine.processors()))  # CPU slots are all equal
     with (
         tempfile.TemporaryDirectory(prefix="initbench-doctor-") as logs,
-        ThreadPoolExecutor(len(slots) * len(BACKENDS)) as threads,
+        ThreadPoolExecutor(len(slots) * len(here)) as threads,
     ):
-        started = [threads.submit(trainer, backend, slot, Path(logs)) for slot in slots for backend in BACKENDS]
-        yield from (each.result() for each in started)
+        started = [[threads.submit(trainer, backend, slot, Path(logs)) for backend in here] for slot in slots]
+        for slot, lines in zip(slots, ([each.result() for each in row] for row in started), strict=True):
+            usable = slot.gpu is not None and not all(line.remedy for line in lines)
+            for line in lines:
+                yield (
+                    Line(line.name, f"{line.found}; another one can, and trains here")
+                    if usable and line.remedy
+                    else line
+                )
 
 
 def _no_gpus() -> Line:

@@ -32,6 +32,7 @@ from tasks import tracking
 HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # of the servers, by their names in supervisord.conf
 START_SECONDS = 180  # a first start makes both databases, half a minute on two slow cores
 POLL_SECONDS = 0.25
+SIGN_IN = "in Prefect with PREFECT_API_AUTH_STRING, in MLflow as admin with MLFLOW_TRACKING_PASSWORD"
 SECRETS = (  # what .initbench/secrets.env holds: what a client needs of Prefect, its server, MLflow, and its server
     "PREFECT_API_AUTH_STRING",
     "PREFECT_SERVER_API_AUTH_STRING",
@@ -136,7 +137,7 @@ def _words(options: Options, addresses: Mapping[str, str], state: Path) -> str:
     lines = {
         "Prefect": addresses["prefect"],
         "MLflow": addresses["mlflow"],
-        **({"Sign in": f"as admin; the passwords are in {state / 'secrets.env'}"} if options.auth else {}),
+        **({"Sign in": f"with what {state / 'secrets.env'} holds, {SIGN_IN}"} if options.auth else {}),
         "Nightly": f"02:00 {options.timezone}",
         "Logs": str(state / "logs"),
         "Terminals": f"export PREFECT_API_URL={addresses['prefect']}/api MLFLOW_TRACKING_URI={addresses['mlflow']}",

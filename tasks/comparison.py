@@ -61,15 +61,15 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
         pictures = [picture.name for picture in sorted(folder.glob("*.svg"))]
     rows = [dict(row) for _, row in table.shown(findings.comparison).astype(str).iterrows()]
     create_table_artifact(rows, key="comparison", description=findings.headline[0])
-    create_markdown_artifact(words + _shown(benchmark, pictures), key="summary")
-    create_link_artifact(benchmark.link, key="mlflow", link_text="This benchmark in MLflow")
+    create_markdown_artifact(_summary(benchmark, words, pictures), key="summary", description=findings.headline[0])
+    create_link_artifact(benchmark.link, key="mlflow", link_text="This benchmark in MLflow", description="Every number")
 
 
-def _shown(benchmark: Benchmark, pictures: Sequence[str]) -> str:
-    """Return, in Markdown, where the report is and each cell, and the pictures."""
-    report, cells = benchmark.file_link("report.html"), benchmark.cells_link
-    links = f"[The report]({report}) · [every cell, by initializer]({cells})"
-    return "\n\n".join([f"\n{links}", *(f"![{name}]({benchmark.file_link(name)})" for name in pictures)])
+def _summary(benchmark: Benchmark, words: str, pictures: Sequence[str]) -> str:
+    """Return, in Markdown, where the report is and each cell, what was found in words, and the pictures."""
+    report, cells = f"{benchmark.link}/artifacts/report.html", benchmark.cells_link
+    links = f"[The report]({report}) · [every cell, by initializer]({cells}) · [all of it in MLflow]({benchmark.link})"
+    return "\n\n".join([links, words, *(f"![{name}]({benchmark.file_link(name)})" for name in pictures)])
 
 
 def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:

@@ -132,7 +132,7 @@ def _line(place: tuple[str, ...], faults: Sequence[Any]) -> str:
     else:
         rules = [fault["msg"].removeprefix("Value error, ") for fault in meant]
     given = repr(meant[0]["input"])
-    got = f"; got {given}" if place and len(given) < LONG else ""
+    got = f"; got {given}" if place and len(given) < LONG and "; got " not in rules[0] else ""
     return f"{'.'.join(place) or 'study'}: {' or '.join(dict.fromkeys(rules))}{got}"
 
 

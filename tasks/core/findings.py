@@ -95,10 +95,10 @@ class Findings:
 
     @cached_property
     def headline(self) -> list[str]:
-        """The findings in words, the gravest first."""
+        """The findings in words: what makes them invalid first, or last that nothing does."""
         validity = [] if self.controls is None else table.validity(checks.lines(self.controls), self.misbehaved)
         return [
-            *validity,
+            *(validity if self.misbehaved else []),
             *table.placed(self.study, self.cells),
             *self._lost(),
             *self._best(),
@@ -107,6 +107,7 @@ class Findings:
             *self._from_defaults(),
             *self._sources(),
             *self._caution(),
+            *([] if self.misbehaved else validity),
         ]
 
     def _lost(self) -> Iterator[str]:

@@ -500,12 +500,14 @@ class Study(Settings):
 
         >>> Study(backends=("keras",), factors={"network.depth": (2, 4)}, network=Network(width=8, depth=2)).summary
         'iris · keras · 2 depth · 8 initializers · 10 seeds'
+        >>> Study(seeds=1).summary
+        'iris · 2 backends · 8 initializers · seed 0'
         """
         axes = {
             "backends": self.backends,
             **{short(factor): self._levels_of(factor) for factor in self.factors},
             "initializers": self.initializers,
-            "seeds": self.seed_list,
+            "seeds": [f"seed {seed}" for seed in self.seed_list],
         }
         words = [str(values[0]) if len(values) == 1 else f"{len(values)} {name}" for name, values in axes.items()]
         return " · ".join([self.name, *words])

@@ -85,7 +85,8 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
     ties = seeds - wins - losses
     low, high = inference.share_interval(wins + ties / 2, seeds)
     with np.errstate(divide="ignore", invalid="ignore"):
-        effect = plain.mean / plain.sd * (1 - 3 / (4 * plain.n - 5))
+        # Hedges' correction; of two seeds it leaves nothing
+        effect = np.where(plain.n > 2, plain.mean / plain.sd * (1 - 3 / (4 * plain.n - 5)), np.nan)
         share = np.where(seeds > 0, (wins + ties / 2) / np.maximum(seeds, 1), np.nan)
     columns = (
         *(plain.n, (hole_a | hole_b).sum(1), plain.mean, plain.low, plain.high, plain.sd, effect),

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from dotenv import dotenv_values
 from tests.postgres import free_port
 
 INITBENCH = Path(sys.executable).with_name("initbench")
-STOP_SECONDS = 60
+START_SECONDS = 180
+STOP_SECONDS = 90
 
 
 @dataclass
@@ -59,20 +61,18 @@ def up(folder: Path, *options: str) -> Iterator[Running]:
         text=True,
     )
     said: list[str] = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("Ready"):
-            break
-    else:
-        raise AssertionError("".join(said))
-    rest = threading.Thread(target=lambda: said.extend(process.stdout))
-    rest.start()
+    reader = threading.Thread(target=lambda: said.extend(process.stdout))
+    reader.start()
     try:
+        deadline = time.monotonic() + START_SECONDS
+        while not any(line.startswith("Ready") for line in said):
+            assert process.poll() is None and time.monotonic() < deadline, "".join(said)  # noqa: PT018  # one reason
+            time.sleep(0.1)
         addresses = [f"http://127.0.0.1:{port}" for port in ports]
         yield Running(process, folder, *addresses, environment, said)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait(STOP_SECONDS)
-        rest.join()
+        reader.join()
         process.stdout.close()

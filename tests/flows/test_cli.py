@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.flows.running import INITBENCH
+from tests.flows.running import INITBENCH, own_environment
 
 STUDY = """
 name: small
@@ -28,8 +29,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """Return the environment of a user who has configured nothing, with a home of Prefect's own."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "TF_"))}
-    return {**mine, "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect"))}
+    return own_environment(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_nothing_but_progress_is_heard(first):
 def test_longer_study_trains_what_is_missing(first, initbench, environment):
     """A dry run tells what would be trained; the run trains just that, and tables all of it."""
     folder, _ = first
-    more = ("run", "small.yaml", "--set", "seeds=[3, 0, 7]", "--set", "backends=[keras, pytorch]")
+    more = ("run", "small.yaml", "--set", "seeds=[3, 0, 7]", "--set", "backends=[keras, pytorch]", "--no-parity")
     plan = initbench(folder, *more, "--dry-run")
     assert plan.returncode == 0
     assert "12: 4 to train in 4 tasks, 8 reused" in plan.stdout
@@ -248,6 +248,31 @@ def test_package_adds_an_initializer(tmp_path, initbench):
         tmp_path, "run", "sparse.yaml", "--set", "initializers=[sparse(connections=0)]", PYTHONPATH=str(site)
     )
     assert "sparse's connections: Input should be greater than 0; got 0" in one_line(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("deploy",), "PREFECT_API_URL must be the address of a Prefect server"),
+        (("worker", "keras"), "runner: workers needs servers that the workers reach as well"),
+        (("up", "--prefect-port", "5000"), "--prefect-port and --mlflow-port must differ; got 5000 for both"),
+        (("up", "--mlflow-port", "70000"), "Invalid value for '--mlflow-port': 70000 is not in the range"),
+        (("up", "--timezone", "Mars"), "--timezone must be one of the IANA names, like Europe/Paris; got 'Mars'"),
+        (("up", "--postgres", "mysql://me@host/x"), "--postgres must be a URL like postgresql://"),
+    ],
+)
+def test_servers_that_cannot_be(tmp_path, initbench, arguments, words):
+    """What cannot be served is told in one line, and nothing is started or made but a place for what `up` keeps."""
+    assert words in one_line(initbench(tmp_path, *arguments))
+    assert not [path for path in tmp_path.rglob("*") if path.name not in (".initbench", "lock")]
+
+
+def test_ui_on_a_port_that_is_taken(first, initbench):
+    """Somebody who listens there already is told of in one line."""
+    folder, _ = first
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"--port must be free; {port} on 127.0.0.1" in one_line(initbench(folder, "ui", "--port", port))
 
 
 def test_ui(first, environment, eventually):

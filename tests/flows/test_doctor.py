@@ -1,6 +1,6 @@
 """The command as a user runs it, and each check where something is broken."""
 
-import os
+import importlib.metadata
 import shutil
 import sqlite3
 import subprocess
@@ -16,8 +16,9 @@ from prefect.client.schemas.objects import WorkPool
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import doctor
+from tasks import machine
 from tasks.workers import Slot
-from tests.flows.running import INITBENCH
+from tests.flows.running import INITBENCH, own_environment
 
 NOBODY = "http://me:secret@127.0.0.1:9"  # the port `discard`, where nobody listens
 
@@ -25,11 +26,10 @@ NOBODY = "http://me:secret@127.0.0.1:9"  # the port `discard`, where nobody list
 @pytest.fixture
 def initbench(tmp_path):
     """Return a function that runs `initbench doctor` for a user who has configured nothing, in a folder of its own."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "TF_"))}
     (tmp_path / "work").mkdir()
 
     def run(**changes):
-        environment = {**mine, "PREFECT_HOME": str(tmp_path / "prefect"), "CUDA_VISIBLE_DEVICES": "-1", **changes}
+        environment = {**own_environment(tmp_path), "CUDA_VISIBLE_DEVICES": "-1", **changes}
         return subprocess.run(
             [INITBENCH, "doctor"], cwd=tmp_path / "work", env=environment, capture_output=True, text=True
         )
@@ -122,6 +122,31 @@ def test_broken(initbench, tmp_path):
 def test_packages_against_the_lock(locked, installed, differ):
     """Versions have to be the lock's, but for a local suffix; what is not needed here may be missing."""
     assert doctor.differing(locked, installed, needed={"torch", "numpy", "mlflow", "colorama"}) == differ
+
+
+def test_environment_of_one_framework(monkeypatch):
+    """A framework that is not here is no problem where the other one is, and no remedy installs it over that one."""
+    found = {"torch": None, "mlflow": "3.16.0"}
+    version = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: found.get(name, version(name)))
+    (line,) = doctor.packages()
+    assert line.found == f"not as locked: mlflow 3.16.0, not {importlib.metadata.version('mlflow')}"
+    assert line.remedy.endswith(f"--constraint {doctor.LOCK} mlflow")
+    found["keras"] = found["tensorflow"] = None  # neither is
+    (line,) = doctor.packages()
+    assert {"torch is missing", "keras is missing", "tensorflow is missing"} < {*line.found.split(": ")[1].split("; ")}
+
+
+def test_gpu_of_one_framework(monkeypatch):
+    """A backend that cannot use a GPU that the other one can is no problem; if neither can, both are."""
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu(0, "GPU-1", "H100", "580.1")])
+    remedies = {"pytorch": "", "keras": "install another"}
+    monkeypatch.setattr(doctor, "trainer", lambda backend, slot, logs: doctor.Line(backend, "x", remedies[backend]))
+    gpus, *lines = doctor.frameworks()
+    assert gpus.found == "0: H100, driver 580.1"
+    assert lines == [doctor.Line("pytorch", "x"), doctor.Line("keras", "x; another one can, and trains here")]
+    remedies["pytorch"] = "install another"
+    assert all(line.remedy for line in [*doctor.frameworks()][1:])
 
 
 def test_needed_packages():
