@@ -32,6 +32,7 @@ def tab():
         page = chromium.new_page(viewport={"width": 1400, "height": 1000})
         page.set_default_timeout(30_000)
         yield page
+        page.screenshot(path=SHOTS / "last.png")  # where it was when something failed
         chromium.close()
 
 
@@ -71,6 +72,7 @@ def test_from_the_form_to_the_curves(running, tab):
     expect(tab.get_by_text("progress", exact=True).first).to_be_visible(timeout=RUN)
     expect(tab.get_by_text("Completed").first).to_be_visible(timeout=RUN)
     tab.reload()  # Prefect's page asks no more for artifacts once it knows the end
+    tab.get_by_text("Artifacts", exact=True).last.click()
     expect(tab.locator("a[href*='/artifacts/']", has_text="summary").first).to_be_visible()
     tab.screenshot(path=SHOTS / "run.png")
     address = tab.url
