@@ -215,8 +215,9 @@ def benchmark(
     client = _client(uri())
     experiment = _experiment(client, study)
     client.set_experiment_tag(experiment, KIND, "custom_model_development")
-    client.set_experiment_tag(experiment, mlflow_view.TAG, mlflow_view.saved_view([*map(short, study.factors)]))
     run_id = client.create_run(experiment, tags={**tags, BENCHMARK: "yes"}, run_name=study.summary).info.run_id
+    view = mlflow_view.saved_view([*map(short, study.factors)], run_id if fresh else None)
+    client.set_experiment_tag(experiment, mlflow_view.TAG, view)
     try:
         client.log_batch(
             run_id,

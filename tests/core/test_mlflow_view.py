@@ -13,6 +13,7 @@ def test_saved_view():
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert (view["name"], kind) == ("Cells by initializer", "deflate")
     assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "initbench.group"}]
+    assert state["searchFilter"] == "tags.`initbench.status` != ''"
     assert "params.`factor.depth`" in state["selectedColumns"]
     sections = {section["uuid"] for section in state["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == sections

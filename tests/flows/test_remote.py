@@ -4,7 +4,6 @@ import os
 import signal
 import stat
 import subprocess
-import time
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -12,8 +11,10 @@ import httpx
 import pandas as pd
 import psycopg
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows import deployments
+from tasks.core.initializers import BACKENDS
 from tests.flows.running import INITBENCH, up
 from tests.postgres import postgres  # noqa: F401  # a fixture
 
@@ -21,18 +22,18 @@ STUDY = """
 name: remote
 initializers: [he_normal, zeros]
 seeds: 4
-recipe: {epochs: 1500}
+recipe: {epochs: 800}
 controls: null
 runner: workers
 """
-SILENCE = timedelta(seconds=35)  # a heartbeat comes every 30 s
+SILENCE = timedelta(seconds=50)  # a heartbeat comes every 30 s
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, postgres):  # noqa: F811
     """Return everything, up on PostgreSQL and with passwords."""
     folder = tmp_path_factory.mktemp("remote")
-    with up(folder, "--postgres", postgres, "--auth") as everything:
+    with up(folder, "--postgres", f"{postgres}?sslmode=disable", "--auth") as everything:
         yield everything
 
 
@@ -61,17 +62,19 @@ def worker(client, *arguments):
             process.wait(60)
 
 
+def post(running, client, path, **json):
+    credentials = tuple(client["PREFECT_API_AUTH_STRING"].split(":"))
+    return httpx.post(f"{running.prefect}/api/{path}", json=json, auth=credentials).json()
+
+
 def flow_runs(running, client):
-    name, password = client["PREFECT_API_AUTH_STRING"].split(":")
-    answer = httpx.post(f"{running.prefect}/api/flow_runs/filter", json={}, auth=(name, password))
-    return {run["id"]: run for run in answer.json()}
+    return {run["id"]: run for run in post(running, client, "flow_runs/filter")}
 
 
 def online(running, client):
     """Return the names of the workers that have reported."""
-    credentials = tuple(client["PREFECT_API_AUTH_STRING"].split(":"))
-    pools = [f"{running.prefect}/api/work_pools/{name}/workers/filter" for name in ("pytorch", "keras")]
-    return [each["name"] for pool in pools for each in httpx.post(pool, json={}, auth=credentials).json()]
+    pools = [post(running, client, f"work_pools/{backend}/workers/filter") for backend in BACKENDS]
+    return [each["name"] for pool in pools for each in pool]
 
 
 def run(running, client, study, *options):
@@ -92,14 +95,21 @@ def test_both_are_on_postgres(running, postgres):  # noqa: F811
         with psycopg.connect(f"{postgres}_{database}") as connection:
             assert connection.execute("SELECT to_regclass(%s)", [table]).fetchone() == (table,)
     assert not (running.folder / "mlflow.db").exists()
-    assert not list((running.folder / "prefect").glob("*.db"))
+    assert not list((running.folder / ".initbench").rglob("prefect.db"))
 
 
 def test_passwords(running):
     """Without credentials, and with wrong ones, both APIs answer 401; only the owner reads the secrets."""
-    for url in (f"{running.prefect}/api/flows/count", f"{running.mlflow}/api/2.0/mlflow/experiments/search"):
-        for credentials in (None, ("admin", "guess")):
-            assert httpx.post(url, json={"max_results": 1}, auth=credentials).status_code == 401
+    secrets = running.secrets
+    prefect = tuple(secrets["PREFECT_API_AUTH_STRING"].split(":"))
+    mlflow = secrets["MLFLOW_TRACKING_USERNAME"], secrets["MLFLOW_TRACKING_PASSWORD"]
+    apis = {
+        f"{running.prefect}/api/flows/count": prefect,
+        f"{running.mlflow}/api/2.0/mlflow/experiments/search": mlflow,
+    }
+    for url, right in apis.items():
+        for credentials, status in {None: 401, ("admin", "guess"): 401, right: 200}.items():
+            assert httpx.post(url, json={"max_results": 1}, auth=credentials).status_code == status
     file = running.folder / ".initbench" / "secrets.env"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -122,29 +132,73 @@ def test_nobody_is_there_to_train(running, client):
     assert "runner: workers needs a worker of each backend, pytorch has none online" in err
 
 
-def test_workers(running, client, eventually, monkeypatch):
-    """Each cell is trained by a worker of its backend; what a killed one had is finished by another one."""
-    monkeypatch.setattr(deployments, "SILENCE", SILENCE)
-    deployments.register(client, "UTC")
-    with worker(client, "pytorch") as first, worker(client, "keras"):
-        eventually(lambda: len(online(running, client)) == 2, seconds=60)
-        process = run(running, client, STUDY, "--export", "out")
+@pytest.fixture
+def workers(running, client, eventually):
+    """Return a worker of PyTorch and one of Keras, once both have reported."""
+    with worker(client, "pytorch") as pytorch, worker(client, "keras") as keras:
+        eventually(lambda: len(online(running, client)) >= 2, seconds=60)
+        yield pytorch, keras
 
-        def training():
-            runs = flow_runs(running, client).values()
-            return [each for each in runs if each["name"] == "pytorch · 8 cells" and each["state_type"] == "RUNNING"]
 
-        eventually(training, seconds=90)
-        time.sleep(3)  # its first heartbeat has to be there
-        (killed,) = training()
-        os.kill(first.pid, signal.SIGKILL)
-        with worker(client, "pytorch", "--gpu", "1"):
-            out, err = process.communicate(timeout=200)
+def under_way(running, client, name):
+    """Return the ids of the flow runs of this name in which cells are being trained."""
+    alive = {"state": {"type": {"any_": ["RUNNING"]}}}
+    found = post(running, client, "task_runs/filter", task_runs=alive, flow_runs={"name": {"any_": [name]}, **alive})
+    return list({each["flow_run_id"] for each in found})
+
+
+def test_workers(running, client, workers):
+    """What workers train is what this machine trains alone, in every digit; the gate and the models are theirs, too."""
+    study = STUDY.replace("800", "2")
+    for name, options in {"far": [], "near": ["--fresh", "--set", "runner=local"]}.items():
+        process = run(running, client, study, "--export", name, *options)
+        out, err = process.communicate(timeout=200)
         assert process.returncode == 0, err
         assert "PyTorch against Keras" in out
-        runs = flow_runs(running, client)
-        assert runs[killed["id"]]["state"]["message"] == "Its process or machine died: no heartbeat"
-        trained = [(each["work_pool_name"], each["state_type"]) for each in runs.values() if "8 cells" in each["name"]]
-        assert sorted(trained) == [("keras", "COMPLETED"), ("pytorch", "COMPLETED"), ("pytorch", "CRASHED")]
-        cells = pd.read_csv(running.folder / "out" / "cells.csv")
-        assert cells["status"].tolist() == ["finished"] * 16
+    far, near = (pd.read_csv(running.folder / name / "cells.csv") for name in ("far", "near"))
+    assert set(far["run_id"]).isdisjoint(near["run_id"])
+    own = ["run_id", "train_seconds"]
+    pd.testing.assert_frame_equal(far.drop(columns=own), near.drop(columns=own))
+    parts = [each for each in flow_runs(running, client).values() if each["work_pool_name"] in BACKENDS]
+    kinds = sorted((each["work_pool_name"], each["name"].split(" · ")[-1]) for each in parts)
+    assert kinds == [(backend, kind) for backend in sorted(BACKENDS) for kind in ("8 cells", "model", "parity")]
+    assert all(each["parent_task_run_id"] for each in parts)  # each stands below its benchmark
+    assert running.secrets["MLFLOW_TRACKING_PASSWORD"] not in str(parts)
+
+
+def test_an_interrupt(running, client, workers, eventually):
+    """Ctrl-C on a benchmark ends what its workers are at."""
+    process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8")
+    eventually(lambda: under_way(running, client, "keras · 16 cells"), seconds=90)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    parts = [each["id"] for each in flow_runs(running, client).values() if each["name"].endswith("16 cells")]
+    eventually(lambda: {flow_runs(running, client)[part]["state_type"] for part in parts} == {"CANCELLED"}, seconds=60)
+
+
+def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
+    """What a killed worker was training is finished by another one."""
+    monkeypatch.setattr(deployments, "SILENCE", SILENCE)
+    settings = {PREFECT_API_URL: client["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: client["PREFECT_API_AUTH_STRING"]}
+    with temporary_settings(settings):
+        deployments.register("UTC")
+    first, _ = workers
+    process = run(running, client, STUDY, "--no-parity", "--export", "out")
+    eventually(lambda: under_way(running, client, "pytorch · 8 cells"), seconds=90)
+    (killed,) = under_way(running, client, "pytorch · 8 cells")
+    os.kill(first.pid, signal.SIGKILL)
+    with worker(client, "pytorch"):
+        _, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    runs = flow_runs(running, client)
+    assert "the process or machine of a run died: no heartbeat" in runs[killed]["state"]["message"]
+    ran = [
+        each
+        for each in runs.values()
+        if each["created"] >= runs[killed]["created"] and each["name"].endswith("8 cells")
+    ]
+    states = sorted((each["work_pool_name"], each["state_type"]) for each in ran)
+    assert states[-2:] == [("pytorch", "COMPLETED"), ("pytorch", "CRASHED")]
+    cells = pd.read_csv(running.folder / "out" / "cells.csv")
+    assert cells["status"].tolist() == ["finished"] * 16
