@@ -44,7 +44,7 @@ def post(running, path, **json):
     return answer
 
 
-def test_from_the_form_to_the_curves(running, tab):
+def test_from_the_form_to_the_curves(running, tab, eventually):
     """In a browser: pick benchmark, fill in the form, watch it run, open the comparison, click through to MLflow."""
     tab.goto(f"{running.prefect}/deployments")
     tab.locator("a[href*='/deployments/deployment/']", has_text="benchmark").first.click()
@@ -66,8 +66,10 @@ def test_from_the_form_to_the_curves(running, tab):
     epochs.fill("3")
     tab.get_by_role("button", name="Submit").click()
 
-    tab.locator("a[href*='/runs/flow-run/']").first.click()
-    expect(tab.get_by_text("iris · 2 backends · 2 initializers · 2 seeds").first).to_be_visible(timeout=RUN)
+    asked = {"flow_runs": {"name": {"any_": ["iris · 2 backends · 2 initializers · 2 seeds"]}}}
+    eventually(lambda: post(running, "flow_runs/filter", **asked).json(), seconds=60)
+    (run,) = post(running, "flow_runs/filter", **asked).json()
+    tab.goto(f"{running.prefect}/runs/flow-run/{run['id']}")
     tab.get_by_text("Artifacts", exact=True).last.click()
     expect(tab.get_by_text("progress", exact=True).first).to_be_visible(timeout=RUN)
     expect(tab.get_by_text("Completed").first).to_be_visible(timeout=RUN)
