@@ -84,9 +84,8 @@ def _register_what_prefect_yaml_cannot_hold() -> None:
             found = client.read_automations_by_name(automation.name)
             if not found:
                 client.create_automation(automation)
-            elif (
-                found[0].model_dump(exclude={"id"}) != automation.model_dump()
-            ):  # else it would forget what it waits for
+            elif found[0].model_dump(exclude={"id"}) != automation.model_dump():
+                # only then, for it forgets which runs it waits for
                 client.update_automation(found[0].id, automation)
 
 

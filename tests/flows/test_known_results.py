@@ -15,7 +15,6 @@ RUNS = [
     ("controls", "pytorch", 2),
     ("controls", "keras", 2),
     ("deep-relu", "pytorch", 3),
-    ("deep-relu", "keras", 1),
     ("saturation", "pytorch", 2),
     ("isometry", "pytorch", 2),
     ("edge-of-chaos", "pytorch", 1),

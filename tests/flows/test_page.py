@@ -1,22 +1,15 @@
 """The report's page in a real browser: from disk, in both themes, on a phone, on paper, and in MLflow's own viewer."""
 
 import shutil
-import signal
-import subprocess
-import urllib.request
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
-from tasks import comparison, tracking
-from tasks.core.findings import Findings
 from tests.core.test_figures import history, layers
-from tests.core.test_findings import ENVIRONMENT, findings
+from tests.core.test_findings import findings
 from tests.core.test_report import page
-from tests.flows.running import INITBENCH
-from tests.test_tracking import CELLS, HERE, STUDY, outcome
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SHOTS = Path(__file__).parents[2] / "test-output"
@@ -122,44 +115,3 @@ def test_page_without_scripts(browser, address):
         tab.goto(address)
         assert tab.locator("#pairs tbody tr").count() == 36
         assert tab.locator("figure svg").count() == tab.locator("figure").count() == 8
-
-
-@pytest.fixture
-def served(folder, eventually):
-    """Return the address of MLflow's server on a store with a published benchmark, and that benchmark."""
-    with tracking.benchmark(STUDY, ENVIRONMENT, {}) as benchmark:
-        run_ids = tracking.record(benchmark, STUDY, HERE, [outcome(cell) for cell in CELLS], {})
-        found = Findings.of(STUDY, tracking.read(benchmark, STUDY, run_ids), findings().judged)
-        out = folder / "out"
-        out.mkdir()
-        comparison.write(benchmark, found, out)
-        tracking.publish(benchmark, out, {}, {})
-    server = subprocess.Popen([INITBENCH, "ui", "--port", "5927"], cwd=folder, stderr=subprocess.DEVNULL)
-
-    def answers():
-        try:
-            return urllib.request.urlopen("http://127.0.0.1:5927/health").status == 200
-        except OSError:
-            return False
-
-    try:
-        eventually(answers, seconds=60)
-        yield "http://127.0.0.1:5927", benchmark
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(20)
-
-
-def test_in_mlflows_viewer(browser, served):
-    """The report opens inside MLflow's artifact viewer, and its tables sort there too."""
-    address, benchmark = served
-    with browser.new_context(viewport={"width": 1400, "height": 900}) as context:
-        tab = context.new_page()
-        tab.goto(f"{address}/#/experiments/{benchmark.experiment_id}/runs/{benchmark.run_id}/artifacts/report.html")
-        frame = tab.frame_locator("iframe").first
-        frame.locator(READY).wait_for(timeout=60_000)
-        head = frame.locator("#groups thead th", has_text="test loss").first
-        head.click()
-        expect(head).to_have_attribute("aria-sort", "ascending")
-        assert frame.locator("h1").inner_text() == "iris: which initializer?"
-        tab.screenshot(path=SHOTS / "report-in-mlflow.png")

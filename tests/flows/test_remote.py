@@ -26,6 +26,7 @@ recipe: {epochs: 800}
 controls: null
 runner: workers
 """
+PYTORCH, KERAS = (("--set", f"backends=[{backend}]") for backend in BACKENDS)
 SILENCE = timedelta(seconds=50)  # a heartbeat comes every 30 s
 
 
@@ -168,7 +169,7 @@ def test_workers(running, client, workers):
 
 def test_an_interrupt(running, client, workers, eventually):
     """Ctrl-C on a benchmark ends what its workers are at."""
-    process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8")
+    process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
     eventually(lambda: under_way(running, client, "keras · 16 cells"), seconds=90)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -184,7 +185,7 @@ def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
     with temporary_settings(settings):
         deployments.register("UTC")
     first, _ = workers
-    process = run(running, client, STUDY, "--no-parity", "--export", "out")
+    process = run(running, client, STUDY, "--no-parity", "--export", "out", *PYTORCH)
     eventually(lambda: under_way(running, client, "pytorch · 8 cells"), seconds=90)
     (killed,) = under_way(running, client, "pytorch · 8 cells")
     os.kill(first.pid, signal.SIGKILL)
@@ -201,4 +202,4 @@ def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
     states = sorted((each["work_pool_name"], each["state_type"]) for each in ran)
     assert states[-2:] == [("pytorch", "COMPLETED"), ("pytorch", "CRASHED")]
     cells = pd.read_csv(running.folder / "out" / "cells.csv")
-    assert cells["status"].tolist() == ["finished"] * 16
+    assert cells["status"].tolist() == ["finished"] * 8

@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.flows.running import INITBENCH, up
-from tests.flows.test_page import FLAGS, SHOTS
+from tests.flows.test_page import FLAGS, READY, SHOTS
+from tests.postgres import free_port
 
 RUN = 120_000  # milliseconds
 
@@ -98,7 +99,12 @@ def test_from_the_form_to_the_curves(running, tab, eventually):
     assert back.get_attribute("href").startswith(f"{running.prefect}/runs/flow-run/")
     run.close()
     report = opened(tab, "The report")
-    report.frame_locator("iframe").first.locator("html[data-ready]").wait_for()
+    frame = report.frame_locator("iframe").first
+    frame.locator(READY).wait_for(timeout=60_000)
+    head = frame.locator("#groups thead th", has_text="test loss").first
+    head.click()
+    expect(head).to_have_attribute("aria-sort", "ascending")  # its tables sort there, too
+    frame.locator("h1").scroll_into_view_if_needed()
     report.screenshot(path=SHOTS / "report.png")
     report.close()
 
@@ -211,6 +217,17 @@ def test_a_port_that_is_taken(running, tmp_path):
     (line,) = result.stderr.splitlines()
     assert f"--prefect-port must be free; {port} on 127.0.0.1: Address already in use" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use(running):
+    """A second one in the same folder, on other ports, is told so in one line."""
+    ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
+    result = subprocess.run(
+        [INITBENCH, "up", *ports], cwd=running.folder, env=running.environment, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "a folder can be used by one `initbench up` at a time" in line
 
 
 def test_store_is_tuned(running):
