@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfoNotFoundError, available_timezones
 
 import click
 import yaml
@@ -38,6 +38,15 @@ SERVING = ("up", "deploy", "worker")  # whose flow runs log to Prefect
 PORT = click.IntRange(1, 65535)
 
 
+def _here() -> str:
+    """Return the name of this machine's timezone; UTC, if that cannot be told."""
+    try:
+        name = get_localzone_name()
+    except ZoneInfoNotFoundError:  # two of its settings contradict each other
+        name = None
+    return name if name in available_timezones() else "UTC"
+
+
 def _timezone(context: click.Context, parameter: click.Parameter, name: str) -> str:  # noqa: ARG001  # click's signature
     if name not in available_timezones():
         raise Invalid(f"--timezone must be one of the IANA names, like Europe/Paris; got {name!r}")
@@ -47,7 +56,7 @@ def _timezone(context: click.Context, parameter: click.Parameter, name: str) -> 
 TIMEZONE = click.option(
     "--timezone",
     envvar="INITBENCH_TIMEZONE",
-    default=get_localzone_name,
+    default=_here,
     show_default="this machine's",
     callback=_timezone,
     help="Whose 02:00 starts the nightly.",

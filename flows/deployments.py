@@ -10,7 +10,7 @@ from datetime import timedelta
 import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL, get_current_settings
 from prefect.states import Cancelling, Crashed
 
@@ -128,6 +128,7 @@ def _ending(
 def crash_orphans() -> None:
     """End flow runs that an earlier worker of `initbench up` left behind, which would hold their deployments' slots."""
     with get_client(sync_client=True) as client:
+        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))  # as `cancel_runs` has left it
         for run in _begun(client):
             client.set_flow_run_state(run.id, Crashed(message="the worker that ran it is gone"), force=True)
 
@@ -135,7 +136,8 @@ def crash_orphans() -> None:
 def cancel_runs() -> None:
     """Cancel what the worker of `initbench up` is at, and wait until it has ended."""
     deadline = time.monotonic() + CANCEL_SECONDS
-    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+    with suppress(httpx.HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
+        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))  # else the worker begins what waits for its turn
         for run in _begun(client):
             client.set_flow_run_state(run.id, Cancelling())
         while _begun(client) and time.monotonic() < deadline:

@@ -299,15 +299,8 @@ def frameworks() -> Iterator[Line]:
         tempfile.TemporaryDirectory(prefix="initbench-doctor-") as logs,
         ThreadPoolExecutor(len(slots) * len(here)) as threads,
     ):
-        started = [[threads.submit(trainer, backend, slot, Path(logs)) for backend in here] for slot in slots]
-        for slot, lines in zip(slots, ([each.result() for each in row] for row in started), strict=True):
-            usable = slot.gpu is not None and not all(line.remedy for line in lines)
-            for line in lines:
-                yield (
-                    Line(line.name, f"{line.found}; another one can, and trains here")
-                    if usable and line.remedy
-                    else line
-                )
+        started = [threads.submit(trainer, backend, slot, Path(logs)) for slot in slots for backend in here]
+        yield from (each.result() for each in started)
 
 
 def _no_gpus() -> Line:

@@ -92,7 +92,8 @@ def nightly(
     end_with_worker()
     if replaced := _replaced():
         return Cancelled(message=replaced)
-    with pool(BACKENDS) if runner == "local" else nullcontext(), tags(tracking.NIGHTLY):  # frameworks load once a night
+    frameworks = pool(BACKENDS) if runner == "local" else nullcontext()  # they load once a night
+    with frameworks, tags(tracking.NIGHTLY, *runtime.flow_run.tags):  # a subflow has those of its parent only if told
         nights = [_night(study, runner) for study in studies]
     before: Any = Artifact.get(ARTIFACT)  # awaitable only in asynchronous flows
     link = f"{PREFECT_UI_URL.value()}/artifacts/artifact/{before.id}" if before else None
@@ -106,7 +107,7 @@ def nightly(
 
 
 def _replaced() -> str:
-    """Return in words which other night has taken the place of this one; none, if it was not scheduled."""
+    """Return in words which other night has taken the place of this one, if any; none without a deployment."""
     due, deployment = runtime.flow_run.scheduled_start_time, runtime.deployment.id
     if deployment is None:
         return ""
@@ -117,7 +118,7 @@ def _replaced() -> str:
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
     for night in nights:
-        if night.expected_start_time > due:
+        if night.expected_start_time > due and night.state_type not in (StateType.CANCELLED, StateType.CRASHED):
             return f"It is the turn of a later night: {night.name}"
         worked = night.state_type in (StateType.COMPLETED, StateType.FAILED)
         if worked and night.expected_start_time < due < night.end_time:

@@ -97,6 +97,7 @@ def _run(options: Options, addresses: Mapping[str, str], state: Path) -> None:
         **{name: value for name, value in os.environ.items() if name not in SECRETS},
         **stores,
         "PREFECT_HOME": str(state / "prefect"),
+        "MLFLOW_ARTIFACTS_DESTINATION": tracking.local_artifacts(),
         "MLFLOW_APPLICATION": "--app-name basic-auth" if options.auth else "",
         "MLFLOW_AUTH_CONFIG_PATH": str(INFRA / "mlflow-auth.ini"),
         **(_secrets(state / "secrets.env") if options.auth else {}),
@@ -150,7 +151,7 @@ def _on_sqlite(state: Path) -> dict[str, str]:
     """Return where the servers keep their data: in the current folder, MLflow as a run without a server keeps it."""
     tracking.open_store(tracking.local_uri())  # which puts it in WAL mode
     return {
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{state / 'prefect' / 'prefect.db'}",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{state / 'prefect' / 'prefect.db'}",
         "MLFLOW_BACKEND_STORE_URI": tracking.local_uri(),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": tracking.local_artifacts(),
     }
@@ -180,11 +181,10 @@ def _on_postgres(given: str) -> dict[str, str]:
         raise ValueError(f"--postgres must be a server whose user may create databases; {url!r} says: {said}") from None
     asynchronous = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}  # asyncpg's word
     return {
-        "PREFECT_API_DATABASE_CONNECTION_URL": _url(
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": _url(
             url.set(query=asynchronous), "postgresql+asyncpg", names["prefect"]
         ),
         "MLFLOW_BACKEND_STORE_URI": _url(url, "postgresql+psycopg", names["mlflow"]),
-        "MLFLOW_ARTIFACTS_DESTINATION": tracking.local_artifacts(),
     }
 
 

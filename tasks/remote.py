@@ -205,15 +205,20 @@ def _ended(run_id: UUID, part: Train | Trace | Log) -> State[Any]:
     heard = asked
     with get_client(sync_client=True) as client:
         while not over.wait(min(SLOWEST_SECONDS, max(POLL_SECONDS, SHARE * (time.monotonic() - asked)))):
-            with suppress(httpx.HTTPError):  # a server that restarts is back soon
+            try:
                 state = client.read_flow_run(run_id).state
                 if state and state.is_final():
                     return state
                 if state and (not state.is_scheduled() or _online(client, part.backend)):
                     heard = time.monotonic()
+                missing = f"no worker of {part.backend} was online"
+            except ObjectNotFound:
+                raise WorkError(f"{part}: its flow run, or the pool {part.backend}, was deleted") from None
+            except httpx.HTTPError as error:  # a server that restarts is back soon
+                missing = f"Prefect's server did not answer: {error}"
             if time.monotonic() - heard > PATIENCE_SECONDS:
                 _cancel(client, run_id)
-                raise TrainerError(f"{part}: for {PATIENCE_SECONDS:.0f} s no worker of {part.backend} was online")
+                raise TrainerError(f"{part}: for {PATIENCE_SECONDS:.0f} s {missing}")
         _cancel(client, run_id)
         raise WorkError(f"{part}: cancelled with its benchmark")
 

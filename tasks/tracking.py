@@ -180,10 +180,10 @@ def check_files(benchmark: Benchmark) -> None:
     Raises:
         StoreError: if they do.
     """
-    location = _client(benchmark.uri).get_experiment(benchmark.experiment_id).artifact_location
-    if is_local_uri(location) and not Path(local_file_uri_to_path(location)).exists():
+    location = _client(benchmark.uri).get_run(benchmark.run_id).info.artifact_uri
+    if is_local_uri(location) and not Path(local_file_uri_to_path(location), "study.yaml").exists():
         raise StoreError(
-            f"the experiment's files must be reached by way of MLflow's server, for they are on another machine; they "
+            f"the benchmark's files must be reached by way of MLflow's server, for they are on another machine; they "
             f"are in {location}. Workers elsewhere need `initbench up --postgres`, or another name for the study"
         )
 
@@ -215,9 +215,8 @@ def benchmark(
     client = _client(uri())
     experiment = _experiment(client, study)
     client.set_experiment_tag(experiment, KIND, "custom_model_development")
+    client.set_experiment_tag(experiment, mlflow_view.TAG, mlflow_view.saved_view([*map(short, study.factors)]))
     run_id = client.create_run(experiment, tags={**tags, BENCHMARK: "yes"}, run_name=study.summary).info.run_id
-    view = mlflow_view.saved_view([*map(short, study.factors)], run_id if fresh else None)
-    client.set_experiment_tag(experiment, mlflow_view.TAG, view)
     try:
         client.log_batch(
             run_id,

@@ -13,16 +13,14 @@ OUTCOME = ("test_accuracy", "test_loss", "brier_score", "epochs_to_target")
 CURVES = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 
 
-def saved_view(factors: Sequence[str], parent: str | None = None) -> str:
+def saved_view(factors: Sequence[str]) -> str:
     """Return the tag's value: cells alone, useful columns, and charts of the mean over each backend and initializer.
 
-    parent: show only the cells of the benchmark with this run id. MLflow's page loads 100 cells at first, so they come
-    by seed, some of each group.
+    MLflow's page loads 100 cells at first, so they come by seed, some of each group.
     """
     axes = ["backend", *(f"factor.{factor}" for factor in factors), "initializer"]
     state = {
-        # a benchmark's own run has no status
-        "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}'" if parent else "tags.`initbench.status` != ''",
+        "searchFilter": "tags.`initbench.status` != ''",  # a benchmark's own run has none
         "orderByKey": "params.`seed`",
         "orderByAsc": True,
         "startTime": "ALL",

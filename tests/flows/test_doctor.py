@@ -16,7 +16,6 @@ from prefect.client.schemas.objects import WorkPool
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import doctor
-from tasks import machine
 from tasks.workers import Slot
 from tests.flows.running import INITBENCH, own_environment
 
@@ -135,18 +134,6 @@ def test_environment_of_one_framework(monkeypatch):
     found["keras"] = found["tensorflow"] = None  # neither is
     (line,) = doctor.packages()
     assert {"torch is missing", "keras is missing", "tensorflow is missing"} < {*line.found.split(": ")[1].split("; ")}
-
-
-def test_gpu_of_one_framework(monkeypatch):
-    """A backend that cannot use a GPU that the other one can is no problem; if neither can, both are."""
-    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu(0, "GPU-1", "H100", "580.1")])
-    remedies = {"pytorch": "", "keras": "install another"}
-    monkeypatch.setattr(doctor, "trainer", lambda backend, slot, logs: doctor.Line(backend, "x", remedies[backend]))
-    gpus, *lines = doctor.frameworks()
-    assert gpus.found == "0: H100, driver 580.1"
-    assert lines == [doctor.Line("pytorch", "x"), doctor.Line("keras", "x; another one can, and trains here")]
-    remedies["pytorch"] = "install another"
-    assert all(line.remedy for line in [*doctor.frameworks()][1:])
 
 
 def test_needed_packages():
