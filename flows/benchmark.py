@@ -13,11 +13,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import form
 from flows.plan import check_runner, plan
 from flows.progress import followed
-from flows.server import recorded, served_flow
+from flows.serving.server import recorded, served_flow
 from tasks import machine, remote, tracking, workers
 from tasks.cells import prefect_tags, settle, train_cells
 from tasks.comparison import collect, compare, publish
-from tasks.core.initializers import Backend
+from tasks.core.design.initializers import Backend
 from tasks.models import crown
 from tasks.parity import check_parity
 from tasks.tracking import Benchmark

@@ -14,8 +14,8 @@ import yaml
 from tzlocal import get_localzone_name
 
 from flows import studies
-from tasks.core.initializers import BACKENDS
-from tasks.core.study import Study
+from tasks.core.design.initializers import BACKENDS
+from tasks.core.design.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
     from tasks import tracking
     from tasks.comparison import REPORTS, TABLES
-    from tasks.core import table
+    from tasks.core.statistics import table
 
     click.echo("\n".join([*comparison.attrs["headline"], ""]))
     click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
@@ -133,13 +133,13 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
 def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", click.ClickException | None]:
     """Return the comparison, and what to tell in the end if some cells failed."""
-    from flows import server
+    from flows.serving import server
 
     with refusing():
         server.start()  # it takes the longest, so it goes first
     from flows.benchmark import FailedCellsError, InvalidBenchmarkError, UncrownedError, benchmark, pool
     from flows.plan import check_runner, plan
-    from tasks.core.parity import ParityError
+    from tasks.core.training.parity import ParityError
     from tasks.tracking import RecordError
     from tasks.workers import TrainerError
 
@@ -212,7 +212,7 @@ def ui(port: int) -> None:
 
     With MLFLOW_TRACKING_URI, on those of the store that it names.
     """
-    from flows.server import LOOPBACK, check_free, tuning
+    from flows.serving.server import LOOPBACK, check_free, tuning
     from tasks import tracking
 
     with refusing():
@@ -237,9 +237,9 @@ def up(prefect_port: int, mlflow_port: int, postgres: str | None, auth: bool, ti
 
     The deployments are registered, and the nightly is due. Data are kept in this folder.
     """
-    from flows.deployments import DeploymentError
-    from flows.up import Options, UpError
-    from flows.up import up as run_all
+    from flows.serving.deployments import DeploymentError
+    from flows.serving.up import Options, UpError
+    from flows.serving.up import up as run_all
 
     with refusing():
         try:
@@ -257,7 +257,7 @@ def deploy(timezone: str) -> None:
 
     PREFECT_API_URL names it. Again changes nothing, but for the nightly's timezone.
     """
-    from flows.deployments import DeploymentError, register
+    from flows.serving.deployments import DeploymentError, register
 
     with refusing():
         try:
@@ -273,7 +273,7 @@ def doctor() -> None:
 
     Below each problem is its remedy. Exit status: 0 if all is well, 1 if there is a problem.
     """
-    from flows.doctor import examine
+    from flows.serving.doctor import examine
 
     problems = 0
     for line in examine():
@@ -291,7 +291,7 @@ def worker(backend: str, gpu: int | None) -> None:
 
     PREFECT_API_URL and MLFLOW_TRACKING_URI name the servers.
     """
-    from flows import server
+    from flows.serving import server
     from flows.plan import check_servers
     from tasks import machine
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import GetJsonSchemaHandler
 
 from flows import studies
-from tasks.core.study import Study
+from tasks.core.design.study import Study
 
 COMMON = {"seeds": "seeds", "epochs": "recipe.epochs", "backends": "backends", "initializers": "initializers"}
 """The fields beside the study itself, and the setting that each of them changes."""

@@ -25,9 +25,9 @@ from tabulate import tabulate
 
 from flows import form, studies
 from flows.benchmark import benchmark, end_with_worker, pool
-from flows.server import served_flow
+from flows.serving.server import served_flow
 from tasks import comparison, tracking
-from tasks.core.initializers import BACKENDS
+from tasks.core.design.initializers import BACKENDS
 
 ARTIFACT = "nightly"
 STUDIES = tuple(name for name in studies.names() if name != "controls")  # which every one of them trains along

@@ -8,8 +8,8 @@ from prefect.settings import PREFECT_API_URL
 
 from flows import studies
 from tasks import machine, remote, tracking
-from tasks.core import datasets
-from tasks.core.study import Batch, Cell, CsvFile, Platform, Study, short, source
+from tasks.core.training import datasets
+from tasks.core.design.study import Batch, Cell, CsvFile, Platform, Study, short, source
 
 DATA_FOLDERS = "INITBENCH_DATA"  # folders from which CSV files may be read, separated as in PATH
 

@@ -8,7 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.benchmark import THREADS, end_with_worker, pool
 from flows.plan import survey
-from flows.server import recorded, served_flow
+from flows.serving.server import recorded, served_flow
 from tasks import models, parity, remote, tracking, workers
 from tasks.cells import settle, train_cells
 from tasks.tracking import Benchmark

@@ -9,9 +9,9 @@ from prefect.futures import PrefectFuture
 from prefect.utilities.urls import url_for
 
 from tasks import tracking, workers
-from tasks.core import datasets
-from tasks.core.outcome import Outcome
-from tasks.core.study import Batch, Cell, Platform, Study, source
+from tasks.core.training import datasets
+from tasks.core.training.outcome import Outcome
+from tasks.core.design.study import Batch, Cell, Platform, Study, source
 from tasks.tracking import Benchmark
 
 RETRIES = 2  # a trainer that died is replaced at the first; the cells it held then train apart

@@ -11,10 +11,11 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
-from tasks.core import checks, report, table, verdicts
-from tasks.core.findings import Findings
-from tasks.core.side_by_side import SideBySide
-from tasks.core.study import Cell, Study
+from tasks.core.report import page as report
+from tasks.core.statistics import checks, table, verdicts
+from tasks.core.statistics.findings import Findings
+from tasks.core.statistics.side_by_side import SideBySide
+from tasks.core.design.study import Cell, Study
 from tasks.tracking import Benchmark
 
 REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")

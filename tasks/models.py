@@ -8,11 +8,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import machine, tracking, workers
-from tasks.core import datasets
-from tasks.core.initializers import Backend
-from tasks.core.measures import best
-from tasks.core.study import Cell, Study
-from tasks.core.training import Framework, fans
+from tasks.core.training import datasets
+from tasks.core.design.initializers import Backend
+from tasks.core.statistics.measures import best
+from tasks.core.design.study import Cell, Study
+from tasks.core.training.batch import Framework, fans
 from tasks.tracking import Benchmark
 
 EXAMPLE_ROWS = 5

@@ -11,9 +11,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking, workers
-from tasks.core import figures, parity
-from tasks.core.initializers import BACKENDS, Backend
-from tasks.core.training import Weights
+from tasks.core.report import figures
+from tasks.core.training import parity
+from tasks.core.design.initializers import BACKENDS, Backend
+from tasks.core.training.batch import Weights
 from tasks.tracking import Benchmark
 
 Traces = Mapping[str, Sequence[Weights]]

@@ -27,8 +27,8 @@ from prefect.states import Cancelling
 from pydantic import BaseModel, ConfigDict
 
 from tasks import models, parity, tracking
-from tasks.core.initializers import Backend
-from tasks.core.study import Batch, Cell, Platform, Study
+from tasks.core.design.initializers import Backend
+from tasks.core.design.study import Batch, Cell, Platform, Study
 from tasks.tracking import Benchmark
 from tasks.workers import TrainerError
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from tasks.core.study import Study
+from tasks.core.design.study import Study
 
 FOLDER = Path(__file__).parent
 LONG = 120  # characters; what was given is shown up to here

@@ -16,10 +16,10 @@ import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
-from tasks.core import signals
-from tasks.core.activations import LEAKY_SLOPE, ActivationName
-from tasks.core.datasets import Floats
-from tasks.core.initializers import (
+from tasks.core.training import signals
+from tasks.core.design.activations import LEAKY_SLOPE, ActivationName
+from tasks.core.training.datasets import Floats
+from tasks.core.design.initializers import (
     Backend,
     Constant,
     Identity,
@@ -33,9 +33,18 @@ from tasks.core.initializers import (
     bias_bound,
     named,
 )
-from tasks.core.signals import FLOW, JACOBIAN_ROWS, STATE, Start
-from tasks.core.study import Network, Recipe
-from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights, traced
+from tasks.core.training.signals import FLOW, JACOBIAN_ROWS, STATE, Start
+from tasks.core.design.settings import Network, Recipe
+from tasks.core.training.backend import (
+    DETERMINISTIC,
+    NEWEST,
+    NORMALIZATION_EPSILON,
+    TF32,
+    Progress,
+    Stack,
+    Weights,
+    traced,
+)
 
 NAME: Backend = "keras"
 PLACES = (2, 16, 128)  # cells a compiled program holds: few sizes, since each costs two seconds to compile
@@ -129,7 +138,7 @@ def native(law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
 
 
 class Trace(NamedTuple):
-    """What passes through a network, see `training.traced`, and the running statistics behind it."""
+    """What passes through a network, see `backend.traced`, and the running statistics behind it."""
 
     pre_activations: list[tf.Tensor]
     activated: list[tf.Tensor]
@@ -286,7 +295,7 @@ def _loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 class Program:
-    """A batch of perceptrons in training; see `tasks.core.training.Program`.
+    """A batch of perceptrons in training; see `tasks.core.training.backend.Program`.
 
     `places` is how many cells the compiled program holds; empty places are filled with copies of the first cell.
     """

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.functional import cross_entropy
 
-from tasks.core import signals
-from tasks.core.activations import LEAKY_SLOPE, ActivationName
-from tasks.core.datasets import Floats
-from tasks.core.initializers import (
+from tasks.core.training import signals
+from tasks.core.design.activations import LEAKY_SLOPE, ActivationName
+from tasks.core.training.datasets import Floats
+from tasks.core.design.initializers import (
     CUT,
     TRUNCATION,
     Backend,
@@ -36,9 +36,18 @@ from tasks.core.initializers import (
     bias_bound,
     named,
 )
-from tasks.core.signals import FLOW, JACOBIAN_ROWS, STATE, Start
-from tasks.core.study import Network, Recipe
-from tasks.core.training import DETERMINISTIC, NEWEST, NORMALIZATION_EPSILON, TF32, Progress, Stack, Weights, traced
+from tasks.core.training.signals import FLOW, JACOBIAN_ROWS, STATE, Start
+from tasks.core.design.settings import Network, Recipe
+from tasks.core.training.backend import (
+    DETERMINISTIC,
+    NEWEST,
+    NORMALIZATION_EPSILON,
+    TF32,
+    Progress,
+    Stack,
+    Weights,
+    traced,
+)
 
 NAME: Backend = "pytorch"
 ADAM_EPSILON = 1e-8  # torch.optim.Adam's default
@@ -147,7 +156,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class Trace(NamedTuple):
-    """What passes through a network, see `training.traced`, and the running statistics behind it."""
+    """What passes through a network, see `backend.traced`, and the running statistics behind it."""
 
     pre_activations: list[Tensor]
     activated: list[Tensor]
@@ -259,7 +268,7 @@ def clipped(gradients: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
 
 
 class Program:
-    """A batch of perceptrons in training; see `tasks.core.training.Program`."""
+    """A batch of perceptrons in training; see `tasks.core.training.backend.Program`."""
 
     def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...]) -> None:
         with torch.device("meta"):  # the weights are given at the start, so none are drawn or held here

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tasks.backends import keras, pytorch
-from tasks.core.study import Recipe, Study
-from tests.backends.programs import EXPLODING, SETTINGS, cells_of, train
+from tasks.core.design.study import Recipe, Study
+from tests.shared.programs import EXPLODING, SETTINGS, cells_of, train
 
 each_framework = pytest.mark.parametrize("framework", [pytorch, keras], ids=["pytorch", "keras"])
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from tasks.backends import keras, pytorch
-from tasks.core.initializers import CUT, OWN, TRUNCATION, RandomLaw, VarianceScaling, named
+from tasks.core.design.initializers import CUT, OWN, TRUNCATION, RandomLaw, VarianceScaling, named
 
 FRAMEWORKS = {"pytorch": pytorch, "keras": keras}
 FAN_IN, FAN_OUT = 400, 300  # 120,000 weights
@@ -129,7 +129,7 @@ def test_gains_are_pytorchs():
     """Gains are those of torch.nn.init.calculate_gain, for each activation that it knows."""
     import torch
 
-    from tasks.core.activations import LEAKY_SLOPE, gain
+    from tasks.core.design.activations import LEAKY_SLOPE, gain
 
     for name in ("linear", "sigmoid", "tanh", "relu", "selu"):
         assert gain(name) == pytest.approx(torch.nn.init.calculate_gain(name))

@@ -9,10 +9,10 @@ from sklearn.preprocessing import StandardScaler
 
 from flows import studies
 from tasks.backends import keras
-from tasks.core import seeds
-from tasks.core.study import Cell, Network, Recipe, Study
-from tests.backends.plain import fitted
-from tests.backends.programs import SETTINGS, cells_of, inputs, train
+from tasks.core.training import seeds
+from tasks.core.design.study import Cell, Network, Recipe, Study
+from tests.shared.plain import fitted
+from tests.shared.programs import SETTINGS, cells_of, inputs, train
 
 UNSHUFFLED = {
     name: study.model_copy(update={"recipe": study.recipe.model_copy(update={"shuffle": False})})

@@ -7,8 +7,8 @@ import torch
 
 from tasks.backends import keras as keras_backend
 from tasks.backends import pytorch
-from tasks.core import datasets
-from tests.backends import programs
+from tasks.core.training import datasets
+from tests.shared import programs
 
 SETTINGS = ("adam", "batch normalization", "layer normalization", "residual", "no hidden layer", "leaky_relu", "gelu")
 LOGITS = 2e-5  # what rounding may make of them

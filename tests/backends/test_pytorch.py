@@ -11,9 +11,9 @@ from torch import nn
 
 from flows import studies
 from tasks.backends import pytorch
-from tasks.core.study import Cell, Recipe, Study
-from tests.backends.plain import plain_loop, plain_module
-from tests.backends.programs import SETTINGS, cells_of, inputs, train
+from tasks.core.design.study import Cell, Recipe, Study
+from tests.shared.plain import plain_loop, plain_module
+from tests.shared.programs import SETTINGS, cells_of, inputs, train
 
 pytorch.setup(threads=1)
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from tasks.backends import keras, pytorch
-from tasks.core import training
-from tasks.core.signals import FLOW, GQ_EPSILON, START
-from tasks.core.study import Cell, Network, Recipe, Study
-from tests.backends.plain import plain_module
-from tests.backends.programs import SETTINGS, inputs, train
+from tasks.core.training import batch as training
+from tasks.core.training.signals import FLOW, GQ_EPSILON, START
+from tasks.core.design.study import Cell, Network, Recipe, Study
+from tests.shared.plain import plain_module
+from tests.shared.programs import SETTINGS, inputs, train
 
 each_framework = pytest.mark.parametrize("framework", [pytorch, keras], ids=["pytorch", "keras"])
 

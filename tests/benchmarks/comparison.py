@@ -8,7 +8,7 @@ import time
 import pandas as pd
 from tabulate import tabulate
 
-from tasks.core import report
+from tasks.core.report import page as report
 from tests.core.test_findings import ENVIRONMENT, findings
 from tests.core.test_verdicts import noisy
 

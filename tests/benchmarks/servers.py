@@ -15,8 +15,8 @@ import httpx
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from flows.server import tuning
-from tests.postgres import free_port
+from flows.serving.server import tuning
+from tests.shared.postgres import free_port
 
 RUNS = 30
 POINTS = 50

@@ -9,9 +9,9 @@ import sys
 import time
 from statistics import median
 
-from tasks.core import training
-from tasks.core.study import Study
-from tests.backends import plain
+from tasks.core.training import batch as training
+from tasks.core.design.study import Study
+from tests.shared import plain
 
 CELLS = 64
 SINGLES = 4  # single cells timed per round, for they take long

@@ -16,8 +16,8 @@ from flows import studies
 from flows.benchmark import FailedCellsError, InvalidBenchmarkError, UncrownedError, benchmark
 from flows.plan import plan
 from tasks import comparison, machine, tracking, workers
-from tasks.core import datasets, parity
-from tasks.core.study import Check, CsvFile, Network, Recipe, Study
+from tasks.core.training import datasets, parity
+from tasks.core.design.study import Check, CsvFile, Network, Recipe, Study
 from tasks.tracking import StoreError
 
 STUDY = Study(

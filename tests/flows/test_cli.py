@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.flows.running import INITBENCH, own_environment
+from tests.shared.running import INITBENCH, own_environment
 
 STUDY = """
 name: small

@@ -6,8 +6,8 @@ import pytest
 from flows import form, studies
 from flows.benchmark import benchmark
 from flows.studies import StudyError
-from tasks.core.initializers import names
-from tasks.core.study import Study
+from tasks.core.design.initializers import names
+from tasks.core.design.study import Study
 
 EMPTY = {"study": "iris", "seeds": 0, "epochs": 0, "backends": [], "initializers": [], "advanced": {}}
 

@@ -7,8 +7,9 @@ import pytest
 
 from flows import studies
 from tasks import tracking
-from tasks.core import checks, training
-from tasks.core.study import Platform
+from tasks.core.statistics import checks
+from tasks.core.training import batch as training
+from tasks.core.design.study import Platform
 
 HERE = Platform({"pytorch": "torch", "keras": "keras"}, "cpu", "0.1", {"digits": "a", "iris": "b"})
 RUNS = [

@@ -1,7 +1,7 @@
 import pytest
 
 from flows import studies
-from tasks.core.study import Study, short
+from tasks.core.design.study import Study, short
 
 
 def faults(source="iris", *changes):

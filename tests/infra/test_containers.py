@@ -22,7 +22,7 @@ from dotenv import dotenv_values
 from prefect.server.schemas.actions import WorkPoolCreate
 from prefect.utilities.templating import apply_values, find_placeholders
 
-from tests.postgres import PROGRAMS, free_port, postgres  # noqa: F401  # a fixture is found by its name
+from tests.shared.postgres import PROGRAMS, free_port, postgres  # noqa: F401  # a fixture is found by its name
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "infra" / "containers"

@@ -1,0 +1,345 @@
+"""What ails this environment, a line a check.
+
+Checks make nothing, and import what may be broken only inside.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.core.design.initializers import Backend
+    from tasks.workers import Slot
+
+ROOT = Path(__file__).parents[1]
+LOCK = ROOT / "infra" / "requirements.txt"
+REINSTALL = shlex.join([sys.executable, "-m", "pip", "install", "--requirement", str(LOCK)])
+REPAIR = f"{REINSTALL}  # with --force-reinstall if all is there and broken"
+SHOWN = 5  # packages that differ, by name
+START_SECONDS = 120  # after which a framework that has not loaded never will
+ANSWER_SECONDS = 5
+REFUSED = (401, 403)
+WAL = b"\2\2"  # bytes 18 and 19 of an SQLite file, which are read without making files beside it
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was looked at and what was found; with a remedy it is a problem."""
+
+    name: str
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        line = f"{'problem' if self.remedy else 'ok':9}{self.name:19}{self.found}"
+        return f"{line}\n{'':9}{self.remedy}" if self.remedy else line
+
+
+def examine() -> Iterator[Line]:
+    """Make every check at once; yield what each found as it is known, the slowest last."""
+    with ThreadPoolExecutor(len(CHECKS)) as threads:
+        checks = [(name, threads.submit(list[Line], check())) for name, check in CHECKS.items()]
+        for name, check in checks:
+            try:
+                yield from check.result()
+            except Exception as error:  # whatever is broken, the other checks have to be told
+                remedy = REPAIR if isinstance(error, ImportError) else "mend what it names, then ask again"
+                yield Line(name, _first_line(error), remedy)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def python() -> Iterator[Line]:
+    """Hold the interpreter against what initbench asks for."""
+    from packaging.specifiers import SpecifierSet
+
+    here, asked = ".".join(map(str, sys.version_info[:3])), metadata("initbench")["Requires-Python"]
+    remedy = "" if here in SpecifierSet(asked) else f"initbench needs {asked}; PYTHON=python3.x infra/bench"
+    yield Line("Python", here, remedy)
+
+
+def packages() -> Iterator[Line]:
+    """Hold what is installed against the lock."""
+    from packaging.requirements import Requirement
+
+    try:
+        lock, project = LOCK.read_text(), tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    except FileNotFoundError as error:
+        yield Line("packages", f"nothing to hold them against: {error.filename} is not there")
+        return
+    names = re.findall(r"^[\w.-]+", lock, re.MULTILINE)
+    absent = _absent()
+    wanted = [line for line in project["dependencies"] if Requirement(line).name not in absent]
+    differ = differing(lock, {name: found for name in names if (found := _version(name))}, _needed(wanted))
+    if differ:
+        more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+        # an absent framework is not to be installed over the CUDA libraries of the one that is here
+        named = shlex.join(line.partition(" ")[0] for line in differ)
+        mend = f"{sys.executable} -m pip install --constraint {LOCK} {named}" if absent else REINSTALL
+        yield Line("packages", f"not as locked: {'; '.join(differ[:SHOWN])}{more}", mend)
+    else:
+        yield Line("packages", f"as locked in {LOCK}")
+
+
+def _absent() -> set[str]:
+    """Return the packages of backends that this environment is not for; of those that lack all, it is for any."""
+    from tasks.machine import FRAMEWORK_PACKAGES
+
+    lacking = [names for names in FRAMEWORK_PACKAGES.values() if not any(map(_version, names))]
+    return {name for names in lacking for name in names} if len(lacking) < len(FRAMEWORK_PACKAGES) else set()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def differing(lock: str, installed: Mapping[str, str], needed: Collection[str]) -> list[str]:
+    r"""Return where installed versions differ from the lock; only needed packages have to be there.
+
+    >>> differing("torch==2.13.0\nnumpy==2.4.1\npytest==9.2.0", {"torch": "2.13.0+cpu"}, needed=["torch", "numpy"])
+    ['numpy is missing']
+    """
+    from packaging.requirements import Requirement
+
+    differ = []
+    for line in re.findall(r"^[\w.-]+==[^#\n]+", lock, re.MULTILINE):
+        asked = Requirement(line)
+        if asked.marker and not asked.marker.evaluate():
+            continue
+        found = installed.get(asked.name)
+        if found and not asked.specifier.contains(found, prereleases=True):  # == takes any local version, like +cpu
+            differ.append(f"{asked.name} {found}, not {str(asked.specifier).removeprefix('==')}")
+        if not found and asked.name in needed:
+            differ.append(f"{asked.name} is missing")
+    return differ
+
+
+def _needed(dependencies: Iterable[str]) -> set[str]:
+    """Return the names of packages and of all that these depend on, as far as what is installed tells."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    seen: set[tuple[str, str]] = set()  # names, each with an extra or none
+    todo = [(line, "") for line in dependencies]
+    while todo:
+        line, extra = todo.pop()
+        asked = Requirement(line)
+        if asked.marker is None or asked.marker.evaluate({"extra": extra}):
+            new = {(canonicalize_name(asked.name), each) for each in ("", *asked.extras)} - seen
+            seen |= new
+            todo += [(line, extra) for name, extra in new if _version(name) for line in requires(name) or ()]
+    return {name for name, _ in seen}
+
+
+def prefect_server() -> Iterator[Line]:
+    """Ask the configured Prefect server for its version and for a worker."""
+    import httpx
+    import prefect
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import WorkPoolStatus
+    from prefect.exceptions import ObjectNotFound
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
+
+    from flows.serving.deployments import POOL
+
+    url: str | None = PREFECT_API_URL.value()
+    if url is None:
+        yield Line("Prefect server", "none is configured: a private one runs beside each run")
+        return
+    hasty = {PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}
+    try:
+        with temporary_settings(hasty), get_client(sync_client=True) as client:
+            served, here = client.api_version(), prefect.__version__
+            found = f"{_shown(url)}, version {served}"
+            if served == here:
+                yield Line("Prefect server", found)
+            else:
+                yield Line("Prefect server", f"{found}, not {here} as here", f"pip install prefect=={here}  # there")
+            try:
+                ready = client.read_work_pool(POOL).status is WorkPoolStatus.READY
+            except ObjectNotFound:
+                yield Line("worker", f"none is needed: there is no work pool {POOL}, which `infra/bench deploy` makes")
+                return
+            yield Line(
+                "worker",
+                f"{'at work' if ready else 'none at work'} for the pool {POOL}",
+                "" if ready else f"prefect work-pool resume {POOL}; prefect worker start --pool {POOL} --type process",
+            )
+    except (httpx.HTTPError, ValueError) as error:
+        yield _unusable("Prefect server", "PREFECT_API_URL", url, error)
+
+
+def mlflow_store() -> Iterator[Line]:
+    """Ask the configured MLflow server, or PostgreSQL, whether it lets us in."""
+    name, variable, uri = "MLflow server", "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        yield Line(name, "none is configured: results are kept in the current folder")
+    elif uri.startswith("http"):
+        import httpx
+
+        user, token = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_TOKEN")
+        try:
+            answer = httpx.post(
+                f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search",
+                json={"max_results": 1},
+                auth=(user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
+                headers={"Authorization": f"Bearer {token}"} if token and not user else {},
+                timeout=ANSWER_SECONDS,
+            )
+            answer.raise_for_status().json()
+            yield Line(name, _shown(uri))
+        except (httpx.HTTPError, ValueError) as error:
+            yield _unusable(name, variable, uri, error)
+    elif uri.startswith("postgresql"):
+        from sqlalchemy import create_engine
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            create_engine(uri, connect_args={"connect_timeout": ANSWER_SECONDS}).connect().close()
+            yield Line(name, f"none; {_shown(uri)} lets us in")
+        except (SQLAlchemyError, ImportError) as error:
+            example = "postgresql+psycopg://user:password@host:5432/database"
+            yield Line(name, f"none; {_shown(uri)}: {_first_line(error)}", f"{variable} must be like {example}")
+    else:
+        yield Line(name, f"none; {_shown(uri)} is configured")
+
+
+def _shown(url: str) -> str:
+    return re.sub("//.*@", "//", url)  # no password
+
+
+def _unusable(name: str, variable: str, url: str, error: Exception) -> Line:
+    url, answer = _shown(url), getattr(error, "response", None)  # httpx's words would show a password in the URL
+    if answer is None:
+        return Line(name, f"{url} does not answer: {_first_line(error)}", f"infra/bench up; or unset {variable}")
+    if answer.status_code in REFUSED:
+        remedy = "set -a; . .initbench/secrets.env  # in the folder where it was started"
+        return Line(name, f"{url} refuses our credentials: {answer.status_code}", remedy)
+    return Line(name, f"{url} answers {answer.status_code}", f"{variable} must name such a server, or be unset")
+
+
+def tracking_store() -> Iterator[Line]:
+    """Look up the journal mode of MLflow's SQLite store."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    yield store("store", uri if uri.startswith("sqlite") else f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+
+
+def prefect_database() -> Iterator[Line]:
+    """Look up the journal mode of Prefect's own database."""
+    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL as URL
+
+    yield store("Prefect's database", URL.value())
+
+
+def store(name: str, url: str) -> Line:
+    """Tell whether a store is in WAL mode, without which writers and readers wait for each other."""
+    if not url.startswith("sqlite"):
+        return Line(name, f"{_shown(url)}, which has no WAL mode to be in")
+    file = Path(url.partition(":///")[2].partition("?")[0])
+    if not file.is_file():
+        return Line(name, f"none yet: {file}")
+    with file.open("rb") as readable:
+        if readable.read(20)[18:] == WAL:
+            return Line(name, f"{file}, in WAL mode")
+    program = f'import sqlite3; sqlite3.connect({json.dumps(str(file))}).execute("PRAGMA journal_mode=WAL")'
+    return Line(name, f"{file} is not in WAL mode", shlex.join([sys.executable, "-c", program]))
+
+
+def disks() -> Iterator[Line]:
+    """Look up the space that is left where results and flow runs are kept."""
+    yield disk("disk, here", Path.cwd(), "make room, or work in a folder elsewhere")
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    yield disk("disk, Prefect", home, "make room, or let PREFECT_HOME name a folder elsewhere")
+
+
+def disk(name: str, folder: Path, remedy: str) -> Line:
+    """Tell how much space is left in a folder, or where it would be made."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    return Line(name, f"{free / GIB:.1f} GiB free in {folder}", remedy if free < GIB else "")
+
+
+def frameworks() -> Iterator[Line]:
+    """List the GPUs, and start a trainer for each backend on each of them, or on the CPU."""
+    from tasks import machine, workers
+
+    absent = _absent()
+    here = [backend for backend, names in machine.FRAMEWORK_PACKAGES.items() if not absent.issuperset(names)]
+    gpus = machine.gpus()
+    if gpus:
+        yield Line("GPUs", "; ".join(f"{gpu.index}: {gpu.name}, driver {gpu.driver}" for gpu in gpus))
+    else:
+        yield _no_gpus()
+    slots = dict.fromkeys(workers.slots([gpu.index for gpu in gpus], machine.processors()))  # CPU slots are all equal
+    with (
+        tempfile.TemporaryDirectory(prefix="initbench-doctor-") as logs,
+        ThreadPoolExecutor(len(slots) * len(here)) as threads,
+    ):
+        started = [threads.submit(trainer, backend, slot, Path(logs)) for slot in slots for backend in here]
+        yield from (each.result() for each in started)
+
+
+def _no_gpus() -> Line:
+    fine = Line("GPUs", "none: cells train on the CPU, which is fine")
+    if not shutil.which("nvidia-smi"):
+        return fine
+    asked = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    said = f"{asked.stdout}{asked.stderr}".strip().partition("\n")[0]
+    return Line("GPUs", f"nvidia-smi fails: {said}", "mend the NVIDIA driver") if asked.returncode else fine
+
+
+def trainer(backend: "Backend", slot: "Slot", logs: Path) -> Line:
+    """Start a trainer for a backend on a slot, and end it."""
+    from tasks.workers import Trainer, UnusableSlotError
+
+    where = "the CPU" if slot.gpu is None else f"GPU {slot.gpu}"
+    started = Trainer(backend, slot, logs / f"{backend}-{slot.gpu}.log")
+    limit = Timer(START_SECONDS, started.stop)
+    limit.start()
+    try:
+        started.start()
+    except UnusableSlotError as error:
+        found, _, remedy = str(error).partition("; ")
+        return Line(backend, found, f"{remedy}, or leave {backend} out of `--set backends=[...]`")
+    except Exception as error:  # what a framework may raise as it loads, nobody lists
+        return Line(backend, f"does not start on {where}: {_first_line(error)}", REPAIR)
+    finally:
+        limit.cancel()
+        started.stop()
+    return Line(backend, f"starts on {where}")
+
+
+CHECKS: dict[str, Callable[[], Iterator[Line]]] = {
+    "Python": python,
+    "packages": packages,
+    "disk": disks,
+    "MLflow server": mlflow_store,
+    "Prefect server": prefect_server,
+    "store": tracking_store,
+    "Prefect's database": prefect_database,
+    "backends": frameworks,
+}

@@ -1,0 +1,106 @@
+"""The measures by which cells are compared, and the columns of every table.
+
+A measure is defined here once. Studies (which measures a check or a margin may name), the record, the statistics and
+the report all take its name, title, direction, step and margin from here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number by which cells are compared.
+
+    margin: the largest difference that is too small to matter, unless a study sets another one; None if there is no
+    such number. step: the measure is a multiple of it; 0 if it is continuous. largest: the measure lies between 0 and
+    this. checked: whether a check of a study may name it.
+    """
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool
+    margin: float | None
+    step: float = 0.0
+    largest: float = np.inf
+    checked: bool = True
+
+
+MEASURES = (
+    Measure("test_accuracy", "test accuracy", "", True, None, largest=1.0),  # its step and margin are one test row
+    Measure("test_loss", "test loss", "nat", False, 0.02),
+    Measure("brier_score", "Brier score", "", False, 0.01, largest=2.0),
+    Measure("epochs_to_target", "epochs to target", "epochs", False, 1.0, step=1.0),
+    Measure("loss_area", "area under the test loss", "nat", False, 0.02),
+    Measure("train_seconds", "train time", "s", False, None, checked=False),
+)
+TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
+RANKED = ("test_accuracy", "test_loss")
+"""The measures that rankings and headlines are about."""
+RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
+
+TRAIN = ("train_accuracy", "train_loss")
+SIGNALS = (
+    *("forward_slope", "forward_slope_theory", "backward_slope", "backward_slope_theory"),
+    *("jacobian_largest", "jacobian_smallest", "jacobian_mean_square", "jacobian_condition"),
+    *("first_loss", "first_loss_ratio", "largest_class_share", "gradient_quotient"),
+    *("dead_at_start", "dead_at_end", "saturated_at_start", "saturated_at_end"),
+)
+"""Numbers that describe a cell's signals. A check may name them, or TRAIN; initializers are not compared by them."""
+
+Health = Literal["healthy", "vanishing", "exploding", "dead", "symmetric"]
+"""What the signals of a cell say of it; `training/health.py` defines each word."""
+
+if TYPE_CHECKING:
+    CheckedName = str
+    MeasureName = str
+else:  # a type checker cannot read the alternatives from a table; pydantic can
+    CheckedName = Literal[(*(each.name for each in MEASURES if each.checked), *TRAIN, *SIGNALS)]
+    MeasureName = Literal[tuple(each.name for each in MEASURES)]
+
+CELLS = (
+    *("study", "backend", "initializer", "seed", "status", "health"),
+    *(each.name for each in MEASURES),
+    *TRAIN,
+    *SIGNALS,
+    *("horizon", "test_rows", "run_id", "reason"),
+)
+"""One row a cell; the columns of the study's factors stand behind `backend`. epochs_to_target is empty where the target
+was missed within the horizon, which is the number of epochs trained. A failed cell has a reason and no measures."""
+COUNTS = ("finished", "diverged", "failed", "health", "health_cells", "epochs_to_target_median", "target_missed")
+"""What the comparison has of a group of cells, beside the columns `<measure>_<statistic>`."""
+JUDGED = (
+    *("n", "left_out", "difference", "low", "high", "sd", "effect_size"),
+    *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict", "more_seeds"),
+)
+"""What a judged pair has, behind the columns that say what is compared."""
+COMPARED = ("measure", "left", "right")
+DEFAULTS = ("native", "shared")
+SPREAD = ("measure", "level", "source", "sd", "low", "high", "seeds")
+START = (
+    *("pre_activation_mean", "pre_activation_variance", "activation_mean", "activation_variance"),
+    *("gradient_variance", "weight_gradient_norm", "units_alike"),
+)
+"""Signals at initialization, each for every layer, logits last."""
+LAYERS = ("layer", *START, "theory_forward", "theory_backward", "theory_chi")
+SIDE_BY_SIDE = ("in", "equal", "key", "run")
+WORKING = ("rival", "value", "hole", "missed", "row", "hidden", "lucky", "forward", "backward", "epoch", "part")
+"""Columns that are added to cells for the length of a computation or in a file of a cell."""
+RESERVED = {*CELLS, *COUNTS, *JUDGED, *COMPARED, *DEFAULTS, *SPREAD, *LAYERS, *SIDE_BY_SIDE, *WORKING}
+"""The columns of tables, whose names a factor cannot have."""
+
+
+def reserved(name: str) -> bool:
+    """Tell whether a table has a column of this name, or can have: `test_loss_mean` is one, as is `test_loss_first`."""
+    measured = (*(each.name for each in MEASURES), *TRAIN, *SIGNALS)
+    return name in RESERVED or any(name.startswith(f"{measure}_") for measure in measured)
+
+
+def cell_columns(factors: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns of a study's cells, given the names of its factors as people read them."""
+    place = CELLS.index("backend") + 1
+    return (*CELLS[:place], *factors, *CELLS[place:])

@@ -1,0 +1,480 @@
+"""The weight initializers: each a law with its formula, registered once for every backend.
+
+A law says how weights are distributed. A backend builds it with its own framework's function (`native`
+weights), or `draw` makes one NumPy array that is copied into both (`shared` weights, and any law that the frameworks
+lack). The two differ for the normal laws of the variance-scaling family: Keras cuts them at two standard deviations,
+PyTorch does not. Kernels are written (fan_in, fan_out), as Keras stores them.
+
+An initializer is asked for by its name, or by its name and the parameters of its law: `random_normal(std=0.01)`.
+Packages add their own through the entry point `initbench.initializers`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, get_args
+
+import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from tasks.core.design.activations import ActivationName, gain
+
+if TYPE_CHECKING:
+    from scipy.stats.distributions import rv_frozen
+
+Backend = Literal["pytorch", "keras"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+CUT = 2.0  # truncated normals are cut at this many standard deviations
+TRUNCATION = 0.87962566103423978  # standard deviation of N(0, 1) cut at ±CUT
+SMALL = 0.05  # Keras's default standard deviation and half-width, used in both backends
+ENTRY_POINTS = "initbench.initializers"
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Mode = Literal["fan_in", "fan_out", "fan_avg"]
+Distribution = Literal["normal", "truncated_normal", "untruncated_normal", "uniform"]
+FINITE = ConfigDict(allow_inf_nan=False)
+
+
+class Law:
+    """How kernels are distributed. The fields of a subclass are the parameters that a study may set."""
+
+    native: ClassVar[bool] = False
+    """Whether both frameworks build it themselves; else it is drawn in NumPy and copied into both."""
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Draw a kernel of shape (fan_in, fan_out)."""
+        raise NotImplementedError
+
+    def variance(self, fan_in: int, fan_out: int) -> float:
+        """Return the variance of a weight of mean zero, or NaN where there is no such law."""
+        return math.nan
+
+    @property
+    def bias_std(self) -> float:
+        """Return σ of the law N(0, σ²) of the biases that belong to the kernels; 0 where none do."""
+        return 0.0
+
+    def under(self, activation: ActivationName) -> Self:
+        """Return the law for layers of this activation."""
+        return self
+
+
+@validated(frozen=True, config=FINITE)
+class VarianceScaling(Law):
+    """Weights of variance scale / n, n being fan_in, fan_out or their mean by `mode`.
+
+    `normal` is each framework's own, cut in Keras and not in PyTorch. Glorot & Bengio (2010): scale 1, fan_avg. He et
+    al. (2015): scale 2, fan_in. LeCun et al. (1998): scale 1, fan_in.
+    """
+
+    native: ClassVar[bool] = True
+    scale: Positive = 1.0
+    mode: Mode = "fan_in"
+    distribution: Distribution = "truncated_normal"
+
+    def std(self, fan_in: int, fan_out: int) -> float:
+        """Return the standard deviation, sqrt(scale / n).
+
+        >>> VarianceScaling(2, "fan_in", "normal").std(fan_in=8, fan_out=4)
+        0.5
+        """
+        return math.sqrt(
+            self.scale / {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        )
+
+    def variance(self, fan_in: int, fan_out: int) -> float:
+        """Return scale / n."""
+        return self.std(fan_in, fan_out) ** 2
+
+    def cut(self, backend: Backend | None) -> bool:
+        """Tell whether a backend cuts the normal law; None is NumPy, in which `normal` is uncut, as papers write it."""
+        return self.distribution == "truncated_normal" or (self.distribution == "normal" and backend == "keras")
+
+    def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
+        """Return the law of one weight; a truncated normal is rescaled to the same variance."""
+        from scipy import stats
+
+        std = self.std(fan_in, fan_out)
+        if self.distribution == "uniform":
+            bound = math.sqrt(3) * std
+            return stats.uniform(-bound, 2 * bound)
+        return stats.truncnorm(-CUT, CUT, scale=std / TRUNCATION) if self.cut(backend) else stats.norm(0, std)
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Draw a kernel of shape (fan_in, fan_out)."""
+        std = self.std(fan_in, fan_out)
+        if self.distribution == "uniform":
+            bound = math.sqrt(3) * std
+            return rng.uniform(-bound, bound, (fan_in, fan_out))
+        if self.cut(None):
+            return TruncatedNormal(std / TRUNCATION).draw(fan_in, fan_out, rng=rng)
+        return rng.normal(0, std, (fan_in, fan_out))
+
+
+@validated(frozen=True, config=FINITE)
+class Normal(Law):
+    """Weights from N(0, std²), whatever the fans."""
+
+    native: ClassVar[bool] = True
+    std: Positive = SMALL
+
+    def variance(self, fan_in: int, fan_out: int) -> float:
+        """Return std²."""
+        return self.std**2
+
+    def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
+        """Return the law of one weight."""
+        from scipy import stats
+
+        return stats.norm(0, self.std)
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Draw a kernel of shape (fan_in, fan_out)."""
+        return rng.normal(0, self.std, (fan_in, fan_out))
+
+
+@validated(frozen=True, config=FINITE)
+class TruncatedNormal(Law):
+    """Weights from N(0, std²) redrawn beyond ±2 std; their own standard deviation is TRUNCATION * std."""
+
+    native: ClassVar[bool] = True
+    std: Positive = SMALL
+
+    def variance(self, fan_in: int, fan_out: int) -> float:
+        """Return (TRUNCATION * std)²."""
+        return (TRUNCATION * self.std) ** 2
+
+    def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
+        """Return the law of one weight."""
+        from scipy import stats
+
+        return stats.truncnorm(-CUT, CUT, scale=self.std)
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Draw a kernel of shape (fan_in, fan_out)."""
+        from scipy import stats
+
+        return np.asarray(stats.truncnorm.rvs(-CUT, CUT, scale=self.std, size=(fan_in, fan_out), random_state=rng))
+
+
+@validated(frozen=True, config=FINITE)
+class Uniform(Law):
+    """Weights from U[-bound, bound], whatever the fans."""
+
+    native: ClassVar[bool] = True
+    bound: Positive = SMALL
+
+    def variance(self, fan_in: int, fan_out: int) -> float:
+        """Return bound² / 3."""
+        return self.bound**2 / 3
+
+    def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
+        """Return the law of one weight."""
+        from scipy import stats
+
+        return stats.uniform(-self.bound, 2 * self.bound)
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Draw a kernel of shape (fan_in, fan_out)."""
+        return rng.uniform(-self.bound, self.bound, (fan_in, fan_out))
+
+
+@validated(frozen=True, config=FINITE)
+class Orthogonal(Law):
+    """`gain` times a kernel of orthonormal rows or columns, uniform over all of them (Haar; Saxe et al., 2014).
+
+    The gain `activation` is that of the network's activation: √2 for ReLU, 5/3 for tanh.
+    """
+
+    native: ClassVar[bool] = True
+    gain: Positive | Literal["activation"] = 1.0
+
+    def under(self, activation: ActivationName) -> Orthogonal:
+        """Return the law with the gain as a number."""
+        return replace(self, gain=gain(activation)) if self.gain == "activation" else self
+
+    @property
+    def factor(self) -> float:
+        """Return the gain as a number.
+
+        Raises:
+            ValueError: if it depends on an activation; see `under`.
+        """
+        if self.gain == "activation":
+            raise ValueError("orthogonal's gain must be a number here; `under` gives that of an activation")
+        return self.gain
+
+    def variance(self, fan_in: int, fan_out: int) -> float:
+        """Return gain² / max(fan_in, fan_out)."""
+        return self.factor**2 / max(fan_in, fan_out)
+
+    def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
+        """Return the law of one weight: a coordinate of a random vector in max(fan_in, fan_out) dimensions."""
+        from scipy import stats
+
+        half = (max(fan_in, fan_out) - 1) / 2
+        return stats.beta(half, half, loc=-self.factor, scale=2 * self.factor)
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Draw a kernel of shape (fan_in, fan_out)."""
+        long, short = max(fan_in, fan_out), min(fan_in, fan_out)
+        q, r = np.linalg.qr(rng.normal(size=(long, short)))
+        q = (
+            self.factor * q * np.sign(np.diag(r))
+        )  # without signs QR's convention spoils the uniform law (Mezzadri, 2007)
+        return q if fan_in >= fan_out else q.T
+
+
+@validated(frozen=True, config=FINITE)
+class MeanField(Law):
+    """Kernels from N(0, sigma_w² / fan_in), biases from N(0, sigma_b²): the plane of Poole et al. (2016)."""
+
+    native: ClassVar[bool] = True
+    sigma_w: Positive = 1.0
+    sigma_b: NonNegative = 0.0
+
+    def kernel(self, fan_in: int) -> Normal:
+        """Return the law of the kernel."""
+        return Normal(self.sigma_w / math.sqrt(fan_in))
+
+    def variance(self, fan_in: int, fan_out: int) -> float:
+        """Return sigma_w² / fan_in."""
+        return self.sigma_w**2 / fan_in
+
+    @property
+    def bias_std(self) -> float:
+        """Return sigma_b."""
+        return self.sigma_b
+
+    def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
+        """Return the law of one weight."""
+        return self.kernel(fan_in).marginal(fan_in, fan_out)
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Draw a kernel of shape (fan_in, fan_out)."""
+        return self.kernel(fan_in).draw(fan_in, fan_out, rng=rng)
+
+
+@validated(frozen=True, config=FINITE)
+class Identity(Law):
+    """Kernels with `gain` on the main diagonal and zeros elsewhere."""
+
+    native: ClassVar[bool] = True
+    gain: float = 1.0
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Return the kernel of shape (fan_in, fan_out); nothing is drawn."""
+        return self.gain * np.eye(fan_in, fan_out)
+
+
+@validated(frozen=True, config=FINITE)
+class Constant(Law):
+    """Every weight the same, so every unit of a layer computes the same: nothing breaks the symmetry."""
+
+    native: ClassVar[bool] = True
+    value: float = SMALL
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Return the kernel of shape (fan_in, fan_out); nothing is drawn."""
+        return np.full((fan_in, fan_out), self.value)
+
+
+@validated(frozen=True)
+class ZerO(Law):
+    """Zeros and ones only (Zhao et al., 2022, algorithm 1): nothing is drawn, and yet units differ.
+
+    A layer that does not widen is a partial identity; one that does is c I* H I*, H being the Hadamard matrix of order
+    2ᵐ, m = ⌈log₂ fan_out⌉, and c = 2^(-(m - 1)/2).
+    """
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Return the kernel of shape (fan_in, fan_out); nothing is drawn."""
+        if fan_out <= fan_in:
+            return np.eye(fan_in, fan_out)
+        from scipy.linalg import hadamard
+
+        m = math.ceil(math.log2(fan_out))
+        return np.asarray(2 ** (-(m - 1) / 2) * hadamard(2**m)[:fan_in, :fan_out].astype(float))
+
+
+@validated(frozen=True)
+class LSUV(Law):
+    """Orthogonal kernels, each divided by the standard deviation of its layer's output (Mishkin & Matas, 2016).
+
+    The outputs are the pre-activations on the train rows, from the first layer to the last; see `training`.
+    """
+
+    def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
+        """Draw the kernel of shape (fan_in, fan_out) that is then rescaled."""
+        return Orthogonal().draw(fan_in, fan_out, rng=rng)
+
+
+RandomLaw = VarianceScaling | Normal | TruncatedNormal | Uniform | Orthogonal | MeanField
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """A named law.
+
+    default_of: the framework whose Dense or Linear layer starts its kernel this way; release: the package and version
+    that an initializer comes from, empty for our own; always: parameters that its label gives even at their defaults.
+    """
+
+    name: str
+    law: Law
+    formula: str
+    default_of: Backend | None = None
+    release: str = ""
+    always: tuple[str, ...] = ()
+
+
+OWN = (
+    Initializer("glorot_normal", VarianceScaling(1, "fan_avg", "normal"), "N(0, 2/(fan_in + fan_out))"),
+    Initializer("glorot_uniform", VarianceScaling(1, "fan_avg", "uniform"), "U(±√(6/(fan_in + fan_out)))"),
+    Initializer("he_normal", VarianceScaling(2, "fan_in", "normal"), "N(0, 2/fan_in)"),
+    Initializer("he_uniform", VarianceScaling(2, "fan_in", "uniform"), "U(±√(6/fan_in))"),
+    Initializer("lecun_normal", VarianceScaling(1, "fan_in", "normal"), "N(0, 1/fan_in)"),
+    Initializer("lecun_uniform", VarianceScaling(1, "fan_in", "uniform"), "U(±√(3/fan_in))"),
+    Initializer("variance_scaling", VarianceScaling(), "variance scale/n, by mode and distribution"),
+    Initializer("mean_field", MeanField(), "N(0, sigma_w²/fan_in), biases N(0, sigma_b²)", always=("sigma_w",)),
+    Initializer("orthogonal", Orthogonal(), "gain · Haar: WᵀW or WWᵀ = gain² I"),
+    Initializer("lsuv", LSUV(), "orthogonal, rescaled to unit output variance on the train rows"),
+    Initializer("zero", ZerO(), "partial identities and Hadamard matrices"),
+    Initializer("random_uniform", Uniform(), "U(±bound)"),
+    Initializer("random_normal", Normal(), "N(0, std²)"),
+    Initializer("truncated_normal", TruncatedNormal(), "N(0, std²) cut at ±2 std"),
+    Initializer("identity", Identity(), "W = gain · I"),
+    Initializer("zeros", Constant(0), "W = 0"),
+    Initializer("ones", Constant(1), "W = 1"),
+    Initializer("constant", Constant(), "W = value"),
+    Initializer("pytorch_default", VarianceScaling(1 / 3, "fan_in", "uniform"), "U(±1/√fan_in)", "pytorch"),
+    Initializer("keras_default", VarianceScaling(1, "fan_avg", "uniform"), "U(±√(6/(fan_in + fan_out)))", "keras"),
+)
+
+
+@cache
+def _registry() -> dict[str, Initializer | EntryPoint]:
+    """Return every initializer by name: our own, then those of installed packages, which are loaded when asked for."""
+    added = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    return {**added, **{entry.name: entry for entry in OWN}}
+
+
+def names() -> list[str]:
+    """Return the names of our own initializers, then of those of installed packages."""
+    own = [entry.name for entry in OWN]
+    return [*own, *(name for name in _registry() if name not in own)]
+
+
+def _load(point: EntryPoint) -> Initializer:
+    """Return a package's initializer.
+
+    Raises:
+        ValueError: if it cannot be imported, or is not what an entry point of this group must be.
+    """
+    origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+    try:
+        added = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"initializer {point.name!r} of {origin} must be importable; it says: {error}") from None
+    if not isinstance(added, Initializer) or added.name != point.name or added.law.native:
+        raise ValueError(
+            f"{point.value} of {origin} must be an Initializer called {point.name!r}, with a law that is not native; "
+            f"got {added!r}"
+        )
+    return replace(added, release=origin)
+
+
+LABEL = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*")
+
+
+def label(given: str | Mapping[str, object]) -> str:
+    """Return the one spelling of an initializer, given by name, label or a mapping of name and parameters.
+
+    Parameters at their defaults are left out, but for those that its initializer always spells out.
+
+    Raises:
+        ValueError: if there is no such initializer or parameter, or a value is not allowed.
+
+    >>> label({"name": "random_normal", "std": 0.01}), label("random_normal(std=0.05)")
+    ('random_normal(std=0.01)', 'random_normal')
+    """
+    if isinstance(given, Mapping):
+        if "name" not in given:
+            raise ValueError(
+                f"an initializer with parameters must look like {{name: random_normal, std: 0.01}}; got {given}"
+            )
+        parameters = {key: value for key, value in given.items() if key != "name"}
+        return _with(_known(str(given["name"])), parameters).name
+    return named(given).name
+
+
+def named(text: str) -> Initializer:
+    """Return the initializer of a label; its name is the label.
+
+    Raises:
+        ValueError: if there is no such initializer or parameter, or a value is not allowed.
+    """
+    match = LABEL.fullmatch(text)
+    if not match:
+        raise ValueError(f"an initializer must look like he_normal or random_normal(std=0.01); got {text!r}")
+    name, inside = match.groups()
+    pairs = [pair.partition("=") for pair in (inside or "").split(",") if pair.strip()]
+    return _with(_known(name), {key.strip(): _value(value.strip()) for key, _, value in pairs})
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _known(name: str) -> Initializer:
+    found = _registry().get(name)
+    if found is None:
+        raise ValueError(f"unknown initializer {name!r}; choose one of {', '.join(names())}")
+    return found if isinstance(found, Initializer) else _load(found)
+
+
+def _with(entry: Initializer, parameters: Mapping[str, object]) -> Initializer:
+    """Return the initializer with parameters of its law set, named by those that differ from its own."""
+    law = entry.law
+    allowed = [field.name for field in fields(law)]  # type: ignore[arg-type]  # laws with parameters are dataclasses
+    for key in parameters:
+        if key not in allowed:
+            choice = f"choose one of {', '.join(allowed)}" if allowed else "it has none"
+            raise ValueError(f"{entry.name} has no parameter {key!r}; {choice}")
+    try:
+        changed = replace(law, **parameters)  # type: ignore[type-var]
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"{entry.name}'s {fault['loc'][0]}: {fault['msg']}; got {fault['input']!r}") from None
+    differing = [
+        f"{key}={str(getattr(changed, key)).removesuffix('.0')}"
+        for key in allowed
+        if key in entry.always or getattr(changed, key) != getattr(law, key)
+    ]
+    return replace(entry, law=changed, name=f"{entry.name}({', '.join(differing)})" if differing else entry.name)
+
+
+def bias_bound(initializer: Initializer, backend: Backend, fan_in: int) -> float:
+    """Return b of the bias law U(±b) that comes with a framework's default layer; 0 is zeros.
+
+    PyTorch's Linear draws biases from U(±1/√fan_in), Keras's Dense starts them at zero. An initializer that is a
+    framework's default brings that framework's biases to either backend.
+
+    >>> bias_bound(named("he_normal"), "pytorch", fan_in=4)
+    0.5
+    >>> bias_bound(named("keras_default"), "pytorch", fan_in=4)
+    0.0
+    """
+    return 1 / math.sqrt(fan_in) if (initializer.default_of or backend) == "pytorch" else 0.0

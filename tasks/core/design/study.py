@@ -1,0 +1,286 @@
+"""What a user asks for: one frozen model that the YAML files, the command line and the Prefect form share."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import product, takewhile
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+
+from tasks.core.design.columns import MeasureName, reserved
+from tasks.core.design.initializers import BACKENDS, Backend
+from tasks.core.design.settings import (
+    NAME,
+    NONE,
+    Bundled,
+    CellSettings,
+    Check,
+    CsvFile,
+    InitializerLabel,
+    Level,
+    Network,
+    Recipe,
+    RecipeChanges,
+    Scalar,
+    Seed,
+    Settings,
+    Split,
+    WeightsSource,
+    distinct,
+    short,
+)
+
+MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried up to here
+ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
+FRAMEWORK_BIAS: dict[Backend, str] = {"pytorch": "U(±1/√fan_in)", "keras": "zeros"}
+
+
+class Study(Settings):
+    """A benchmark: data, network and recipe, and the axes of the grid: backends, initializers and seeds."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)] = "iris"
+    """Names the MLflow experiment, initbench/<name>: lower-case letters, digits and dashes."""
+    backends: Annotated[tuple[Backend, ...], AfterValidator(distinct)] = BACKENDS
+    """Frameworks to train in."""
+    initializers: Annotated[tuple[InitializerLabel, ...], AfterValidator(distinct)] = (
+        "glorot_normal",
+        "glorot_uniform",
+        "he_normal",
+        "he_uniform",
+        "orthogonal",
+        "pytorch_default",
+        "random_normal",
+        "zeros",
+    )
+    """Initializers of the hidden layers: names, or `{name: random_normal, std: 0.01}`."""
+    factors: dict[str, tuple[Scalar | None, ...] | dict[str, dict[str, Scalar | None]]] = {}
+    """More axes: a setting of network, recipe or split, or `dataset` or `weights`, with its values; or a name with
+    named sets of such settings."""
+    seeds: Annotated[int, Field(ge=1, le=MAX_CELLS)] | Annotated[tuple[Seed, ...], AfterValidator(distinct)] = 10
+    """How many seeds, counted from 0; or the seeds themselves. A seed fixes split, batch order and weights."""
+    dataset: Bundled | CsvFile = "iris"
+    """Data to learn: one that scikit-learn bundles, or a CSV file."""
+    split: Split = Split()
+    network: Network = Network()
+    recipe: Recipe = Recipe()
+    overrides: dict[Backend, RecipeChanges] = {}
+    """Changes to the recipe for one backend; they make the backends incomparable, and the table says so."""
+    weights: WeightsSource = "native"
+    """Each framework's own initializer, or one NumPy draw copied into both."""
+    target: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Test accuracy that counts as reached."""
+    margins: dict[MeasureName, Annotated[float, Field(gt=0)]] = {}
+    """Differences too small to matter, in the unit of each measure; without one for test_accuracy, one test row."""
+    reported: dict[Backend, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Test accuracies published elsewhere, to be placed in the distribution over seeds."""
+    checks: tuple[Check, ...] = ()
+    """Claims to be held against the outcome."""
+    controls: str | None = "controls"
+    """A study that ships, trained along; unless its checks hold, the benchmark is invalid."""
+    max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
+    """Up to this many cells, each is a Prefect task of its own; beyond, cells of a backend share tasks. Workers take up
+    to 64 cells at once."""
+    runner: Literal["local", "workers"] = "local"
+    """Where cells train: on this machine, or on workers of the work pools pytorch and keras, in batches."""
+
+    @field_validator("factors")
+    @classmethod
+    def _levels_are_distinct(cls, factors: dict[str, Any]) -> dict[str, Any]:
+        for factor, levels in factors.items():
+            if reserved(short(factor)):
+                raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
+            if isinstance(levels, dict) and factor in ("dataset", "weights"):
+                raise ValueError(f"{factor} is a setting: give a list of its values, or name the sets otherwise")
+            if isinstance(levels, tuple) and factor not in _settable():
+                raise ValueError(f"no setting {factor!r} to go with a list; choose one of {', '.join(_settable())}")
+            for name in (factor, *(levels if isinstance(levels, dict) else ())):
+                if not NAME.fullmatch(name):
+                    raise ValueError(f"names of factors and levels are letters, digits, spaces and .-_; got {name!r}")
+            try:
+                distinct(tuple(levels))
+            except ValueError as error:
+                raise ValueError(f"{factor}: {error}") from None
+        if len({short(factor) for factor in factors}) < len(factors):
+            raise ValueError(f"factors must differ in their last word; got {', '.join(factors)}")
+        touched = [
+            {name for changes in levels.values() for name in changes} if isinstance(levels, dict) else {factor}
+            for factor, levels in factors.items()
+        ]
+        twice = sorted(name for name in set().union(*touched) if sum(name in each for each in touched) > 1)
+        if twice:
+            raise ValueError(f"a setting belongs to one factor; more than one sets {', '.join(twice)}")
+        return factors
+
+    @model_validator(mode="after")
+    def _grid_is_bounded(self) -> Self:
+        size = len(self.backends) * len(self.initializers) * len(self.seed_list)
+        for levels in self.factors.values():
+            size *= len(levels)
+        if size > MAX_CELLS:
+            raise ValueError(f"the grid must have at most {MAX_CELLS:,} cells; this one has {size:,}")
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_leave_a_recipe(self) -> Self:
+        for backend, changes in self.overrides.items():
+            try:
+                Recipe.model_validate(self.recipe.model_dump() | changes.model_dump(exclude_none=True))
+            except ValidationError as error:
+                raise ValueError(f"overrides.{backend}: {_rule(error)}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _every_level_is_valid(self) -> Self:
+        for levels in self.levels():
+            self.at(levels)
+            for factor, level in levels:
+                both = [name for name in self._settings(factor, level) if name.partition(".")[2] in self._overridden]
+                if both:
+                    raise ValueError(f"{both[0]} is a factor, so overrides must leave it alone")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_name_axes(self) -> Self:
+        axes = ("initializer", *map(short, self.factors))
+        for check in self.checks:
+            for axis in (*check.where, *(check.against or {})):
+                if axis not in axes:
+                    raise ValueError(f"check {check.claim!r}: no axis {axis!r}; choose one of {', '.join(axes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_weights_have_shared_biases(self) -> Self:
+        if self.weights == "shared" and self.network.bias == "framework":
+            raise ValueError("weights: shared needs network.bias: zeros, for a framework's own biases are not shared")
+        return self
+
+    @property
+    def _overridden(self) -> set[str]:
+        return {name for changes in self.overrides.values() for name in changes.model_dump(exclude_none=True)}
+
+    @property
+    def datasets(self) -> list[str | CsvFile]:
+        """The datasets of its levels, each once."""
+        return list(dict.fromkeys(self.at(levels).dataset for levels in self.levels()))
+
+    def levels(self) -> list[tuple[Level, ...]]:
+        """Return every combination of the factors' levels; a study without factors has one, the empty one."""
+        return list(product(*([(factor, level) for level in self.levels_of(factor)] for factor in self.factors)))
+
+    def levels_of(self, factor: str) -> list[Scalar]:
+        return [NONE if level is None else level for level in self.factors[factor]]
+
+    def _settings(self, factor: str, level: Scalar) -> Mapping[str, Scalar | None]:
+        levels = self.factors[factor]
+        if isinstance(levels, dict):
+            return levels[str(level)]
+        return {factor: None if level == NONE and None in levels else level}
+
+    def at(self, levels: Sequence[Level]) -> "Study":
+        """Return the study with the factors at these levels, and without factors and what hangs on them.
+
+        Raises:
+            ValueError: if a level is not allowed.
+        """
+        if not self.factors:
+            return self
+        given = self.model_dump(exclude={"factors", "checks"})
+        settings = {name: value for factor, level in levels for name, value in self._settings(factor, level).items()}
+        for name, value in settings.items():
+            if name not in _settable():
+                raise ValueError(f"factors: no setting {name!r}; choose one of {', '.join(_settable())}")
+            group, _, field = name.rpartition(".")
+            (given[group] if group else given)[field] = value
+        try:
+            return type(self).model_validate(given)
+        except ValidationError as error:
+            place = takewhile(lambda step: "[" not in step, map(str, error.errors()[0]["loc"]))  # not what was tried
+            where = ".".join(place) or ", ".join(settings)
+            raise ValueError(f"factors: {where}: {_rule(error)}; got {settings}") from None
+
+    @property
+    def summary(self) -> str:
+        """The study and the extent of its grid in one line.
+
+        >>> Study(backends=("keras",), factors={"network.depth": (2, 4)}, network=Network(width=8, depth=2)).summary
+        'iris · keras · 2 depth · 8 initializers · 10 seeds'
+        >>> Study(seeds=1).summary
+        'iris · 2 backends · 8 initializers · seed 0'
+        """
+        axes = {
+            "backends": self.backends,
+            **{short(factor): self.levels_of(factor) for factor in self.factors},
+            "initializers": self.initializers,
+            "seeds": [f"seed {seed}" for seed in self.seed_list],
+        }
+        words = [str(values[0]) if len(values) == 1 else f"{len(values)} {name}" for name, values in axes.items()]
+        return " · ".join([self.name, *words])
+
+    @property
+    def spelled_out(self) -> "Study":
+        """The same study with its network's units in `hidden`."""
+        return self.model_copy(update={"network": self.network.spelled_out})
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    def recipe_for(self, backend: Backend) -> Recipe:
+        """Return the recipe with the backend's changes; what its optimizer does not use is at its default."""
+        changes = self.overrides.get(backend, RecipeChanges()).model_dump(exclude_none=True)
+        recipe = self.recipe.model_copy(update=changes)
+        unused = {"adam": ["momentum"], "adamw": ["momentum"], "sgd": ["momentum", "epsilon"], "momentum": ["epsilon"]}
+        defaults = {name: Recipe.model_fields[name].default for name in unused[recipe.optimizer]}
+        return recipe.model_copy(update=defaults)
+
+    def has_cells_for(self, check: Check) -> bool:
+        """Tell whether the grid has cells that a check is about."""
+        axes: dict[str, Sequence[Scalar]] = {short(factor): self.levels_of(factor) for factor in self.factors}
+        axes["initializer"] = self.initializers
+        return all(value in axes[axis] for axis, value in (*check.where.items(), *(check.against or {}).items()))
+
+    def settings(self, backend: Backend, levels: Sequence[Level]) -> CellSettings:
+        """Return all that the study decides of the outcome of a backend's cells at these levels."""
+        study = self.at(levels)
+        return CellSettings(
+            backend=backend,
+            network=study.network.spelled_out,
+            recipe=study.recipe_for(backend),
+            dataset=study.dataset,
+            split=study.split,
+            weights=study.weights,
+        )
+
+    def backend_differences(self) -> list[str]:
+        """Name what keeps the backends from being compared; empty if they are comparable."""
+        if len(self.backends) < 2:
+            return []
+        one, other = self.backends
+        ours, theirs = self.recipe_for(one), self.recipe_for(other)
+        found = [
+            f"{name} ({one} {getattr(ours, name)}, {other} {getattr(theirs, name)})"
+            for name in Recipe.model_fields
+            if getattr(ours, name) != getattr(theirs, name)
+        ]
+        if (
+            ours.optimizer == theirs.optimizer
+            and "adam" in ours.optimizer
+            and ours.epsilon == theirs.epsilon == "framework"
+        ):
+            found.append(f"Adam's epsilon ({one} {ADAM_EPSILON[one]}, {other} {ADAM_EPSILON[other]})")
+        if self.network.bias == "framework":
+            found.append(f"biases ({one} {FRAMEWORK_BIAS[one]}, {other} {FRAMEWORK_BIAS[other]})")
+        return found
+
+
+@cache
+def _settable() -> list[str]:
+    """Return the settings that may be factors: single values of network, recipe and split, dataset and weights."""
+    groups: dict[str, type[BaseModel]] = {"network": Network, "recipe": Recipe, "split": Split}
+    fields = [f"{group}.{field}" for group, model in groups.items() for field in model.model_fields]
+    return [*(name for name in fields if name != "network.hidden"), "dataset", "weights"]
+
+
+def _rule(error: ValidationError) -> str:
+    """Return the rule that a value breaks first."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")

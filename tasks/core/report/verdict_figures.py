@@ -1,0 +1,191 @@
+"""Pictures of verdicts: ranks, pairs, survival, backends and sources of spread."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from tasks.core.design.columns import MEASURES, RANKED, TITLES
+from tasks.core.report.figures import Style
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE, Ranking, Reaching, apart
+
+DECIDED = (BETTER, WORSE, EQUIVALENT)
+SIGNS = {BETTER: "+", WORSE: "−", EQUIVALENT: "=", UNDECIDED: "?"}
+DECIDED_COLOUR, UNDECIDED_COLOUR = "#0072B2", "#999999"
+INK, PAPER = "#111111", "#fefefe"  # on coloured ground, in either theme
+DARK_EFFECT = 1.2  # beyond, the ground is dark
+LARGE_EFFECT = 2.0  # where the colours of a matrix end
+ACROSS = 2
+PANELS = 12  # of one picture; more could not be read
+NAMED = 12  # rivals of a matrix whose differences are written out
+BAR = 4.0  # inches of a colour bar
+OFFSET = 0.16  # half the distance between native and shared, of 1 between initializers
+
+
+def _shell(wanted: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a grid of so many panels, each of a size in inches; what is left out is counted below."""
+    panels = min(wanted, PANELS)
+    columns = min(panels, ACROSS)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for unused in axes[panels:]:
+        unused.set_axis_off()
+    for used in axes[:panels]:
+        used.spines[["top", "right"]].set_visible(False)
+        used.tick_params(labelsize=8)
+    if wanted > panels:
+        figure.supxlabel(f"and {wanted - panels} panels more, in the tables", fontsize=9)
+    return figure, axes[:panels]
+
+
+def critical_differences(rankings: Sequence[Ranking]) -> Figure:
+    """Draw mean ranks on a line, best on the left; a bar joins what Nemenyi's test cannot tell apart (Demšar, 2006)."""
+    from scikit_posthocs import critical_difference_diagram
+
+    rivals = max(len(each.initializers) for each in rankings)
+    figure, axes = _shell(len(rankings), (6.5, 1.5 + 0.15 * rivals))
+    for panel, each in zip(axes, rankings, strict=False):
+        names = each.initializers
+        critical_difference_diagram(
+            pd.Series(each.ranks.mean, names),
+            pd.DataFrame(np.where(apart(each.ranks), 0.0, 1.0), names, names),
+            ax=panel,
+            label_props={"fontsize": 8},
+            elbow_props={"linewidth": 0.8, "color": "#4d4d4d"},
+            marker_props={"color": DECIDED_COLOUR, "s": 14},
+            crossbar_props={"color": "#000000", "marker": "", "linewidth": 3},
+        )
+        panel.set_title(
+            f"{each.backend} · {each.title}, mean rank over {each.ranks.blocks} {each.blocks}\n"
+            f"critical difference {each.ranks.critical:.2f}, Friedman p {_p(each.ranks.friedman)}",
+            fontsize=8,
+        )
+        panel.tick_params(labelsize=8)
+    return figure
+
+
+def _p(value: float) -> str:
+    return "unknown" if np.isnan(value) else "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def matrices(pairs: pd.DataFrame, keys: Sequence[str]) -> Figure:
+    """Draw each row's initializer against each column's: verdict, difference and, as colour, effect."""
+    ranked = pairs[pairs["measure"].isin(RANKED)]
+    parts = list(ranked.groupby([*keys, "measure"], sort=False))
+    rivals = max(part["left"].nunique() for _, part in parts) + 1
+    side = 1.9 + 0.42 * rivals
+    figure, axes = _shell(len(parts), (side, side - 0.4))
+    for panel, ((*key, measure), part) in zip(axes, parts, strict=False):
+        _matrix(panel, part, f"{' · '.join(map(str, key))} · {TITLES[measure]}")
+    image = axes[0].images[0]
+    label = "effect size (g): the row's initializer is better"
+    figure.colorbar(image, ax=axes, label=label, shrink=min(0.8, BAR / figure.get_figheight()), extend="both")
+    return figure
+
+
+def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
+    names = list(dict.fromkeys([*part["left"], *part["right"]]))
+    higher = next(each.higher_is_better for each in MEASURES if each.name == part["measure"].iloc[0])
+    effects = np.full((len(names), len(names)), np.nan)
+    for _, row in part.iterrows():
+        left, right = names.index(row["left"]), names.index(row["right"])
+        effect, verdict, difference = row["effect_size"], row["verdict"], row["difference"]
+        effects[left, right] = effect if higher else -effect
+        effects[right, left] = -effects[left, right]
+        for at, beside, sign in ((left, right, 1), (right, left, -1)):
+            seen = verdict if sign == 1 else TURNED.get(verdict, verdict)
+            number = f"\n{sign * difference:+.3f}" if len(names) <= NAMED and np.isfinite(difference) else ""
+            ink = PAPER if abs(effects[at, beside]) > DARK_EFFECT else INK
+            panel.text(beside, at, SIGNS[seen] + number, ha="center", va="center", fontsize=6, color=ink)
+    panel.imshow(effects, cmap="RdBu", vmin=-LARGE_EFFECT, vmax=LARGE_EFFECT)
+    panel.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
+    panel.set_yticks(range(len(names)), names, fontsize=7)
+    panel.set_title(title, fontsize=8)
+    panel.spines[:].set_visible(False)
+
+
+def survival(reaching: Sequence[Reaching], looks: Mapping[str, Style], target: float) -> Figure:
+    """Draw, by epoch, the share of cells that have yet to reach the target (Kaplan & Meier, 1958)."""
+    figure, axes = _shell(len(reaching), (5.2, 3.2))
+    for panel, each in zip(axes, reaching, strict=False):
+        for at, (name, curve) in enumerate(each.curves.items()):
+            epochs = np.concatenate([[0.0], curve.epochs])
+            share = np.concatenate([[1.0], curve.share])
+            low, high = (np.concatenate([[1.0], side]) for side in (curve.low, curve.high))
+            panel.fill_between(epochs, low, high, step="post", color=looks[name].colour, alpha=0.08, linewidth=0)
+            panel.step(
+                epochs,
+                share,
+                where="post",
+                color=looks[name].colour,
+                marker=looks[name].marker,
+                markersize=4,
+                markevery=(at % 3, 3),
+                linewidth=1.3,
+                label=name,
+            )
+        panel.set_title(f"{each.title}: log-rank p {_p(each.p)}, {each.missed} of {each.cells} missed", fontsize=8)
+        panel.set(ylim=(-0.03, 1.03))
+        panel.set_xlabel("epoch", fontsize=8)
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        panel.grid(color="0.92")
+    axes[0].set_ylabel(f"share short of {target:g}", fontsize=8)
+    handles = [Line2D([], [], color=look.colour, marker=look.marker, label=name) for name, look in looks.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def between_backends(backends: pd.DataFrame, keys: Sequence[str], names: Sequence[str]) -> Figure:
+    """Draw the difference between the backends under each initializer, with its interval, on the margin's ground."""
+    ranked = backends[backends["measure"].isin(RANKED)]
+    others = [key for key in keys if key != "weights"]
+    parts = list(ranked.groupby(["measure", *others], sort=False))
+    rows = list(dict.fromkeys(ranked["initializer"]))[::-1]
+    figure, axes = _shell(len(parts), (5.4, 1.3 + 0.3 * len(rows)))
+    for panel, ((measure, *key), part) in zip(axes, parts, strict=False):
+        margin = part["margin"].iloc[0]
+        if margin:
+            panel.axvspan(-margin, margin, color="#009E73", alpha=0.12, linewidth=0)
+        panel.axvline(0, color="#4d4d4d", linewidth=0.8)
+        for _, row in part.iterrows():
+            shared = "weights" in keys and row["weights"] == "shared"
+            place = rows.index(row["initializer"]) + (0 if "weights" not in keys else -OFFSET if shared else OFFSET)
+            colour = DECIDED_COLOUR if row["verdict"] in DECIDED else UNDECIDED_COLOUR
+            panel.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.5)
+            panel.plot(row["difference"], place, "D" if shared else "o", color=colour, markersize=5)
+        title = " · ".join([TITLES[measure], *(f"{name} {level}" for name, level in zip(others, key, strict=True))])
+        panel.set_title(title, fontsize=8)
+        panel.set_xlabel(f"{names[0]} − {names[1]}", fontsize=8)
+        panel.set_yticks(range(len(rows)), rows, fontsize=8)
+        panel.grid(axis="x", color="0.92")
+    handles = [Line2D([], [], color=DECIDED_COLOUR, marker="o", label="95 % interval, decided")]
+    handles += [Line2D([], [], color=UNDECIDED_COLOUR, marker="o", label="no verdict")]
+    handles += [Line2D([], [], color="#009E73", alpha=0.3, linewidth=6, label="too small to matter")]
+    if "weights" in keys:
+        handles += [
+            Line2D([], [], color="#4d4d4d", marker="D", linestyle="", label="shared weights, circles native ones")
+        ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def sources(spread: pd.DataFrame) -> Figure:
+    """Draw the standard deviation that each source gives to accuracy and loss, with its interval."""
+    measures = list(spread["measure"].unique())
+    rows = list(dict.fromkeys(spread["source"]))[::-1]
+    figure, axes = _shell(len(measures), (5.4, 1 + 0.3 * len(rows)))
+    for panel, measure in zip(axes, measures, strict=True):
+        part = spread[spread["measure"] == measure]
+        places = [rows.index(source) for source in part["source"]]
+        ends = np.abs(part[["low", "high"]].to_numpy().T - part["sd"].to_numpy())
+        panel.barh(places, part["sd"], color=DECIDED_COLOUR, alpha=0.6, height=0.6)
+        panel.errorbar(part["sd"], places, xerr=ends, fmt="none", color="#4d4d4d", capsize=3)
+        panel.set_yticks(range(len(rows)), rows, fontsize=8)
+        panel.set_xlabel(f"standard deviation of {TITLES[measure]}", fontsize=8)
+        panel.grid(axis="x", color="0.92")
+    return figure

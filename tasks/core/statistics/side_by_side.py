@@ -1,0 +1,187 @@
+"""Two benchmark runs side by side: what differs between them, and whether the answer changes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from tasks.core.design import grid
+from tasks.core.design.columns import MEASURES, RANKED, RANKED_MEASURES, TITLES
+from tasks.core.design.grid import Platform
+from tasks.core.design.initializers import BACKENDS
+from tasks.core.design.settings import source
+from tasks.core.statistics import verdicts
+from tasks.core.statistics.findings import Findings
+from tasks.core.statistics.measures import factors
+from tasks.core.statistics.verdicts import TURNED, UNDECIDED, seeds_needed
+
+LISTED = 20  # changed verdicts that are told; all are among the findings of either run
+RUNS = ("first", "second")
+TURNED_ROUND = ("better before, worse after", "worse before, better after")
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What two benchmarks found, and the environments that they ran in."""
+
+    first: Findings
+    second: Findings
+    first_environment: Mapping[str, object]
+    second_environment: Mapping[str, object]
+
+    @cached_property
+    def _keyed(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return _keyed(self.first), _keyed(self.second)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row per cell of either run, paired where all settings match but those of the platform.
+
+        `in` says which runs have it; `<measure>_first`, `_second` and `_difference`, second less first; `equal` if all
+        measures but the train time agree in every digit.
+        """
+        one, other = self._keyed
+        names = ["backend", *factors(self.first.cells), "initializer", "seed"]
+        measured = ["status", *(measure.name for measure in MEASURES)]
+        both = one[[*names, *measured]].merge(
+            other[measured], how="outer", left_index=True, right_index=True, suffixes=("_first", "_second")
+        )
+        known = other.columns.intersection(names)
+        both[known] = both[known].combine_first(other[known])
+        both["seed"] = both["seed"].astype(int)
+        both["in"] = np.where(
+            both["status_second"].isna(), "first", np.where(both["status_first"].isna(), "second", "both")
+        )
+        alike = both["status_first"] == both["status_second"]
+        for measure in MEASURES:
+            before, after = both[f"{measure.name}_first"], both[f"{measure.name}_second"]
+            both[f"{measure.name}_difference"] = after - before
+            if measure.name != "train_seconds":
+                alike &= (before == after) | (before.isna() & after.isna())
+        return both.assign(equal=alike).reset_index(drop=True)
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """The second run against the first under every initializer, over the cells that both have."""
+        one, other = self._keyed
+        shared = one.index.intersection(other.index, sort=False)
+        parts = [rows.loc[shared].assign(run=run) for run, rows in zip(RUNS, (one, other), strict=True)]
+        # a factor that only one run has is no axis of the other's cells
+        columns = [name for name in parts[0] if name in parts[1]]
+        return verdicts.runs(pd.concat([part[columns] for part in parts], ignore_index=True), self.first.study.margins)
+
+    @cached_property
+    def changed(self) -> list[str]:
+        """The verdicts between initializers that are not the same in both runs."""
+        keys = ["backend", *factors(self.first.cells), "measure", "left", "right"]
+        one, other = self.first.pairs, self.second.pairs
+        if not self._alike:
+            return []
+        turned = other.rename(columns={"left": "right", "right": "left"}).assign(
+            verdict=other["verdict"].replace(TURNED)
+        )
+        both = one.merge(pd.concat([other, turned]), on=keys, suffixes=("_first", "_second"))
+        return [
+            f"{' · '.join(TITLES.get(row[key], str(row[key])) for key in keys[:-2])}: "
+            f"{row['left']} against {row['right']}, {row['verdict_first']} before, {row['verdict_second']} after"
+            for _, row in both[both["verdict_first"] != both["verdict_second"]].iterrows()
+        ]
+
+    @property
+    def _alike(self) -> bool:
+        """Tell whether both have pairs of initializers, and the same factors."""
+        one, other = self.first, self.second
+        return factors(one.cells) == factors(other.cells) and len(one.pairs) > 0 and len(other.pairs) > 0
+
+    @property
+    def answer(self) -> str:
+        """Whether the answer changes from the first to the second, in a sentence."""
+        if not self._alike:
+            return "Verdicts between initializers cannot be compared: the runs have no pairs under the same factors."
+        turned = [line for line in self.changed if line.endswith(TURNED_ROUND)]
+        if turned:
+            return f"The answer changes: {len(turned)} of {len(self.changed)} changed verdicts are turned round."
+        if self.changed:
+            return f"No verdict is turned round; {len(self.changed)} are not the same in both runs."
+        return "The answer does not change: every verdict between initializers is the same."
+
+    def _best(self) -> Iterator[str]:
+        names = ["backend", *factors(self.first.cells)]
+        if not self._alike:
+            return
+        for measure in RANKED_MEASURES:
+            column = f"{measure.name}_against_best"
+            best = [
+                findings.comparison.loc[findings.comparison[column] == "best"].set_index(names)["initializer"]
+                for findings in (self.first, self.second)
+            ]
+            for key in best[0].index.intersection(best[1].index):
+                where = " · ".join(map(str, key if isinstance(key, tuple) else (key,)))
+                before, after = (each.loc[key] for each in best)
+                word = "still" if before == after else f"{before} before, now"
+                yield f"Best mean {measure.title} in {where}: {word} {after}."
+
+    def as_text(self) -> str:
+        """Return all that differs, as a terminal shows it."""
+        counts = self.cells["in"].value_counts()
+        equal = int(self.cells["equal"].sum())
+        lines = [
+            f"{counts.get('both', 0)} cells are in both runs, {equal} of them equal in every digit; "
+            f"{counts.get('first', 0)} only in the first, {counts.get('second', 0)} only in the second.",
+            *_differing("Environment", self.first_environment, self.second_environment),
+            *_differing("Study", self.first.study.model_dump(mode="json"), self.second.study.model_dump(mode="json")),
+            *self._best(),
+            self.answer,
+            *(f"  {line}" for line in self.changed[:LISTED]),
+        ]
+        if len(self.changed) > LISTED:
+            lines.append(f"  and {len(self.changed) - LISTED} more")
+        return "\n".join([*lines, "", self._table()])
+
+    def _table(self) -> str:
+        rows = self.verdicts
+        if rows.empty:
+            return "No cell is in both runs, so nothing is paired."
+        if self.cells.loc[self.cells["in"] == "both", "equal"].all():
+            return "The cells that are in both runs are equal, so that nothing is to be compared between them."
+        ranked = rows[rows["measure"].isin(RANKED)]
+        keys = list(rows.columns[: list(rows.columns).index("initializer") + 1])
+        shown = [
+            {
+                **{key: TITLES.get(row[key], row[key]) for key in keys},
+                "second − first": f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
+                "the second is": row["verdict"],
+                "to settle": seeds_needed(row["more_seeds"]) if row["verdict"] == UNDECIDED else "",
+                "seeds": row["n"],
+            }
+            for _, row in ranked.iterrows()
+        ]
+        return str(tabulate(shown, headers="keys", disable_numparse=True))
+
+
+def _keyed(findings: Findings) -> pd.DataFrame:
+    """Return cells by a key of all that decides their outcome but the platform; the first of each key."""
+    study = findings.study
+    nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", "", {source(each): source(each) for each in study.datasets})
+    keys = [key for batch in grid.batches(study, nowhere) for key in batch.keys.values()]
+    cells = findings.cells.set_index(pd.Index(keys, name="key"))
+    return cells[~cells.index.duplicated()]
+
+
+def _differing(title: str, first: Mapping[str, object], second: Mapping[str, object], path: str = "") -> list[str]:
+    """Return a line for every entry of two nested mappings that differs.
+
+    >>> _differing("Environment", {"packages": {"torch": "2.12"}}, {"packages": {"torch": "2.13"}})
+    ['Environment, packages.torch: 2.12 before, 2.13 after']
+    """
+    lines = []
+    for name in dict.fromkeys([*first, *second]):
+        before, after = first.get(name, "none"), second.get(name, "none")
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += _differing(title, before, after, f"{path}{name}.")
+        elif before != after:
+            lines.append(f"{title}, {path}{name}: {before} before, {after} after")
+    return lines

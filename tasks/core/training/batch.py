@@ -1,0 +1,92 @@
+"""Train a batch of cells in one vectorised program, the same way in every backend.
+
+Everything that decides the numbers and is not the framework's own is made here, once: folds, batch orders, initial
+weights. A backend supplies the program that advances all cells of the batch together.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.design.grid import Cell
+from tasks.core.design.initializers import named
+from tasks.core.design.settings import CellSettings
+from tasks.core.training import datasets, meanfield, seeds
+from tasks.core.training.backend import Framework, Program, Stack
+from tasks.core.training.datasets import Fold
+from tasks.core.training.health import Signals
+from tasks.core.training.meanfield import Theory
+from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained
+from tasks.core.training.weights import fans, initial_weights, stacked
+
+
+def train(
+    framework: Framework, settings: CellSettings, cells: Sequence[Cell], *, clock: Callable[[], float]
+) -> list[Outcome]:
+    """Train cells of these settings together and return the outcome of each, in their order.
+
+    `clock` gives seconds; a cell's `seconds` are its share of the batch's, compilation and the probe left out.
+    """
+    program, folds, order = started(framework, settings, cells)
+    start, before = program.probe(), program.measure()
+    program.run(order[:0])
+    begun = clock()
+    after = program.run(order)
+    seconds = (clock() - begun) / len(cells)
+    scores = np.concatenate([before.scores, after.scores])
+    logits, variables = program.logits(), program.variables()
+    theories = _theories(settings, cells, folds, classes=logits.shape[-1])
+    return [
+        Outcome.of(
+            cell,
+            Trained(
+                curves=Curves(*scores[:, at].T),
+                predictions=Predictions(fold.test_rows, fold.y_test, logits[at]),
+                weights={name: stack[at] for name, stack in variables.items()},
+                signals=Signals.of(start, at, theories[at], after.state[:, at], after.flow[:, at], logits.shape[-1]),
+                seconds=seconds,
+            ),
+        )
+        for at, (cell, fold) in enumerate(zip(cells, folds, strict=True))
+    ]
+
+
+def _theories(settings: CellSettings, cells: Sequence[Cell], folds: Sequence[Fold], *, classes: int) -> list[Theory]:
+    """Return what theory expects of each cell; cells of one initializer whose rows have one mean square share it."""
+    known: dict[tuple[str, float], Theory] = {}
+    network = settings.network
+    sizes = fans(network, folds[0].x_train.shape[1], classes)
+    points = [
+        (cell.initializer, round(float(np.mean(np.square(fold.x_train, dtype=np.float64))), 5))
+        for cell, fold in zip(cells, folds, strict=True)
+    ]
+    for name, square in set(points):
+        known[name, square] = meanfield.expected(network, named(name), settings.backend, sizes, square)
+    return [known[point] for point in points]
+
+
+def started(
+    framework: Framework, settings: CellSettings, cells: Sequence[Cell]
+) -> tuple[Program, list[Fold], NDArray[np.int32]]:
+    """Return a program with the cells' data and initial weights, their folds, and their order of visits.
+
+    The order, (epochs, cells, rows), is what the program's `run` takes.
+    """
+    dataset = datasets.load(settings.dataset)
+    recipe = settings.recipe
+    sizes = fans(settings.network, len(dataset.features), dataset.classes)
+    by_seed = {cell.seed: datasets.divide(dataset, settings.split, cell.seed) for cell in cells}
+    orders = {
+        seed: datasets.visits(
+            len(fold.y_train), recipe.epochs, seeds.chosen(recipe.order_seed, seed), shuffle=recipe.shuffle
+        )
+        for seed, fold in by_seed.items()
+    }
+    folds = [by_seed[cell.seed] for cell in cells]
+    program = framework.program(settings.network, recipe, sizes, len(cells))
+    weights = [
+        initial_weights(framework, settings, cell, sizes, fold.x_train) for cell, fold in zip(cells, folds, strict=True)
+    ]
+    program.start(Stack.of(folds), stacked(weights))
+    return program, folds, np.stack([orders[cell.seed] for cell in cells], axis=1)

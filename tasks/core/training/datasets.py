@@ -1,0 +1,143 @@
+"""The data: loading, splitting, scaling, and the order in which rows are visited."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.design.settings import CsvFile, Split
+from tasks.core.training import seeds
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification problem: x is (rows, features) float64, y the class of each row, 0 to classes - 1."""
+
+    name: str
+    x: NDArray[np.float64]
+    y: Ints
+    features: tuple[str, ...]
+    classes: int
+
+    @property
+    def checksum(self) -> str:
+        """Return the start of the SHA-256 of every number in it."""
+        return hashlib.sha256(self.x.tobytes() + self.y.tobytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of a dataset: scaled float32 features and labels, and which rows the test ones were.
+
+    Scaled features are (x - mean) / scale, both of shape (features,).
+    """
+
+    x_train: Floats
+    y_train: Ints
+    x_test: Floats
+    y_test: Ints
+    test_rows: Ints
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def load(source: str | CsvFile) -> Dataset:
+    """Return a dataset that scikit-learn bundles, or one from a file.
+
+    iris: 150 flowers, 4 measurements in cm, 3 species (Fisher, 1936). wine: 178 wines, 13 analyses, 3 growers.
+    breast_cancer: 569 tumours, 30 features of cell nuclei, 2 diagnoses. digits: 1797 images of 8 × 8 pixels, 10 digits.
+
+    Raises:
+        ValueError: if the file cannot be read, or does not hold numeric features and a target of two or more classes.
+    """
+    return _bundled(source) if isinstance(source, str) else _from_csv(source)
+
+
+def unchanged(source: str | CsvFile, checksum: str) -> None:
+    """Hold a dataset against the checksum that it had before.
+
+    Raises:
+        ValueError: if it has another, for what was trained on it must not be recorded as of that data.
+    """
+    if load(source).checksum != checksum:
+        raise ValueError("the dataset must stay as it is while cells are trained on it; it has changed")
+
+
+@cache
+def _bundled(name: str) -> Dataset:
+    from sklearn import datasets  # seconds to import, and only training and publishing need it
+
+    bunch = getattr(datasets, f"load_{name}")()
+    return Dataset(name, bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), len(bunch.target_names))
+
+
+def _from_csv(source: CsvFile) -> Dataset:
+    import pandas as pd
+
+    try:
+        with open(source.path, "rb") as file:  # noqa: PTH123  # pandas itself would open addresses and ~ too
+            table = pd.read_csv(file)
+    except OSError as error:
+        raise ValueError(f"dataset.path must be a file that can be read; {source.path}: {error.strerror}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"dataset.path must be a CSV file; of {source.path} pandas says: {error}") from None
+    if source.target not in table:
+        columns = ", ".join(map(str, table.columns))
+        raise ValueError(f"dataset.target must be a column of {source.path}; got {source.target!r}, it has {columns}")
+    if table.empty:
+        raise ValueError(f"{source.path} must have rows below its header; it has none")
+    holes = table.columns[table.isna().any()]
+    if len(holes):
+        raise ValueError(f"{source.path} must have no empty field; there are some in {', '.join(holes)}")
+    features = table.drop(columns=source.target)
+    texts = features.columns.difference(features.select_dtypes("number").columns)
+    if len(texts) or features.empty:
+        fault = f"not numeric: {', '.join(texts)}" if len(texts) else "it has no other column"
+        raise ValueError(f"{source.path} must have numeric features beside its target; {fault}")
+    classes, labels, counts = np.unique(table[source.target].astype(str), return_inverse=True, return_counts=True)
+    if len(classes) < 2 or counts.min() < 2:
+        raise ValueError(
+            f"dataset.target must hold two classes or more, with two rows or more of each; {source.target} has "
+            f"{len(classes)}, of {classes[counts.argmin()]!r} {counts.min()} rows"
+        )
+    name = source.path.replace("\\", "/").rpartition("/")[2].removesuffix(".csv")
+    x = features.to_numpy(np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError(f"{source.path} must hold finite numbers; it holds infinite ones")
+    return Dataset(name, x, labels.astype(np.int64), tuple(map(str, features.columns)), len(classes))
+
+
+def divide(dataset: Dataset, split: Split, seed: int) -> Fold:
+    """Split and scale a dataset; the same split and seed give the same fold in every backend.
+
+    Raises:
+        ValueError: if a part would be empty or, stratified, too small for every class.
+    """
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
+
+    try:
+        train, test = train_test_split(
+            np.arange(len(dataset.y)),
+            test_size=split.test_fraction,
+            stratify=dataset.y if split.stratified else None,
+            random_state=seeds.integer(seeds.stream(seed, "split")) if split.seed == "cell" else split.seed,
+        )
+    except ValueError as error:
+        raise ValueError(f"split.test_fraction: {error}; got {split.test_fraction}") from None
+    scaler = StandardScaler().fit(dataset.x if split.scaler == "all" else dataset.x[train])
+    x = scaler.transform(dataset.x).astype(np.float32)
+    return Fold(x[train], dataset.y[train], x[test], dataset.y[test], test, scaler.mean_, scaler.scale_)
+
+
+def visits(rows: int, epochs: int, seed: int, *, shuffle: bool) -> NDArray[np.int32]:
+    """Return the row visited at each place of each epoch, (epochs, rows)."""
+    order = np.tile(np.arange(rows, dtype=np.int32), (epochs, 1))
+    if not shuffle:
+        return order
+    return np.random.default_rng(seeds.stream(seed, "order")).permuted(order, axis=1)

@@ -1,0 +1,124 @@
+"""What became of a cell: finished, diverged or failed, with everything measured on the way."""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.design.columns import Health
+from tasks.core.design.grid import Cell
+from tasks.core.training.health import Signals
+
+REASON_LENGTH = 300  # characters; a framework's errors can be pages long
+
+Status = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Measures after each epoch, entry 0 before training: arrays of shape (epochs + 1,)."""
+
+    train_loss: NDArray[np.float32]
+    test_loss: NDArray[np.float32]
+    train_accuracy: NDArray[np.float32]
+    test_accuracy: NDArray[np.float32]
+
+    def items(self) -> list[tuple[str, NDArray[np.float32]]]:
+        """Return each measure's name and values."""
+        return [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
+
+    @property
+    def loss_area(self) -> float:
+        """Area under the test loss over the epochs by trapezoids, divided by their number: its mean height."""
+        return float(np.trapezoid(self.test_loss.astype(np.float64)) / (len(self.test_loss) - 1))
+
+    @property
+    def diverged_at(self) -> int | None:
+        """Return the first epoch after which a loss is NaN or infinite, or None."""
+        broken = ~(np.isfinite(self.train_loss) & np.isfinite(self.test_loss))
+        return int(np.argmax(broken)) if broken.any() else None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Test rows by their number in the dataset, their classes (n,) and the network's logits (n, classes)."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+    @property
+    def brier_score(self) -> float:
+        """Mean squared distance of the predicted probabilities from the truth, 0 to 2 (Brier, 1950)."""
+        from scipy.special import softmax
+
+        truth = np.eye(self.logits.shape[1])[self.labels]
+        with np.errstate(invalid="ignore"):  # of logits that are not finite it is NaN
+            return float(np.square(softmax(self.logits.astype(np.float64), axis=1) - truth).sum(1).mean())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves behind: `weights` are named and laid out as the framework's own model loads them."""
+
+    curves: Curves
+    predictions: Predictions
+    weights: dict[str, NDArray[np.float32]]
+    signals: Signals
+    seconds: float
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """Each measure that is one number, by name."""
+        quality = {"brier_score": self.predictions.brier_score, "loss_area": self.curves.loss_area}
+        return {**quality, "train_seconds": self.seconds, **self.signals.scalars()}
+
+    @property
+    def health(self) -> Health:
+        """What the signals say of the cell, in a word; a cell that diverged has exploded."""
+        return self.signals.health if self.curves.diverged_at is None else "exploding"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A cell with its status; a failed cell has a reason and nothing trained."""
+
+    cell: Cell
+    status: Status
+    reason: str = ""
+    trained: Trained | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, cell: Cell, trained: Trained) -> "Outcome":
+        """Judge a trained cell: diverged if a loss ever was NaN or infinite, else finished."""
+        epoch = trained.curves.diverged_at
+        if epoch is None:
+            return cls(cell, "finished", trained=trained)
+        first = trained.signals.not_finite_at
+        where = f"; first in the pre-activations of layer {first[1]}, in epoch {first[0]}" if first else ""
+        return cls(cell, "diverged", f"loss was not finite after epoch {epoch}{where}", trained)
+
+    @classmethod
+    def failure(cls, cell: Cell, error: BaseException) -> "Outcome":
+        """Return the outcome of a cell that could not be trained; the reason is the error's first line."""
+        return cls(cell, "failed", f"{type(error).__name__}: {first_line(error)[:REASON_LENGTH]}")
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what an error says, which may be nothing.
+
+    >>> first_line(ValueError("no memory\non device 0"))
+    'no memory'
+    """
+    return str(error).partition("\n")[0].rstrip("\r")
+
+
+def epochs_to_target(test_accuracy: NDArray[np.float32], target: float) -> int | None:
+    """Return the first epoch whose test accuracy is at least the target, or None if there is none.
+
+    >>> epochs_to_target(np.array([0.3, 0.8, 0.9, 0.7], dtype=np.float32), target=0.9)
+    2
+    """
+    reached = test_accuracy >= np.float32(target)
+    return int(np.argmax(reached)) if reached.any() else None

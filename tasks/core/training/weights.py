@@ -1,0 +1,79 @@
+"""The weights that a cell starts from: drawn layer by layer, from streams of the cell's seed."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from tasks.core.design.activations import TABLE
+from tasks.core.design.grid import Cell
+from tasks.core.design.initializers import LSUV, bias_bound, named
+from tasks.core.design.settings import CellSettings, Network
+from tasks.core.training import seeds
+from tasks.core.training.backend import NORMALIZATION_EPSILON, Framework, Weights
+from tasks.core.training.datasets import Floats
+
+LSUV_TOLERANCE = 0.1  # of the output variance about 1 (Mishkin & Matas, 2016)
+LSUV_ROUNDS = 10
+
+
+def fans(network: Network, features: int, classes: int) -> tuple[int, ...]:
+    """Return the layer sizes, inputs first and logits last.
+
+    >>> fans(Network(), features=4, classes=3)
+    (4, 64, 32, 3)
+    """
+    return (features, *network.units, classes)
+
+
+def initial_weights(
+    framework: Framework, settings: CellSettings, cell: Cell, sizes: tuple[int, ...], x_train: Floats
+) -> Weights:
+    """Draw a cell's weights, each layer's kernel and bias from streams of their own."""
+    weights: Weights = []
+    rescaled = []
+    network = settings.network
+    seed = seeds.chosen(network.weights_seed, cell.seed)
+    for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        own = layer < len(sizes) - 2 or network.output_initializer == "same"
+        initializer = named(cell.initializer if own else network.output_initializer)
+        law = initializer.law.under(network.activation)
+        kernel_stream, bias_stream = (seeds.stream(seed, "weights", layer, part) for part in (0, 1))
+        if settings.weights == "shared" or not law.native:
+            kernel = law.draw(fan_in, fan_out, rng=np.random.default_rng(kernel_stream))
+        else:
+            kernel = framework.native(law, fan_in, fan_out, seeds.integer(kernel_stream))
+        bound = bias_bound(initializer, framework.NAME, fan_in) if network.bias == "framework" else 0.0
+        rng = np.random.default_rng(bias_stream)
+        bias = rng.normal(0, law.bias_std, fan_out) if law.bias_std else rng.uniform(-bound, bound, fan_out)
+        weights += [kernel, bias]
+        rescaled += [layer] if isinstance(law, LSUV) else []
+    return [array.astype(np.float32) for array in with_unit_variance(weights, rescaled, network, x_train)]
+
+
+def with_unit_variance(weights: Weights, layers: Sequence[int], network: Network, x: Floats) -> Weights:
+    """Divide the kernels of some layers, in turn, by the standard deviation of what they make of rows x.
+
+    Layer-sequential unit variance (Mishkin & Matas, 2016, algorithm 1): until each variance is within LSUV_TOLERANCE
+    of 1, or LSUV_ROUNDS have not been enough, as for a layer that gives zero. A normalization follows the layer.
+    """
+    weights = list(weights)
+    h = x.astype(np.float64)
+    for layer in range(max(layers, default=-1) + 1):
+        for _ in range(LSUV_ROUNDS if layer in layers else 0):
+            deviation = (h @ weights[2 * layer] + weights[2 * layer + 1]).std()
+            if abs(deviation**2 - 1) < LSUV_TOLERANCE or deviation == 0:
+                break
+            weights[2 * layer] = weights[2 * layer] / deviation
+        z = h @ weights[2 * layer] + weights[2 * layer + 1]
+        if network.normalization != "none":
+            over = 0 if network.normalization == "batch" else 1
+            z = (z - z.mean(over, keepdims=True)) / np.sqrt(z.var(over, keepdims=True) + NORMALIZATION_EPSILON)
+        activated = TABLE[network.activation].function(z)
+        h = activated + h if network.residual and activated.shape == h.shape else activated
+    return weights
+
+
+def stacked(weights: Sequence[Weights]) -> Weights:
+    """Stack the weights of several cells along a new first axis."""
+    return [np.stack(tensors) for tensors in zip(*weights, strict=True)]

@@ -1,0 +1,159 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tasks.core.design import initializers
+from tasks.core.design.initializers import OWN, TRUNCATION, RandomLaw, label, named
+
+FAN_IN, FAN_OUT = 400, 300  # 120,000 weights
+NAMES = [entry.name for entry in OWN]
+RANDOM = [
+    *(entry.name for entry in OWN if isinstance(entry.law, RandomLaw)),
+    "variance_scaling(scale=3, mode=fan_out, distribution=uniform)",
+    "variance_scaling(scale=3, mode=fan_avg, distribution=truncated_normal)",
+    "variance_scaling(distribution=untruncated_normal)",
+    "orthogonal(gain=1.5)",
+]
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_shared_draws_follow_their_law(name):
+    """NumPy's draws have the moments, bounds and distribution that the registry states."""
+    law = named(name).law
+    weights = law.draw(FAN_IN, FAN_OUT, rng=np.random.default_rng(0)).ravel()
+    theory = law.marginal(FAN_IN, FAN_OUT)
+    assert weights.mean() == pytest.approx(theory.mean(), abs=5 * theory.std() / np.sqrt(weights.size))
+    assert weights.var() == pytest.approx(theory.var(), rel=0.03)
+    assert theory.var() == pytest.approx(law.variance(FAN_IN, FAN_OUT), rel=1e-6)
+    assert theory.support()[0] <= weights.min()
+    assert weights.max() <= theory.support()[1]
+    assert stats.kstest(weights, theory.cdf).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_depend_on_the_generator_alone(name):
+    """The same generator state gives the same weights, and another one others wherever there is chance in the law."""
+    law = named(name).law
+    one, same, other = (law.draw(6, 5, rng=np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert np.array_equal(one, other) == (name in ("identity", "zero", "zeros", "ones", "constant"))
+
+
+def test_truncation_constant():
+    """The constant is the standard deviation of N(0, 1) cut at ±2, as SciPy has it."""
+    assert pytest.approx(stats.truncnorm(-2, 2).std(), abs=1e-12) == TRUNCATION
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (5, 8), (6, 6)])
+def test_orthogonal_has_its_gain(shape):
+    """Rows or columns, whichever are fewer, are orthogonal and as long as the gain; `activation` is ReLU's √2 there."""
+    for law, gain in (
+        (named("orthogonal(gain=3)").law, 3),
+        (named("orthogonal(gain=activation)").law.under("relu"), 2**0.5),
+    ):
+        kernel = law.draw(*shape, rng=np.random.default_rng(0))
+        small = kernel.T @ kernel if shape[0] >= shape[1] else kernel @ kernel.T
+        np.testing.assert_allclose(small, gain**2 * np.eye(min(shape)), atol=1e-12)
+
+
+def test_orthogonal_of_an_activation_needs_one():
+    """Drawn without an activation, the gain `activation` is refused rather than guessed."""
+    with pytest.raises(ValueError, match="gain must be a number"):
+        named("orthogonal(gain=activation)").law.draw(4, 4, rng=np.random.default_rng(0))
+
+
+def test_mean_field_biases():
+    """mean_field's variance is sigma_w² / fan_in, and its biases have sigma_b."""
+    law = named("mean_field(sigma_w=2, sigma_b=0.3)").law
+    assert law.variance(16, 99) == 0.25
+    assert law.bias_std == 0.3
+    assert named("he_normal").law.bias_std == 0
+
+
+def test_zero_is_the_papers():
+    """ZerO is the identity where square, part of it where narrower, c I* H I* where wider (Zhao et al., 2022)."""
+    law, rng = named("zero").law, np.random.default_rng(0)
+    assert np.array_equal(law.draw(3, 3, rng=rng), np.eye(3))
+    assert np.array_equal(law.draw(4, 2, rng=rng), np.eye(4, 2))
+    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
+    np.testing.assert_allclose(law.draw(2, 3, rng=rng), 2**-0.5 * hadamard[:2, :3])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("he_normal", "he_normal"),
+        ({"name": "he_normal"}, "he_normal"),
+        ({"name": "random_normal", "std": 0.01}, "random_normal(std=0.01)"),
+        ("random_normal( std = 1e-2 )", "random_normal(std=0.01)"),
+        ("random_normal(std=0.05)", "random_normal"),
+        ({"name": "mean_field"}, "mean_field(sigma_w=1)"),
+        ({"name": "mean_field", "sigma_b": 0.1, "sigma_w": 1}, "mean_field(sigma_w=1, sigma_b=0.1)"),
+        ({"name": "orthogonal", "gain": "activation"}, "orthogonal(gain=activation)"),
+        ({"name": "variance_scaling", "scale": 2, "mode": "fan_out"}, "variance_scaling(scale=2, mode=fan_out)"),
+    ],
+)
+def test_an_initializer_has_one_spelling(given, expected):
+    """However it is given, an initializer is written one way, which reads back as itself."""
+    assert label(given) == expected
+    assert label(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("he", "unknown initializer 'he'; choose one of .*he_normal"),
+        ({"std": 1}, "must look like {name: random_normal, std: 0.01}"),
+        ("random normal", "must look like he_normal or"),
+        ("random_normal(sd=1)", "random_normal has no parameter 'sd'; choose one of std"),
+        ("lsuv(gain=1)", "lsuv has no parameter 'gain'; it has none"),
+        ("random_normal(std=-1)", "random_normal's std: .*greater than 0; got -1"),
+        ("random_normal(std=nan)", "random_normal's std: .*finite"),
+        ("variance_scaling(mode=fan)", "variance_scaling's mode: .*'fan_in', 'fan_out' or 'fan_avg'; got 'fan'"),
+    ],
+)
+def test_wrong_initializers_are_told_what_is_allowed(given, words):
+    """A wrong name, parameter or value is answered with what came and what is allowed, in one line."""
+    with pytest.raises(ValueError, match=words) as error:
+        label(given)
+    assert "\n" not in str(error.value)
+
+
+class Point:
+    """An entry point as importlib.metadata gives it."""
+
+    dist, value = None, "package:THING"
+
+    def __init__(self, name, added):
+        self.name, self.added = name, added
+
+    def load(self):
+        if isinstance(self.added, Exception):
+            raise self.added
+        return self.added
+
+
+@pytest.mark.parametrize(
+    ("added", "words"),
+    [
+        (
+            ImportError("no module named package"),
+            "'thing' of package:THING must be importable; .*no module",
+        ),
+        (AttributeError("no THING"), "must be importable; it says: no THING"),
+        ("he_normal", "must be an Initializer called 'thing'"),
+        (replace(named("he_normal"), name="other"), "must be an Initializer called 'thing'"),
+        (replace(named("he_normal"), name="thing"), "with a law that is not native"),
+    ],
+)
+def test_broken_packages_harm_only_who_asks_for_them(monkeypatch, added, words):
+    """A package whose initializer is unusable is told in one line to those who ask for it, and to no one else."""
+    monkeypatch.setattr(initializers, "entry_points", lambda group: [Point("thing", added), Point("he_normal", added)])
+    monkeypatch.setattr(initializers, "_registry", initializers._registry.__wrapped__)
+    assert named("he_normal").release == ""
+    assert "thing" in initializers.names()
+    with pytest.raises(ValueError, match=words) as error:
+        named("thing")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,133 @@
+"""The report's page and texts; how the page behaves in a browser is in tests/flows/test_page.py."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.core.report import page as report
+from tasks.core.design.study import Check
+from tests.core.test_figures import history, layers
+from tests.core.test_findings import ENVIRONMENT, findings
+from tests.core.test_verdicts import THREE, noisy
+
+NONE = pd.DataFrame()
+
+
+def page(found, *files):
+    pictures = report.pictures(found, *(files or (NONE, NONE)))
+    return report.html(found, pictures, ENVIRONMENT, "http://mlflow/#/run", lambda run_id: f"http://mlflow/#/{run_id}")
+
+
+@pytest.fixture(scope="module")
+def small():
+    return page(findings())
+
+
+def test_page_needs_no_network(small):
+    """Nothing in the page is loaded from anywhere: the only addresses are links that a reader may follow."""
+    loaded = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^"\s>)]+)', small)
+    assert {each.partition(":")[0] for each in loaded if not each.startswith("#")} <= {"http", "data"}
+    assert set(re.findall(r'<a href="(http[^"]*)"', small)) == {"http://mlflow/#/run", "http://mlflow/#/r"}
+    assert not re.findall(r'(?:src|xlink:href)="http', small)
+
+
+def test_page_is_accessible(small):
+    """It has a language, a title, a heading a section, a caption a table, and each picture says what it shows."""
+    assert '<html lang="en">' in small
+    assert len(re.findall(r"<caption>[^<]+</caption>", small)) == small.count("<table")
+    assert len(re.findall(r'role="img" aria-label="[^"]{30,}"', small)) == small.count("<figure")
+    assert small.count('<th scope="col">') == len(re.findall(r"<th[ >]", small))
+
+
+def test_page_escapes_what_it_is_given():
+    """A reason that looks like HTML is shown, not run."""
+    frame = noisy()
+    frame.loc[0, ["status", "reason"]] = ["failed", "<script>alert(1)</script>"]
+    assert "&lt;script&gt;alert(1)" in page(findings(frame))
+    assert "<script>alert" not in page(findings(frame))
+
+
+def test_page_of_nothing():
+    """A benchmark of which every cell failed has its page all the same."""
+    text = page(findings(noisy().assign(status="failed", test_accuracy=np.nan, test_loss=np.nan)))
+    assert "no initializer finished half of its cells" in text
+    assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().replace("finance", "")
+
+
+def test_page_of_a_thousand_cells_is_below_3_mb():
+    """A page of 1,008 cells is below 3 MB: of 2 levels with all pictures, and of 42 initializers with many pairs."""
+    depths = (2, 3)
+    frame = pd.concat([noisy(84, THREE, depth=depth) for depth in depths], ignore_index=True)
+    found = findings(frame, seeds=84, network={"width": 8, "depth": 2}, factors={"network.depth": depths})
+    assert len(found.cells) == 1008
+    text = page(found, layers(depths), history(depths, epochs=20))
+    assert len(text.encode()) < 3_000_000
+    labels = tuple(f"random_normal(std=0.{at:02d})" for at in range(1, 43))
+    text = page(findings(noisy(12, labels), initializers=labels, seeds=12))
+    assert len(text.encode()) < 3_000_000
+    assert "the others are in pairs.csv" in text
+
+
+def test_drawings_keep_their_numbers():
+    """Coordinates are rounded to be short; a number that is written is left as it is."""
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().text(0.5, 0.5, "0.96667 12.3456")
+    drawn = report.svg(figure)
+    assert "0.96667 12.3456" in drawn
+    assert not re.findall(r' d="[^"]*\.\d{3}', drawn)
+    assert drawn == report.svg(figure)
+    assert "#000000" not in drawn  # black is the page's ink, whichever its theme
+    assert report.on_paper(drawn).startswith('<svg style="background: white')
+
+
+def test_markers_share_their_style():
+    """A row of equal markers carries its style once, and none is lost."""
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().plot(range(10), "o", color="#e69f00")
+    drawn = report.svg(figure)
+    (group,) = re.findall(r'<g style="[^"]*#e69f00[^"]*" clip-path[^>]*>(.*?)</g>', drawn, flags=re.DOTALL)
+    assert group.count("<use") == 10
+    assert "style" not in group
+
+
+def test_markdown_is_githubs():
+    """The text has the headline as a list and its tables as GitHub's; it fits into an issue."""
+    text = report.markdown(findings(), "http://mlflow/#/run")
+    assert text.startswith("## iris\n\n- ")
+    assert "|-----" in text
+    assert "### Backends" in text
+    assert len(text) < 65_536
+    assert "### Backends" not in report.markdown(findings(noisy(backends=("keras",)), backends=("keras",)), "")
+
+
+def test_latex_comments_stay_comments():
+    """Words that break lines cannot leave their comment."""
+    claim = Check(claim="one\n\\input{x} two", measure="test_accuracy", at_least=0)
+    lines = report.latex(findings(checks=(claim,))).splitlines()
+    assert [line[0] for line in lines if "input{x}" in line] == ["%"]
+
+
+def test_latex_is_booktabs():
+    """The tables are booktabs, signs are commands, underscores are escaped, words are comments."""
+    text = report.latex(findings(initializers=THREE))
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 2
+    tables = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert r"he\_normal" in tables
+    assert r"$\times$" in tables
+    assert not re.search(r"[^\\]_", tables)
+    assert tables.isascii()
+    assert text.startswith("% ")
+
+
+def test_pictures_follow_what_there_is():
+    """Each finding has its picture, and pictures of signals need a cell that was trained."""
+    names = [picture.name for picture in report.pictures(findings(), NONE, NONE)]
+    assert names == ["comparison", "ranks", "pairs", "backends", "reaching"]
+    one = findings(noisy(initializers=("zeros",), backends=("keras",)), initializers=("zeros",), backends=("keras",))
+    assert [picture.name for picture in report.pictures(one, NONE, NONE)] == ["comparison", "reaching"]

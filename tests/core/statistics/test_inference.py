@@ -1,0 +1,232 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scikit_posthocs import posthoc_nemenyi_friedman
+from scipy import stats
+from statsmodels.duration.survfunc import SurvfuncRight
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
+
+from tasks.core.statistics import inference
+from tasks.core.statistics.inference import Differences, bootstrap_band, intervals, percentile_of
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_interval_depends_on_its_seed_alone(statistic):
+    """The same seed gives the same interval, another seed another; what else is resampled beside does not matter."""
+    samples = normal(3, 10)
+    first = intervals(samples, statistic, seed=1)
+    assert np.array_equal(first, intervals(samples, statistic, seed=1))
+    assert not np.array_equal(first, intervals(samples, statistic, seed=2))
+    assert np.array_equal(np.array(first)[:, :1], intervals(samples[:1], statistic, seed=1))
+
+
+def test_interval_agrees_with_student_on_normal_samples():
+    """On a large normal sample the bootstrap's interval is Student's."""
+    samples = 5 + 2 * normal(2, 400)
+    low, high = intervals(samples, seed=0)
+    for row, *ends in zip(samples, low, high, strict=True):
+        assert ends == pytest.approx(stats.t.interval(0.95, 399, row.mean(), stats.sem(row)), abs=0.02)
+
+
+def test_interval_is_as_wide_as_students_in_small_samples():
+    """From 8 values on the bootstrap's level is widened, so that of normal samples it is about as long as Student's."""
+    samples = normal(200, 10)
+    low, high = intervals(samples, seed=0)
+    student = 2 * stats.t.ppf(0.975, 9) * samples.std(1, ddof=1) / np.sqrt(10)
+    assert np.mean(high - low) == pytest.approx(np.mean(student), rel=0.04)
+
+
+def test_interval_of_few_values_is_students():
+    """Below 8 values it is Student's t; of the interquartile mean, Tukey and McLaughlin's, as SciPy has it."""
+    samples = normal(4, 6)
+    for row, *ends in zip(samples, *intervals(samples, seed=0), strict=True):
+        assert ends == pytest.approx(stats.t.interval(0.95, 5, row.mean(), stats.sem(row)))
+    for row, *ends in zip(samples, *intervals(samples, "iqm", seed=0), strict=True):
+        assert ends == pytest.approx(stats.mstats.trimmed_mean_ci(row, (0.25, 0.25), alpha=0.05))
+
+
+def test_tied_values_are_not_certain():
+    """Values that are all alike have an interval of one step in one seed, or none at all if there are no steps."""
+    tied = np.full((1, 10), 0.9)
+    assert np.ravel(intervals(tied, seed=0)) == pytest.approx([0.9, 0.9])
+    low, high = intervals(tied, steps=1 / 30, seed=0)
+    assert high[0] - low[0] == pytest.approx(2 * stats.t.ppf(0.975, 9) * (1 / 30) / 10)
+    nearly = np.array([[0.9] * 8 + [0.93, 0.87]])  # whichever is left out, the interquartile mean stays
+    low, high = intervals(nearly, "iqm", steps=1 / 30, seed=0)
+    assert low[0] < 0.9 < high[0]
+
+
+def test_no_interval_of_one():
+    """One value has no interval, and none is made up."""
+    assert np.isnan(intervals(np.array([[0.9]]), seed=0)).all()
+    assert np.isnan(intervals(np.empty((1, 0)), seed=0)).all()
+
+
+def test_percentile():
+    """A value above all others is at percentile 100; a rounded one ties with what it was rounded from."""
+    assert percentile_of(2.0, np.array([0.0, 1.0]), digits=4) == 100
+    assert percentile_of(0.9667, np.array([29 / 30], np.float32), digits=4) == 50
+
+
+def test_band_is_the_bootstrap_of_each_point():
+    """Point by point the band is SciPy's percentile interval of the mean, and it depends on its seed alone."""
+    samples = normal(12, 3) + np.arange(3)
+    low, high = bootstrap_band(samples, seed=0)
+    for at in range(3):
+        reference = stats.bootstrap(
+            (samples[:, at],), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(0)
+        ).confidence_interval
+        assert (low[at], high[at]) == pytest.approx(tuple(reference), abs=0.05)
+    assert np.array_equal(low, bootstrap_band(samples, seed=0)[0])
+    assert not np.array_equal(low, bootstrap_band(samples, seed=1)[0])
+    assert np.isnan(bootstrap_band(samples[:1], seed=0)).all()
+
+
+def test_differences_are_students():
+    """Interval and p are SciPy's of the paired t-test, without holes; equivalence is statsmodels' TOST."""
+    first, second = normal(12), normal(12, seed=1) + 0.3
+    difference = first - second
+    whole = Differences.of(difference[None], 0.0)
+    test = stats.ttest_rel(first, second)
+    assert whole.p_zero()[0] == pytest.approx(test.pvalue)
+    assert (whole.low[0], whole.high[0]) == pytest.approx(tuple(test.confidence_interval(0.95)))
+    assert whole.p_beyond(1.5)[0] == pytest.approx(ttost_paired(first, second, -1.5, 1.5)[0])
+    holed = difference.copy()
+    holed[[2, 5]] = np.nan
+    rest = Differences.of(holed[None], 0.0)
+    assert rest.n[0] == 10
+    assert rest.p_zero()[0] == pytest.approx(stats.ttest_1samp(np.delete(difference, [2, 5]), 0).pvalue)
+
+
+def test_tied_differences_are_not_certain():
+    """All ties leave room for one step in one seed; with no steps, equal nonzero differences are beyond doubt."""
+    tied = Differences.of(np.zeros((1, 5)), 1 / 30)
+    assert tied.high[0] == pytest.approx(stats.t.ppf(0.975, 4) * (1 / 30) / 5)
+    assert tied.p_zero()[0] == 1
+    assert tied.p_beyond(1 / 30)[0] == pytest.approx(stats.t.sf(5, 4))
+    assert Differences.of(np.full((1, 5), 0.1), 0.0).p_zero()[0] == 0
+
+
+def test_nothing_can_be_tested_of_one():
+    """One difference, or none, has no interval, no verdict, and says nothing of how many seeds it takes."""
+    for row in ([0.1, np.nan], [np.nan, np.nan]):
+        one = Differences.of(np.array([row]), 0.0)
+        assert np.isnan([one.low[0], one.high[0], one.seeds_to_settle(0.1, 1)[0]]).all()
+        assert (one.p_zero()[0], one.p_beyond(0.1)[0]) == (1, 1)
+
+
+def test_holm_is_statsmodels():
+    """Adjusted p-values are those of statsmodels, whatever their order and ties."""
+    for seed in range(4):
+        p = np.random.default_rng(seed).uniform(size=8 * seed + 1).round(1)
+        assert inference.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert inference.holm(np.array([])).size == 0
+
+
+@pytest.mark.parametrize("effect", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("tests", [1, 28])
+def test_seeds_to_settle_have_the_power(effect, tests):
+    """The number of seeds is within one of the exact one, at the level of Holm's first step."""
+    difference = normal(1, 400)
+    difference = (difference - difference.mean()) / difference.std(ddof=1) + effect
+    needed = Differences.of(difference, 0.0).seeds_to_settle(0.0, tests)[0]
+    exact = TTestPower().solve_power(effect_size=effect, alpha=0.05 / tests, power=0.8)
+    assert needed == pytest.approx(exact, abs=1.6 if tests > 1 else 1)
+
+
+def test_seeds_to_settle_on_equivalence():
+    """Where there is no difference, only a margin can settle it, and the smaller it is the more seeds it takes."""
+    none = Differences.of(np.array([[-1.0, 1.0] * 10]), 0.0)
+    assert np.isinf(none.seeds_to_settle(0.0, 1)[0])
+    few, many = (none.seeds_to_settle(margin, 1)[0] for margin in (2.0, 0.2))
+    assert few < many < np.inf
+
+
+def test_ranks_are_friedmans_and_nemenyis():
+    """p-values are those of scikit-posthocs, and the critical difference that of Demšar's table (q of 8 is 3.031)."""
+    values = normal(8, 10) + np.arange(8)[:, None] / 4
+    ranks = inference.ranks(values, higher_is_better=False)
+    assert ranks.friedman == pytest.approx(stats.friedmanchisquare(*values).pvalue)
+    assert ranks.p == pytest.approx(posthoc_nemenyi_friedman(pd.DataFrame(values.T)).to_numpy(), abs=1e-3)
+    assert ranks.critical == pytest.approx(3.031 * np.sqrt(8 * 9 / (6 * 10)), rel=1e-3)
+    assert inference.ranks(-values, higher_is_better=True).mean == pytest.approx(ranks.mean)
+
+
+def test_holes_rank_last():
+    """What did not finish is behind everything that did, and ties with its like."""
+    values = np.array([[np.nan, 1.0], [0.5, 2.0], [np.nan, 3.0]])
+    ranks = inference.ranks(values, higher_is_better=False)
+    assert ranks.mean == pytest.approx([(2.5 + 1) / 2, (1 + 2) / 2, (2.5 + 3) / 2])
+    assert inference.ranks(np.full((3, 4), 0.9), higher_is_better=True).friedman == 1
+    assert inference.ranks(values[:2], higher_is_better=True) is None
+
+
+def test_survival_is_kaplan_and_meiers():
+    """The share short of the target is statsmodels', misses censored; where all miss it stays at 1."""
+    epochs = np.array([2, 3, 3, np.nan, 5, np.nan, 7.0])
+    horizon = np.full(7, 10.0)
+    curve = inference.survival(epochs, horizon)
+    reference = SurvfuncRight(np.where(np.isnan(epochs), horizon, epochs), (~np.isnan(epochs)).astype(int))
+    at = np.searchsorted(curve.epochs, reference.surv_times)
+    assert curve.share[at] == pytest.approx(reference.surv_prob)
+    assert (curve.low[at] <= curve.share[at]).all()
+    assert (curve.share[at] <= curve.high[at]).all()
+    assert inference.survival(np.array([np.nan]), np.array([10.0])).share.tolist() == [1.0]
+
+
+def test_log_rank_is_scipys():
+    """Of two groups the p-value is SciPy's; of none, or where nobody reached the target, there is none."""
+    epochs = np.array([2, 3, np.nan, 4, 6, 7, 8, np.nan])
+    horizon, groups = np.full(8, 10.0), np.array(["a"] * 4 + ["b"] * 4)
+    parts = [
+        stats.CensoredData(
+            uncensored=epochs[(groups == name) & ~np.isnan(epochs)], right=horizon[(groups == name) & np.isnan(epochs)]
+        )
+        for name in ("a", "b")
+    ]
+    assert inference.log_rank(epochs, horizon, groups) == pytest.approx(stats.logrank(*parts).pvalue)
+    assert np.isnan(inference.log_rank(epochs, horizon, np.full(8, "a")))
+    assert np.isnan(inference.log_rank(np.full(8, np.nan), horizon, groups))
+    assert inference.log_rank(np.ones(8), horizon, groups) == 1
+
+
+def test_sign_test_is_the_binomial_one():
+    """Its p is SciPy's binomial test of as many wins as losses; where neither was seen, it is 1."""
+    wins, losses = np.array([5, 3, 9, 0, 10]), np.array([0, 2, 1, 0, 0])
+    pairs = zip(wins, losses, strict=True)
+    expected = [stats.binomtest(won, won + lost).pvalue if won + lost else 1 for won, lost in pairs]
+    assert inference.sign_test(wins, losses) == pytest.approx(expected)
+
+
+def test_seeds_for_signs_have_the_power():
+    """So many seeds, won in the share that was seen, are significant some 8 times of 10."""
+    for wins, losses, tests in ((8, 2, 1), (8, 2, 28), (7, 3, 1)):
+        needed = int(inference.seeds_for_signs(np.array([wins]), np.array([losses]), np.array([10]), tests)[0])
+        drawn = np.random.default_rng(0).binomial(needed, wins / 10, 4000)
+        assert np.mean(inference.sign_test(drawn, needed - drawn) < 0.05 / tests) == pytest.approx(0.8, abs=0.12)
+    plain, tied = (inference.seeds_for_signs(np.array([8]), np.array([2]), np.array([n]), 1)[0] for n in (10, 20))
+    assert tied == pytest.approx(2 * plain, abs=1)
+    assert np.isinf(inference.seeds_for_signs(np.array([3]), np.array([3]), np.array([6]), 1)[0])
+
+
+def test_components_are_recovered():
+    """Of values made with known variances, seeds shared by all groups, the components are those variances."""
+    rng = np.random.default_rng(0)
+    made = [
+        rng.normal(0, 2, (30, 1, 1))
+        + rng.normal(0, 1, (1, 30, 1))
+        + rng.normal(0, 0.5**0.5, (30, 30, 1))
+        + rng.normal(0, 3**0.5, (1, 1, 20))  # a seed's split, which every group has
+        + rng.normal(0, 2**0.5, (30, 30, 20))
+        for _ in range(30)
+    ]
+    assert np.mean([inference.components(values) for values in made], axis=0) == pytest.approx([4, 1, 0.5, 5], rel=0.12)
+    assert inference.components(np.ones((2, 3, 4))).tolist() == [0, 0, 0, 0]
+    alone = inference.components(made[0][:1, :1])
+    assert alone == pytest.approx([0, 0, 0, made[0][0, 0].var(ddof=1)])

@@ -1,0 +1,205 @@
+"""Everything on PostgreSQL and with passwords, and a study that workers train, one of which is killed."""
+
+import os
+import signal
+import stat
+import subprocess
+from contextlib import contextmanager
+from datetime import timedelta
+
+import httpx
+import pandas as pd
+import psycopg
+import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+from flows.serving import deployments
+from tasks.core.design.initializers import BACKENDS
+from tests.shared.running import INITBENCH, up
+from tests.shared.postgres import postgres  # noqa: F401  # a fixture
+
+STUDY = """
+name: remote
+initializers: [he_normal, zeros]
+seeds: 4
+recipe: {epochs: 800}
+controls: null
+runner: workers
+"""
+PYTORCH, KERAS = (("--set", f"backends=[{backend}]") for backend in BACKENDS)
+SILENCE = timedelta(seconds=50)  # a heartbeat comes every 30 s
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, postgres):  # noqa: F811
+    """Return everything, up on PostgreSQL and with passwords."""
+    folder = tmp_path_factory.mktemp("remote")
+    with up(folder, "--postgres", f"{postgres}?sslmode=disable", "--auth") as everything:
+        yield everything
+
+
+@pytest.fixture(scope="module")
+def client(running):
+    """Return the environment of a client that may."""
+    addresses = {"PREFECT_API_URL": f"{running.prefect}/api", "MLFLOW_TRACKING_URI": running.mlflow}
+    return {**running.environment, **running.secrets, **addresses}
+
+
+@contextmanager
+def worker(client, *arguments):
+    """Run a worker in a process group of its own, as if on a machine of its own."""
+    process = subprocess.Popen(
+        [INITBENCH, "worker", *arguments],
+        env=client,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def post(running, client, path, **json):
+    credentials = tuple(client["PREFECT_API_AUTH_STRING"].split(":"))
+    return httpx.post(f"{running.prefect}/api/{path}", json=json, auth=credentials).json()
+
+
+def flow_runs(running, client):
+    return {run["id"]: run for run in post(running, client, "flow_runs/filter")}
+
+
+def online(running, client):
+    """Return the names of the workers that have reported."""
+    pools = [post(running, client, f"work_pools/{backend}/workers/filter") for backend in BACKENDS]
+    return [each["name"] for pool in pools for each in pool]
+
+
+def run(running, client, study, *options):
+    (running.folder / "study.yaml").write_text(study)
+    return subprocess.Popen(
+        [INITBENCH, "run", "study.yaml", *options],
+        cwd=running.folder,
+        env=client,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_both_are_on_postgres(running, postgres):  # noqa: F811
+    """Prefect and MLflow have a database each, with all their tables."""
+    for database, table in {"prefect": "flow_run", "mlflow": "experiments"}.items():
+        with psycopg.connect(f"{postgres}_{database}") as connection:
+            assert connection.execute("SELECT to_regclass(%s)", [table]).fetchone() == (table,)
+    assert not (running.folder / "mlflow.db").exists()
+    assert not list((running.folder / ".initbench").rglob("prefect.db"))
+
+
+def test_passwords(running):
+    """Without credentials, and with wrong ones, both APIs answer 401; only the owner reads the secrets."""
+    secrets = running.secrets
+    prefect = tuple(secrets["PREFECT_API_AUTH_STRING"].split(":"))
+    mlflow = secrets["MLFLOW_TRACKING_USERNAME"], secrets["MLFLOW_TRACKING_PASSWORD"]
+    apis = {
+        f"{running.prefect}/api/flows/count": prefect,
+        f"{running.mlflow}/api/2.0/mlflow/experiments/search": mlflow,
+    }
+    for url, right in apis.items():
+        for credentials, status in {None: 401, ("admin", "guess"): 401, right: 200}.items():
+            assert httpx.post(url, json={"max_results": 1}, auth=credentials).status_code == status
+    file = running.folder / ".initbench" / "secrets.env"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_host_and_origin_are_checked(running, client):
+    """MLflow answers no foreign host and no foreign page, whoever asks."""
+    credentials = client["MLFLOW_TRACKING_USERNAME"], client["MLFLOW_TRACKING_PASSWORD"]
+    url = f"{running.mlflow}/api/2.0/mlflow/experiments/search"
+    for header in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        answer = httpx.post(url, json={"max_results": 1}, auth=credentials, headers=header)
+        assert answer.status_code == 403
+
+
+def test_nobody_is_there_to_train(running, client):
+    """A study for workers without a worker of each backend is refused, in one line, before anything runs."""
+    process = run(running, client, STUDY)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert "runner: workers needs a worker of each backend, pytorch has none online" in err
+
+
+@pytest.fixture
+def workers(running, client, eventually):
+    """Return a worker of PyTorch and one of Keras, once both have reported."""
+    with worker(client, "pytorch") as pytorch, worker(client, "keras") as keras:
+        eventually(lambda: len(online(running, client)) >= 2, seconds=60)
+        yield pytorch, keras
+
+
+def under_way(running, client, name):
+    """Return the ids of the flow runs of this name in which cells are being trained."""
+    alive = {"state": {"type": {"any_": ["RUNNING"]}}}
+    found = post(running, client, "task_runs/filter", task_runs=alive, flow_runs={"name": {"any_": [name]}, **alive})
+    return list({each["flow_run_id"] for each in found})
+
+
+def test_workers(running, client, workers):
+    """What workers train is what this machine trains alone, in every digit; the gate and the models are theirs, too."""
+    study = STUDY.replace("800", "2")
+    for name, options in {"far": [], "near": ["--fresh", "--no-parity", "--set", "runner=local"]}.items():
+        process = run(running, client, study, "--export", name, *options)
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        assert "PyTorch against Keras" in out
+    far, near = (pd.read_csv(running.folder / name / "cells.csv") for name in ("far", "near"))
+    assert set(far["run_id"]).isdisjoint(near["run_id"])
+    own = ["run_id", "train_seconds"]
+    pd.testing.assert_frame_equal(far.drop(columns=own), near.drop(columns=own))
+    parts = [each for each in flow_runs(running, client).values() if each["work_pool_name"] in BACKENDS]
+    kinds = sorted((each["work_pool_name"], each["name"].split(" · ")[-1]) for each in parts)
+    assert kinds == [(backend, kind) for backend in sorted(BACKENDS) for kind in ("8 cells", "model", "parity")]
+    assert all(each["parent_task_run_id"] for each in parts)  # each stands below its benchmark
+    assert running.secrets["MLFLOW_TRACKING_PASSWORD"] not in str(parts)
+
+
+def test_an_interrupt(running, client, workers, eventually):
+    """Ctrl-C on a benchmark ends what its workers are at."""
+    process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
+    eventually(lambda: under_way(running, client, "keras · 16 cells"), seconds=90)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    parts = [each["id"] for each in flow_runs(running, client).values() if each["name"].endswith("16 cells")]
+    eventually(lambda: {flow_runs(running, client)[part]["state_type"] for part in parts} == {"CANCELLED"}, seconds=60)
+
+
+def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
+    """What a killed worker was training is finished by another one."""
+    monkeypatch.setattr(deployments, "SILENCE", SILENCE)
+    settings = {PREFECT_API_URL: client["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: client["PREFECT_API_AUTH_STRING"]}
+    with temporary_settings(settings):
+        deployments.register("UTC")
+    first, _ = workers
+    process = run(running, client, STUDY, "--no-parity", "--export", "out", *PYTORCH)
+    eventually(lambda: under_way(running, client, "pytorch · 8 cells"), seconds=90)
+    (killed,) = under_way(running, client, "pytorch · 8 cells")
+    os.kill(first.pid, signal.SIGKILL)
+    with worker(client, "pytorch"):
+        _, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    runs = flow_runs(running, client)
+    assert "the process or machine of a run died: no heartbeat" in runs[killed]["state"]["message"]
+    ran = [
+        each
+        for each in runs.values()
+        if each["created"] >= runs[killed]["created"] and each["name"].endswith("8 cells")
+    ]
+    states = sorted((each["work_pool_name"], each["state_type"]) for each in ran)
+    assert states[-2:] == [("pytorch", "COMPLETED"), ("pytorch", "CRASHED")]
+    cells = pd.read_csv(running.folder / "out" / "cells.csv")
+    assert cells["status"].tolist() == ["finished"] * 8

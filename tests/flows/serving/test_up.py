@@ -1,0 +1,276 @@
+"""The whole thing as a user has it: up, the form in Prefect, the comparison, MLflow, Ctrl-C, and up again."""
+
+import shutil
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.shared.running import INITBENCH, up
+from tests.flows.test_page import FLAGS, READY, SHOTS
+from tests.shared.postgres import free_port
+
+RUN = 120_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """Return everything, up."""
+    with up(tmp_path_factory.mktemp("up"), "--timezone", "Europe/Paris") as everything:
+        yield everything
+
+
+@pytest.fixture(scope="module")
+def tab():
+    """Return a tab of a browser."""
+    SHOTS.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(30_000)
+        yield page
+        page.screenshot(path=SHOTS / "last.png")  # where it was when something failed
+        chromium.close()
+
+
+def post(running, path, **json):
+    while (
+        answer := httpx.post(f"{running.prefect}/api/{path}", json=json)
+    ).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        time.sleep(0.5)  # SQLite is busy; Prefect's own client asks again, too
+    return answer
+
+
+def test_from_the_form_to_the_curves(running, tab, eventually):
+    """In a browser: pick benchmark, fill in the form, watch it run, open the comparison, click through to MLflow."""
+    tab.goto(f"{running.prefect}/deployments")
+    tab.locator("a[href*='/deployments/deployment/']", has_text="benchmark").first.click()
+    tab.get_by_role("button", name="Run", exact=True).first.click()
+    tab.get_by_text("Custom run").click()
+    seeds, epochs = (tab.locator("input[type=number]").nth(at) for at in (0, 1))
+    seeds.fill("2")
+    epochs.fill("3")
+    tab.locator("button.p-select-button__control").nth(2).focus()
+    tab.keyboard.press("ArrowDown")
+    for name in ("he_normal", "zeros"):
+        tab.get_by_role("option", name=name, exact=True).click()
+    tab.keyboard.press("Escape")
+    tab.get_by_text("Parameters", exact=True).first.click()  # closes the list
+    tab.screenshot(path=SHOTS / "form.png")
+    epochs.fill("-1")
+    tab.get_by_role("button", name="Submit").click()
+    expect(tab.get_by_text("-1 is less than the minimum of 0").first).to_be_visible()  # the form itself refuses it
+    epochs.fill("3")
+    tab.get_by_role("button", name="Submit").click()
+
+    asked = {"flow_runs": {"name": {"any_": ["iris · 2 backends · 2 initializers · 2 seeds"]}}}
+    eventually(lambda: post(running, "flow_runs/filter", **asked).json(), seconds=60)
+    (run,) = post(running, "flow_runs/filter", **asked).json()
+    tab.goto(f"{running.prefect}/runs/flow-run/{run['id']}")
+    tab.get_by_text("Artifacts", exact=True).last.click()
+    expect(tab.get_by_text("progress", exact=True).first).to_be_visible(timeout=RUN)
+    expect(tab.get_by_text("Completed").first).to_be_visible(timeout=RUN)
+    tab.reload()  # Prefect's page asks no more for artifacts once it knows the end
+    tab.get_by_text("Artifacts", exact=True).last.click()
+    expect(tab.locator("a[href*='/artifacts/']", has_text="summary").first).to_be_visible()
+    tab.screenshot(path=SHOTS / "run.png")
+    address = tab.url
+    tab.locator("a[href*='/artifacts/']", has_text="comparison").first.click()
+    expect(tab.get_by_text("he_normal", exact=True).first).to_be_visible()
+    tab.screenshot(path=SHOTS / "comparison.png")
+    tab.goto(address)
+    tab.get_by_text("Artifacts", exact=True).last.click()
+    tab.locator("a[href*='/artifacts/']", has_text="summary").first.click()
+    tab.wait_for_function("[...document.images].filter(image => image.naturalWidth > 99).length > 3")  # from MLflow
+    tab.screenshot(path=SHOTS / "summary.png", full_page=True)
+
+    cells = opened(tab, "every cell, by initializer")
+    expect(cells.get_by_text("Group: pytorch · he_normal").first).to_be_visible()
+    expect(cells.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_visible()  # a curve
+    cells.get_by_role("button", name="Close").last.click()  # MLflow's assistant, which takes a quarter of the page
+    cells.screenshot(path=SHOTS / "cells.png")
+    cells.close()
+    run = opened(tab, "all of it in MLflow")
+    back = run.get_by_role("link", name="iris · 2 backends · 2 initializers · 2 seeds")
+    assert back.get_attribute("href").startswith(f"{running.prefect}/runs/flow-run/")
+    run.close()
+    report = opened(tab, "The report")
+    frame = report.frame_locator("iframe").first
+    frame.locator(READY).wait_for(timeout=60_000)
+    head = frame.locator("#groups thead th", has_text="test loss").first
+    head.click()
+    expect(head).to_have_attribute("aria-sort", "ascending")  # its tables sort there, too
+    frame.locator("h1").scroll_into_view_if_needed()
+    report.screenshot(path=SHOTS / "report.png")
+    report.close()
+
+
+def opened(tab, link):
+    """Return the tab that a link opens."""
+    with tab.context.expect_page() as new:
+        tab.get_by_role("link", name=link).first.click()
+    new.value.set_default_timeout(30_000)
+    return new.value
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"epochs": -1}, "Validation failed for field 'epochs'. Failure reason: -1 is less than the minimum of 0"),
+        ({"advanced": {"recipe": {"optimizer": "adma"}}}, "field 'advanced.recipe.optimizer'. Failure reason: 'adma'"),
+    ],
+)
+def test_what_the_schema_refuses(running, parameters, words):
+    """Parameters that cannot be are refused before a run is made, with the field."""
+    benchmark = httpx.get(f"{running.prefect}/api/deployments/name/benchmark/benchmark").json()["id"]
+    answer = post(running, f"deployments/{benchmark}/create_flow_run", parameters=parameters)
+    assert answer.status_code == 409
+    assert words in answer.json()["detail"]
+
+
+def started(running, name, parameters, due=None):
+    """Ask for a flow run of a deployment; return its id."""
+    deployment = httpx.get(f"{running.prefect}/api/deployments/name/{name}/{name}").json()["id"]
+    state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}} if due else None
+    asked = {"parameters": parameters} | ({"state": state} if state else {})
+    answer = post(running, f"deployments/{deployment}/create_flow_run", **asked)
+    assert answer.is_success, answer.text
+    return answer.json()["id"]
+
+
+def read(running, run):
+    return httpx.get(f"{running.prefect}/api/flow_runs/{run}").json()
+
+
+def ended(running, run, eventually):
+    """Return a flow run once it has ended."""
+    final = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+    eventually(lambda: read(running, run)["state"]["type"] in final, seconds=90)
+    return read(running, run)
+
+
+def test_what_only_the_study_refuses(running, eventually):
+    """Parameters that only make no sense together fail the run, with a line that names the field."""
+    run = started(running, "benchmark", {"advanced": {"network": {"width": 8}}})
+    message = ended(running, run, eventually)["state"]["message"]
+    assert message.endswith("StudyError: network: width and depth go together; got width 8 and depth None")
+    assert len(message.splitlines()) == 1
+
+
+def test_nights_that_were_missed(running, eventually):
+    """Of several nights that are due only the last runs, and one that was due while it ran does not run after it."""
+    now = datetime.now(UTC)
+    last, before = (started(running, "nightly", {"studies": []}, f"{now - timedelta(days=days)}") for days in (1, 2))
+    last_run = ended(running, last, eventually)
+    assert last_run["state"]["type"] == "COMPLETED", last_run["state"]
+    assert ended(running, before, eventually)["state"]["message"].startswith("It is the turn of a later night: ")
+    meanwhile = datetime.fromisoformat(last_run["end_time"]) - timedelta(seconds=0.1)
+    overrun = ended(running, started(running, "nightly", {"studies": []}, f"{meanwhile}"), eventually)
+    assert overrun["state"]["type"] == "CANCELLED"
+    assert overrun["state"]["message"] == f"The last night was still at work: {last_run['name']}"
+
+
+def test_deployments(running):
+    """The nightly is due at 02:00 in its timezone, no run is doubled; registering them again changes nothing."""
+
+    def registered():
+        found = post(running, "deployments/filter").json()
+        return [{name: each[name] for name in each if name != "updated"} for each in found]
+
+    before = {each["name"]: each for each in registered()}
+    assert set(before) == {"benchmark", "nightly", "pytorch", "keras"}
+    (schedule,) = before["nightly"]["schedules"]
+    assert schedule["schedule"]["cron"] == "0 2 * * *"
+    assert schedule["schedule"]["timezone"] == "Europe/Paris"
+    limits = {name: each["global_concurrency_limit"] for name, each in before.items()}
+    assert limits["nightly"]["limit"] == limits["benchmark"]["limit"] == 1
+    assert before["nightly"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    assert before["benchmark"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    due = post(running, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}}).json()
+    assert before["nightly"]["id"] in {run["deployment_id"] for run in due}
+
+    automations = post(running, "automations/filter").json()
+    environment = {**running.environment, "PREFECT_API_URL": f"{running.prefect}/api"}
+    subprocess.run([INITBENCH, "deploy", "--timezone", "Europe/Paris"], env=environment, check=True)
+    after = {each["name"]: each for each in registered()}
+    assert {name: each["id"] for name, each in after.items()} == {name: each["id"] for name, each in before.items()}
+    assert len(after["nightly"]["schedules"]) == 1
+    assert post(running, "automations/filter").json() == automations
+    assert len(automations) == 3
+
+
+def test_a_port_that_is_taken(running, tmp_path):
+    """A second one on the same port is told so in one line, exit status 2, and nothing is made."""
+    port = running.prefect.rpartition(":")[2]
+    result = subprocess.run(
+        [INITBENCH, "up", "--prefect-port", port],
+        cwd=tmp_path,
+        env=running.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert f"--prefect-port must be free; {port} on 127.0.0.1: Address already in use" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use(running):
+    """A second one in the same folder, on other ports, is told so in one line."""
+    ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
+    result = subprocess.run(
+        [INITBENCH, "up", *ports], cwd=running.folder, env=running.environment, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "a folder can be used by one `initbench up` at a time" in line
+
+
+def test_store_is_tuned(running):
+    """MLflow's store is in WAL mode, and logs are kept apart."""
+    header = (running.folder / "mlflow.db").read_bytes()[18:20]
+    assert header == b"\2\2"
+    logs = {path.name for path in (running.folder / ".initbench" / "logs").iterdir()}
+    assert logs == {"mlflow.log", "prefect.log", "supervisor.log", "worker.log"}
+
+
+def test_down_and_up(running, eventually):
+    """Ctrl-C ends everything and cancels what runs; commands without a server, and the next `up`, find all data.
+
+    It comes last, for it stops what the other tests use.
+    """
+    cancelled = started(running, "benchmark", {"epochs": 10_000, "seeds": 20, "parity": False})
+    eventually(lambda: read(running, cancelled)["state"]["type"] == "RUNNING", seconds=60)
+    runs = post(running, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}).json()
+    assert runs
+    processes = descendants(running.process.pid)
+    assert len(processes) > 4
+    assert running.stop() == 0
+    assert running.said[-1] == "Stopped.\n"
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)
+    alone = [
+        "run",
+        "--no-parity",
+        *(f"--set={change}" for change in ("seeds=1", "backends=[pytorch]", "controls=null")),
+    ]
+    subprocess.run([INITBENCH, *alone], cwd=running.folder, env=running.environment, check=True)
+    with up(running.folder) as again:
+        found = post(again, "flow_runs/filter", flow_runs={"id": {"any_": [run["id"] for run in runs]}}).json()
+        assert len(found) == len(runs)
+        assert read(again, cancelled)["state"]["type"] == "CANCELLED"
+        search = httpx.get(f"{again.mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name=initbench/iris")
+        assert search.is_success
+
+
+def descendants(process):
+    """Return the ids of all processes below one."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = dict(map(int, line.split()) for line in listed.splitlines())
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}

@@ -1,0 +1,65 @@
+"""What the tests of both backends share: studies, and one cell's inputs outside of any batch."""
+
+import time
+
+from tasks.core.training import datasets, batch as training
+from tasks.core.design.activations import ACTIVATIONS
+from tasks.core.design.study import Cell, Network, Recipe, Study
+
+FEW = ("he_normal", "random_normal", "lsuv")
+
+
+def study(epochs=2, network=None, initializers=FEW, **recipe):
+    return Study(
+        initializers=initializers,
+        network=Network(**(network or {"hidden": (16, 16)})),
+        recipe=Recipe(epochs=epochs, **recipe),
+        seeds=2,
+    )
+
+
+SETTINGS = {
+    "adam": study(epsilon="framework"),
+    "sgd, full batch": study(5, optimizer="sgd", batch_size="full"),
+    "momentum, L2": study(optimizer="momentum", learning_rate=0.05, weight_decay=0.1),
+    "adam, L2, last batch smaller": study(weight_decay=0.1, batch_size=50, epsilon="framework"),
+    "adamw": study(optimizer="adamw", weight_decay=0.1, epsilon="framework"),
+    "clipped by norm": study(optimizer="sgd", learning_rate=0.5, clip_norm=0.1),
+    "clipped by value": study(optimizer="momentum", learning_rate=0.5, clip_value=0.01),
+    "clipped by value, then L2": study(optimizer="momentum", learning_rate=0.5, clip_value=0.01, weight_decay=0.01),
+    "batch normalization": study(network={"hidden": (16, 16), "normalization": "batch"}, optimizer="sgd"),
+    "layer normalization": study(network={"hidden": (16, 16), "normalization": "layer"}, optimizer="sgd"),
+    "residual": study(network={"width": 16, "depth": 3, "residual": True}, epsilon="framework"),
+    "no hidden layer": study(network={"hidden": ()}, epsilon="framework"),
+    "framework's biases": study(network={"hidden": (8,), "bias": "framework"}, epsilon="framework"),
+    **{
+        activation: study(network={"hidden": (8, 8), "activation": activation}, optimizer="momentum")
+        for activation in ACTIVATIONS
+    },
+}
+"""Every setting of network and recipe, in a study small enough to train plainly."""
+
+EXPLODING = Study(
+    initializers=("ones", "random_normal"),
+    seeds=1,
+    network=Network(hidden=(64, 64, 64, 64), activation="linear"),
+    recipe=Recipe(optimizer="sgd", epochs=3),
+)
+
+
+def train(framework, study, cells):
+    return training.train(framework, study, cells, clock=time.perf_counter)
+
+
+def cells_of(framework, study):
+    return [cell for cell in study.cells() if cell.backend == framework.NAME]
+
+
+def inputs(framework, study, cell: Cell):
+    """Return a cell's fold, order of rows, initial weights and layer sizes, as the vectorised program gets them."""
+    data = datasets.load(study.dataset)
+    recipe = study.recipe_for(cell.backend)
+    fold = datasets.divide(data, study.split, cell.seed)
+    order = datasets.visits(len(fold.y_train), recipe.epochs, cell.seed, shuffle=recipe.shuffle)
+    sizes = training.fans(study.network, len(data.features), data.classes)
+    return fold, order, training.initial_weights(framework, study, cell, sizes, fold.x_train), sizes

@@ -1,0 +1,207 @@
+import sqlite3
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from safetensors.numpy import load_file
+
+from tasks import tracking
+from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained
+from tasks.core.design.study import Platform, Recipe, Study
+from tests.shared import samples
+
+STUDY = Study(initializers=("zeros",), seeds=2)
+HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", {"iris": "a", "wine": "b"})
+CELLS = STUDY.cells()
+
+
+def outcome(cell, accuracies=(0.3, 0.8, 0.95), loss=0.2):
+    accuracy = np.array(accuracies, np.float32)
+    curves = Curves(
+        np.full(len(accuracy), loss, np.float32), np.full(len(accuracy), 0.4, np.float32), accuracy, accuracy
+    )
+    predictions = Predictions(np.arange(3), np.arange(3), np.eye(3, dtype=np.float32))
+    return Outcome.of(cell, Trained(curves, predictions, {"w": np.ones((2, 3), np.float32)}, samples.signals(), 0.5))
+
+
+@pytest.fixture
+def parent(folder):
+    """Return a benchmark's run in a fresh store of the current folder."""
+    with tracking.benchmark(STUDY, {"packages": {}}, {"prefect.flow_run_id": "f"}) as run:
+        yield run
+
+
+@pytest.fixture
+def client(parent):
+    return MlflowClient(parent.uri)
+
+
+def test_store_is_in_wal_mode(parent, folder):
+    """The store of the current folder is SQLite in WAL mode, its artifacts beside it."""
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+    assert (folder / "mlruns").is_dir()
+
+
+def test_cell_is_a_finished_nested_run(parent, client):
+    """A cell's run has its parent, settings, curves by epoch and files, and has ended."""
+    ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {"prefect.task_run_id": "t"})
+    run = client.get_run(ids[CELLS[0]])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "pytorch · zeros · seed 0"
+    assert run.data.tags["mlflow.parentRunId"] == parent.run_id
+    assert run.data.tags["initbench.cell"] == STUDY.cell_key(CELLS[0], HERE)
+    assert run.data.tags["initbench.status"] == "finished"
+    assert run.data.tags["prefect.task_run_id"] == "t"
+    assert run.data.params["recipe.learning_rate"] == "0.01"
+    assert run.data.params["seed"] == "0"
+    history = client.get_metric_history(run.info.run_id, "test_accuracy")
+    assert {point.step: point.value for point in history} == pytest.approx({0: 0.3, 1: 0.8, 2: 0.95})
+    assert run.data.metrics["epochs_to_target"] == 2
+    files = {name: client.download_artifacts(run.info.run_id, name) for name in ("weights.safetensors", "history.csv")}
+    np.testing.assert_array_equal(load_file(files["weights.safetensors"])["w"], np.ones((2, 3)))
+    history = pd.read_csv(files["history.csv"])
+    assert history["epoch"].tolist() == [0, 1, 2]
+    assert history["gradient_norm/layer_003"].tolist() == pytest.approx([np.nan, 1, 1], nan_ok=True)
+    predictions = pd.read_csv(client.download_artifacts(run.info.run_id, "predictions.csv"))
+    assert list(predictions) == ["row", "label", "logit_0", "logit_1", "logit_2"]
+
+
+def test_signals_are_logged(parent, client):
+    """A cell's run has its verdict, what describes it as a whole, and each layer's signals under names that sort."""
+    ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {})
+    run = client.get_run(ids[CELLS[0]])
+    assert run.data.tags["initbench.verdict"] == "healthy"
+    assert run.data.metrics["jacobian_condition"] == 1
+    assert run.data.metrics["gradient_variance/layer_003"] == 1
+    assert "not_finite_epoch" not in run.data.metrics
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "update_ratio/layer_002")]
+    assert steps == [1, 2]
+    layers = pd.read_csv(client.download_artifacts(run.info.run_id, "layers.csv"))
+    assert layers["layer"].tolist() == [1, 2, 3]
+    assert layers["theory_backward"].tolist() == pytest.approx([0.5, 1, np.nan], nan_ok=True)
+
+
+def test_levels_are_columns(parent, client):
+    """A cell of a study with factors has their levels among its settings, in its row, and beside its files' rows."""
+    study = STUDY.model_copy(update={"factors": {"network.activation": ("relu", "tanh")}})
+    ids = tracking.record(parent, study, HERE, map(outcome, study.cells()), {})
+    last = client.get_run(list(ids.values())[-1])
+    assert (last.data.params["factor.activation"], last.data.params["network.activation"]) == ("tanh", "tanh")
+    rows = tracking.read(parent, study, ids)
+    assert rows["activation"].tolist() == ["relu", "relu", "tanh", "tanh"] * 2
+    assert tracking.find(study, HERE) == ids
+    (history,) = tracking.read_files(parent, rows, "history.csv")
+    assert len(history) == 3 * len(ids)
+    assert history.groupby("activation", sort=False)["backend"].unique().map(list).to_dict() == {
+        "relu": ["pytorch", "keras"],
+        "tanh": ["pytorch", "keras"],
+    }
+
+
+def test_failed_cells_have_no_files(parent):
+    """Where no cell was trained there are no rows of files, and none are looked for."""
+    ids = tracking.record(parent, STUDY, HERE, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
+    (history,) = tracking.read_files(parent, tracking.read(parent, STUDY, ids), "history.csv")
+    assert history.empty
+
+
+def test_failed_cells_are_rows_too(parent, client):
+    """A failed cell is a FAILED run with its reason, and a row without measures."""
+    ids = tracking.record(parent, STUDY, HERE, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
+    assert client.get_run(ids[CELLS[0]]).info.status == "FAILED"
+    (row,) = tracking.read(parent, STUDY, ids).to_dict("records")
+    assert (row["status"], row["reason"]) == ("failed", "RuntimeError: no memory")
+    assert np.isnan(row["test_accuracy"])
+
+
+def test_rows_come_back_in_order(parent, monkeypatch):
+    """Reading gives the rows asked for in the order asked for, however many a filter takes."""
+    monkeypatch.setattr(tracking, "IDS", 3)
+    ids = tracking.record(parent, STUDY, HERE, map(outcome, CELLS), {})
+    ids = {cell: ids[cell] for cell in reversed(CELLS)}
+    rows = tracking.read(parent, STUDY, ids)
+    assert rows["run_id"].tolist() == list(ids.values())
+    assert rows["test_accuracy"].tolist() == pytest.approx([0.95] * len(ids))
+
+
+def test_diverged_measures_survive(parent):
+    """A loss of NaN or infinity is recorded as such and read back as not finite."""
+    for bad in (np.nan, np.inf):
+        ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0], loss=bad)], {})
+        (row,) = tracking.read(parent, STUDY, ids).to_dict("records")
+        assert row["status"] == "diverged"
+        assert not row["train_loss"] < 1e300
+
+
+def test_find_reuses_what_has_an_outcome(parent):
+    """Finished and diverged cells are found again, failed ones are not, the newest of several is taken."""
+    first, second, third, _ = CELLS
+    tracking.record(parent, STUDY, HERE, [outcome(first)], {})
+    time.sleep(0.01)
+    newest = tracking.record(parent, STUDY, HERE, [outcome(first), outcome(second, loss=np.nan)], {})
+    tracking.record(parent, STUDY, HERE, [Outcome.failure(third, RuntimeError())], {})
+    assert tracking.find(STUDY, HERE) == newest
+
+
+def test_find_knows_other_settings_apart(parent):
+    """Cells of another recipe or platform are not reused; those of a longer or reordered grid are."""
+    from dataclasses import replace
+
+    tracking.record(parent, STUDY, HERE, map(outcome, CELLS), {})
+    assert (
+        len(tracking.find(STUDY.model_copy(update={"seeds": (5, 1, 0), "backends": ("keras", "pytorch")}), HERE)) == 4
+    )
+    assert tracking.find(STUDY.model_copy(update={"recipe": Recipe(epochs=3)}), HERE) == {}
+    assert tracking.find(STUDY, replace(HERE, device="NVIDIA H200")) == {}
+
+
+def test_find_makes_no_store(folder):
+    """Looking for cells where there is no store leaves none behind."""
+    assert tracking.find(STUDY, HERE) == {}
+    assert list(folder.iterdir()) == []
+
+
+def test_other_target_is_read_from_the_curve(parent):
+    """Epochs to another target than the recorded one come from the recorded curve."""
+    ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {})
+    asked = {target: STUDY.model_copy(update={"target": target}) for target in (0.9, 0.7, 0.99)}
+    found = {target: tracking.read(parent, study, ids)["epochs_to_target"][0] for target, study in asked.items()}
+    assert (found[0.9], found[0.7]) == (2, 1)
+    assert np.isnan(found[0.99])
+
+
+def test_interrupted_benchmark_ends(folder):
+    """Whatever ends a benchmark, its run does not stay RUNNING."""
+    for error, status in ((KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")):
+        with pytest.raises(error), tracking.benchmark(STUDY, {}, {}) as run:
+            raise error
+        assert MlflowClient(run.uri).get_run(run.run_id).info.status == status
+
+
+def test_benchmark_records_what_it_is(parent, client):
+    """The parent run holds the study, the environment, the Prefect run and the data with its digest."""
+    run = client.get_run(parent.run_id)
+    assert {file.path for file in client.list_artifacts(parent.run_id)} >= {"study.yaml", "environment.json"}
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, len(data.dataset.digest)) == ("iris", 16)
+    assert run.data.tags["prefect.flow_run_id"] == "f"
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "nonsense://x"])
+def test_unusable_store_is_one_line(folder, monkeypatch, uri):
+    """A store that cannot be used is told in one line, at once."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(tracking.StoreError, match=f"MLFLOW_TRACKING_URI .*{uri}") as error:
+        tracking.open_store()
+    assert "\n" not in str(error.value)
+
+
+def test_configured_store_is_used(folder, monkeypatch):
+    """MLFLOW_TRACKING_URI is honoured, and nothing is made in the current folder."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'elsewhere.db'}")
+    tracking.open_store()
+    assert [path.name for path in folder.iterdir()] == ["elsewhere.db"]
