@@ -14,11 +14,12 @@ import yaml
 from tzlocal import get_localzone_name
 
 from flows import studies
+from tasks.core.design import grid
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.study import Study
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from flows.result import BenchmarkResult
 
 INVALID = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -114,45 +115,46 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
             return
         if export:
             export.mkdir(parents=True, exist_ok=True)
-    comparison, failure = _train(asked, fresh=fresh, parity=parity)
+    found, failure = _train(asked, fresh=fresh, parity=parity)
 
-    from tasks import tracking
     from tasks.comparison import REPORTS, TABLES
     from tasks.core.statistics import table
+    from tasks.tracking import reading, store
 
-    click.echo("\n".join([*comparison.attrs["headline"], ""]))
-    click.echo(table.as_text(comparison, comparison.attrs["notes"], "simple"))
-    unserved = "" if tracking.served() else " (once `initbench ui` serves it)"
-    click.echo(f"MLflow run: {comparison.attrs['link']}{unserved}")
+    click.echo("\n".join([*found.headline, ""]))
+    click.echo(table.as_text(found.comparison, found.notes, "simple"))
+    unserved = "" if store.served() else " (once `initbench ui` serves it)"
+    click.echo(f"MLflow run: {found.link}{unserved}")
     if export:
-        exported = tracking.export(comparison.attrs["run_id"], [*REPORTS, *TABLES], export)
+        exported = reading.export(found.run_id, [*REPORTS, *TABLES], export)
         click.echo(f"Exported {', '.join(exported)} to {export}")
     if failure:
         raise failure
 
 
-def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["pd.DataFrame", click.ClickException | None]:
-    """Return the comparison, and what to tell in the end if some cells failed."""
+def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult", click.ClickException | None]:
+    """Return what was found, and what to tell in the end if some cells failed."""
     from flows.serving import server
 
     with refusing():
         server.start()  # it takes the longest, so it goes first
-    from flows.benchmark import FailedCellsError, InvalidBenchmarkError, UncrownedError, benchmark, pool
-    from flows.plan import check_runner, plan
+    from flows.benchmark import benchmark
+    from flows.plan import ready
+    from flows.result import BenchmarkError
+    from tasks.cells import trainers
     from tasks.core.training.parity import ParityError
-    from tasks.tracking import RecordError
-    from tasks.workers import TrainerError
+    from tasks.tracking.store import RecordError
+    from tasks.trainers.process import TrainerError
 
-    with pool(study.backends) as trainers:
+    with trainers(study.backends) as pool:
         with refusing():
-            todo = plan(study, fresh=fresh)
-            check_runner(study)
+            todo = ready(study, fresh=fresh)
         if todo.batches and study.runner == "local":
-            trainers.warm_up()  # frameworks load while the server starts
+            pool.warm_up()  # frameworks load while the server starts
         try:
-            return benchmark(study, fresh=fresh, parity=parity), None
-        except (FailedCellsError, InvalidBenchmarkError, UncrownedError) as error:
-            return error.comparison, click.ClickException(str(error))
+            return benchmark(todo, fresh=fresh, parity=parity), None
+        except BenchmarkError as error:
+            return error.result, click.ClickException(str(error))
         except (ParityError, RecordError, TrainerError, TimeoutError) as error:
             raise click.ClickException(str(error)) from None
 
@@ -202,7 +204,7 @@ def list_studies(name: str | None) -> None:
             if name:
                 click.echo(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), nl=False)
             else:
-                click.echo(f"{each:15}{studies.summary(each)} ({len(study.cells())} cells)")
+                click.echo(f"{each:15}{studies.summary(each)} ({len(grid.cells(study))} cells)")
 
 
 @cli.command()
@@ -213,17 +215,16 @@ def ui(port: int) -> None:
     With MLFLOW_TRACKING_URI, on those of the store that it names.
     """
     from flows.serving.server import LOOPBACK, check_free, tuning
-    from tasks import tracking
+    from tasks.tracking import store
 
     with refusing():
-        if tracking.served():
-            raise Invalid(f"MLFLOW_TRACKING_URI must be a store without a server; {tracking.uri()} is one to open")
+        if store.served():
+            raise Invalid(f"MLFLOW_TRACKING_URI must be a store without a server; {store.uri()} is one to open")
         check_free("--port", port)
-        tracking.open_store()
+        store.open_store()
     command = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port)]
     click.echo(f"MLflow at http://{LOOPBACK}:{port}; Ctrl-C ends it")
-    store = ["--backend-store-uri", tracking.uri()]
-    os.execve(sys.executable, [*command, *store], {**tuning(), **os.environ})  # noqa: S606  # no shell is meant
+    os.execve(sys.executable, [*command, "--backend-store-uri", store.uri()], {**tuning(), **os.environ})  # noqa: S606  # no shell is meant
 
 
 @cli.command()
@@ -291,8 +292,8 @@ def worker(backend: str, gpu: int | None) -> None:
 
     PREFECT_API_URL and MLFLOW_TRACKING_URI name the servers.
     """
-    from flows.serving import server
     from flows.plan import check_servers
+    from flows.serving import server
     from tasks import machine
 
     with refusing():

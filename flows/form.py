@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import GetJsonSchemaHandler
 
 from flows import studies
+from flows.plan import Plan
 from tasks.core.design.study import Study
 
 COMMON = {"seeds": "seeds", "epochs": "recipe.epochs", "backends": "backends", "initializers": "initializers"}
@@ -89,7 +90,7 @@ def _plain(schema: Any, definitions: Mapping[str, Any]) -> Any:
 
 
 StudyName = Annotated[str, _Names()]
-AskedStudy = Annotated[Study | str, _Names()]
+AskedStudy = Annotated[Study | str | Plan, _Names()]
 Seeds = Annotated[Any, _Common("seeds")]
 Epochs = Annotated[Any, _Common("recipe.epochs")]
 Backends = Annotated[Any, _Common("backends")]
@@ -98,10 +99,12 @@ Advanced = Annotated[dict[str, Any], _Advanced()]
 
 
 def asked(parameters: Mapping[str, Any]) -> Study:
-    """Return the study that the fields of the form ask for; those of the flow that are none of it do not matter.
+    """Return the study that the parameters of the flow ask for.
 
     Raises:
         StudyError: if there is no such study, or a change is not valid.
     """
+    if isinstance(parameters["study"], Plan):
+        return parameters["study"].study
     changes = {setting: parameters[name] for name, setting in COMMON.items() if parameters[name] not in EMPTY}
     return studies.changed(parameters["study"], changes, parameters["advanced"])

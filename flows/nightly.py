@@ -24,10 +24,15 @@ from prefect.types._datetime import now
 from tabulate import tabulate
 
 from flows import form, studies
-from flows.benchmark import benchmark, end_with_worker, pool
+from flows.benchmark import benchmark
+from flows.crews import end_with_worker
+from flows.result import BenchmarkError, BenchmarkResult
 from flows.serving.server import served_flow
-from tasks import comparison, tracking
+from tasks import comparison
+from tasks.cells import trainers
 from tasks.core.design.initializers import BACKENDS
+from tasks.tracking import reading
+from tasks.tracking.store import NIGHTLY, Benchmark
 
 ARTIFACT = "nightly"
 STUDIES = tuple(name for name in studies.names() if name != "controls")  # which every one of them trains along
@@ -44,8 +49,8 @@ class Night:
     study: str
     state: str
     fault: str
-    tonight: tracking.Benchmark | None = None
-    before: tracking.Benchmark | None = None
+    tonight: BenchmarkResult | None = None
+    before: Benchmark | None = None
 
     def row(self) -> dict[str, str]:
         """Return what the table says of it."""
@@ -92,8 +97,8 @@ def nightly(
     end_with_worker()
     if replaced := _replaced():
         return Cancelled(message=replaced)
-    frameworks = pool(BACKENDS) if runner == "local" else nullcontext()  # they load once a night
-    with frameworks, tags(tracking.NIGHTLY, *runtime.flow_run.tags):  # a subflow has those of its parent only if told
+    frameworks = trainers(BACKENDS) if runner == "local" else nullcontext()  # they load once a night
+    with frameworks, tags(NIGHTLY, *runtime.flow_run.tags):  # a subflow has those of its parent only if told
         nights = [_night(study, runner) for study in studies]
     before: Any = Artifact.get(ARTIFACT)  # awaitable only in asynchronous flows
     link = f"{PREFECT_UI_URL.value()}/artifacts/artifact/{before.id}" if before else None
@@ -136,11 +141,12 @@ def _night(study: str, runner: str) -> Night:
 
 
 def _trained(study: str, runner: str) -> Night:
-    before = tracking.last_nightly(study)
+    before = reading.last_nightly(study)
     state = benchmark(study, fresh=True, advanced={"runner": runner}, return_state=True)
-    after = tracking.last_nightly(study)
+    found = state.result(raise_on_failure=False)
     fault = "" if state.is_completed() else _line(state.message)
-    return Night(study, state.name, fault, after if after != before else None, before)
+    tonight = found.result if isinstance(found, BenchmarkError) else found
+    return Night(study, state.name, fault, tonight if isinstance(tonight, BenchmarkResult) else None, before)
 
 
 def _line(words: object) -> str:

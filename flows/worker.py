@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from prefect import runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.benchmark import THREADS, end_with_worker, pool
-from flows.plan import survey
+from flows.crews import THREADS, end_with_worker
+from flows.plan import checked
 from flows.serving.server import recorded, served_flow
-from tasks import models, parity, remote, tracking, workers
-from tasks.cells import settle, train_cells
-from tasks.tracking import Benchmark
+from tasks import machine, models, parity, remote
+from tasks.cells import settle, train_cells, trainers
+from tasks.core.design.grid import Batch
+from tasks.core.design.settings import source
+from tasks.tracking import reading, recording, store
+from tasks.tracking.store import Benchmark
 
 
 @served_flow(name=remote.FLOW, task_runner=ThreadPoolTaskRunner(THREADS))
@@ -23,34 +27,34 @@ def work(part: remote.Train | remote.Trace | remote.Log, benchmark: Benchmark) -
         benchmark: Whose part it is.
     """
     end_with_worker()
-    benchmark = replace(benchmark, uri=tracking.uri())
-    tracking.check_files(benchmark)
-    with recorded(), pool([part.backend]):
+    benchmark = replace(benchmark, uri=store.uri())  # a worker has a way of its own to the store
+    store.check_files(benchmark)
+    with recorded(), trainers([part.backend]):
         match part:
             case remote.Train():
-                found: object = _train(part, benchmark)
+                found: Any = _train(part, benchmark)
             case remote.Trace():
-                traces = parity.trace(workers.current(), part.backend, part.seed)
-                found = {name: [[array.tolist() for array in step] for step in steps] for name, steps in traces.items()}
+                found = parity.trace(part.backend, part.seed)
             case remote.Log():
-                found = models.log(part.study, part.cell, benchmark, part.run_id)
-        tracking.hand_over(benchmark, str(runtime.flow_run.id), found)
+                found = models.log(part.candidate, benchmark)
+        recording.hand_over(benchmark, str(runtime.flow_run.id), part.encoded(found))
 
 
 def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
-    """Return the run id of each cell; those that this platform has finished before are not trained again.
+    """Return the run id of each cell; cells that this platform has finished before are not trained again.
 
     Raises:
         ValueError: if the data or the release of initbench are others than where the part was asked for.
     """
-    study = part.study.model_copy(update={"backends": (part.backend,), "runner": "local"})
-    platform = survey(study)
-    here, there = {"initbench": platform.release, **platform.data}, {"initbench": part.release, **part.data}
+    data = source(part.settings.dataset)
+    checksum = checked(part.settings.dataset, part.settings.split, part.cells[0].seed)
+    platform = machine.platform_for({data: checksum})
+    here, there = {"initbench": platform.release, data: checksum}, {"initbench": part.release, data: part.data}
     differ = [f"{name} ({here[name]}, not {there[name]})" for name in here if here[name] != there[name]]
     if differ:
         raise ValueError(f"{part} must find the data and the release it was asked with; differing: {', '.join(differ)}")
-    known = tracking.find(study, platform, benchmark.run_id if benchmark.fresh else None)
-    batches = study.batches([cell for cell in part.cells if cell not in known])
-    futures = train_cells.map(unmapped(study), batches, unmapped(platform), unmapped(benchmark))
-    known |= settle(study, batches, futures, platform, benchmark)
-    return [known[cell] for cell in part.cells]
+    whole = Batch.of(part.settings, part.cells, platform, part.target)
+    known = reading.find(part.study, [whole], benchmark.run_id if part.fresh else None)
+    batches = whole.without(known).cut(most=1)
+    known |= settle(batches, train_cells.map(batches, unmapped(benchmark)), benchmark)
+    return [known[key] for key in whole.keys.values()]

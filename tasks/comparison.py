@@ -10,13 +10,15 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks import tracking
+from tasks.core.design import grid
+from tasks.core.design.grid import Cell
+from tasks.core.design.study import Study
 from tasks.core.report import page as report
 from tasks.core.statistics import checks, table, verdicts
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.side_by_side import SideBySide
-from tasks.core.design.study import Cell, Study
-from tasks.tracking import Benchmark
+from tasks.tracking import reading, recording
+from tasks.tracking.store import Benchmark
 
 REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
 TABLES = ("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv", "defaults.csv", "spread.csv")
@@ -39,7 +41,7 @@ def collect(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> 
 
 
 def _result(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> Result:
-    cells = tracking.read(benchmark, study, run_ids)
+    cells = reading.read(benchmark, study, run_ids)
     return Result(cells, checks.judge(study.checks, cells))
 
 
@@ -57,7 +59,7 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
         write(benchmark, findings, folder)
         misbehaved = findings.misbehaved
         tags = {} if findings.controls is None else {"initbench.valid": str(not misbehaved).lower()}
-        tracking.publish(benchmark, folder, table.metrics(findings.comparison), tags)
+        recording.publish(benchmark, folder, table.metrics(findings.comparison), tags)
         words = (folder / "comparison.md").read_text()
         pictures = [picture.name for picture in sorted(folder.glob("*.svg"))]
     rows = [dict(row) for _, row in table.shown(findings.comparison).astype(str).iterrows()]
@@ -91,10 +93,10 @@ def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
         rows.to_csv(folder / f"{name}.csv", index=False)
     (folder / "comparison.md").write_text(report.markdown(findings, benchmark.link))
     (folder / "comparison.tex").write_text(report.latex(findings))
-    pictures = report.pictures(findings, *tracking.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
+    pictures = report.pictures(findings, *reading.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
     for picture in pictures:
         (folder / f"{picture.name}.svg").write_text(report.on_paper(picture.drawing))
-    environment = tracking.environment(benchmark)
+    environment = reading.environment(benchmark)
     page = report.html(findings, pictures, environment, benchmark.link, benchmark.link_to)
     (folder / "report.html").write_text(page)
 
@@ -118,7 +120,7 @@ def side_by_side(first: str, second: str) -> SideBySide:
         StoreError: if there is no such benchmark, or some of its cells are gone.
     """
     (one, before), (other, after) = recall(first), recall(second)
-    return SideBySide(before, after, tracking.environment(one), tracking.environment(other))
+    return SideBySide(before, after, reading.environment(one), reading.environment(other))
 
 
 def recall(run_id: str) -> tuple[Benchmark, Findings]:
@@ -127,9 +129,9 @@ def recall(run_id: str) -> tuple[Benchmark, Findings]:
     Raises:
         StoreError: if there is no such benchmark, or some of its cells are gone.
     """
-    benchmark, study = tracking.opened(run_id)
-    listed = tracking.table(benchmark, "cells.csv")["run_id"]
-    result = _result(study, benchmark, dict(zip(study.cells(), listed, strict=True)))
-    judged = tracking.table(benchmark, "checks.csv")
+    benchmark, study = reading.opened(run_id)
+    listed = reading.table(benchmark, "cells.csv")["run_id"]
+    result = _result(study, benchmark, dict(zip(grid.cells(study), listed, strict=True)))
+    judged = reading.table(benchmark, "checks.csv")
     controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
     return benchmark, Findings.of(study, result.cells, result.judged, controls if len(controls) else None)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tasks.core.design.grid import Platform
 from tasks.core.design.initializers import BACKENDS, Backend
-from tasks.core.design.study import Platform
-from tasks.core.training.batch import DETERMINISTIC, TF32
+from tasks.core.training.backend import DETERMINISTIC, TF32
 
 PACKAGES = ("initbench", "torch", "tensorflow", "keras", "numpy", "scikit-learn", "pandas", "mlflow", "prefect")
 FRAMEWORK_PACKAGES: dict[Backend, tuple[str, ...]] = {"pytorch": ("torch",), "keras": ("keras", "tensorflow")}

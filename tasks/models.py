@@ -2,28 +2,45 @@
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import machine, tracking, workers
-from tasks.core.training import datasets
+from tasks import machine
+from tasks.core.design import grid
+from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
+from tasks.core.design.settings import CellSettings
+from tasks.core.design.study import Study
 from tasks.core.statistics.measures import best
-from tasks.core.design.study import Cell, Study
-from tasks.core.training.batch import Framework, fans
-from tasks.tracking import Benchmark
+from tasks.core.training import datasets
+from tasks.core.training.backend import Framework
+from tasks.core.training.weights import fans
+from tasks.tracking import reading, registry
+from tasks.tracking.store import Benchmark
+from tasks.trainers import pool
 
 EXAMPLE_ROWS = 5
 RETRIES = 1  # a trainer that died is replaced
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cell whose model is to be registered under a name; run_id is that of the run in which the cell is recorded."""
+
+    name: str
+    settings: CellSettings
+    cell: Cell
+    run_id: str
 
 
 @task(task_run_name="crown {backend}", retries=RETRIES, cache_policy=NO_CACHE)
 def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchmark) -> str | None:
     """Register a backend's best cell as `initbench-<study>-<backend>`, its alias `champion`; return the version.
 
-    A cell that is registered already is not registered again. None if no cell of the backend finished.
+    A cell that is registered already is not registered again. If no cell of the backend finished, None is returned.
     """
     return register(study, backend, cells, benchmark, log)
 
@@ -33,53 +50,48 @@ def register(
     backend: Backend,
     cells: pd.DataFrame,
     benchmark: Benchmark,
-    log: Callable[[Study, Cell, Benchmark, str], str],
+    log: Callable[[Candidate, Benchmark], str],
 ) -> str | None:
-    """Do as `crown` says, with a model that is logged wherever its framework is; `log` returns its version."""
+    """Do as `crown` says; `log` builds and registers the model wherever the framework is, and returns its version."""
     place = best(cells, backend)
     if place is None:
         return None
-    cell, row = study.cells()[place], cells.iloc[place]
-    name, run_id = _name(study, backend), str(row["run_id"])
-    version = tracking.version_of(benchmark, name, run_id)
-    if version is None:
-        version = log(study, cell, benchmark, run_id)
+    cell, row = grid.cells(study)[place], cells.iloc[place]
+    settings = study.settings(backend, cell.levels)
+    candidate = Candidate(f"initbench-{study.name}-{backend}", settings, cell, str(row["run_id"]))
+    version = registry.version_of(benchmark, candidate.name, candidate.run_id) or log(candidate, benchmark)
     words = (
         f"{cell}: test accuracy {row['test_accuracy']:.4f}, the best of {(cells['backend'] == backend).sum()} cells, "
         "and so flattered by having been chosen. Takes unscaled features, gives logits."
     )
-    tracking.crown(benchmark, name, version, words)
+    registry.crown(benchmark, candidate.name, version, words)
     return version
 
 
-def _name(study: Study, backend: Backend) -> str:
-    return f"initbench-{study.name}-{backend}"
-
-
-def log(study: Study, cell: Cell, benchmark: Benchmark, run_id: str) -> str:
+def log(candidate: Candidate, benchmark: Benchmark) -> str:
     """Register a cell's model from a trainer, which alone holds the framework; return the version."""
-    with workers.current().lease(cell.backend) as trainer:
-        needed = machine.requirements(cell.backend)
-        return trainer.call(_log, study, cell, benchmark, _name(study, cell.backend), run_id, needed)
+    backend = candidate.cell.backend
+    with pool.current().lease(backend) as trainer:
+        return trainer.call(_log, candidate, benchmark, machine.requirements(backend))
 
 
-def _log(study: Study, cell: Cell, benchmark: Benchmark, name: str, run_id: str, requirements: Sequence[str]) -> str:
+def _log(candidate: Candidate, benchmark: Benchmark, requirements: Sequence[str]) -> str:
     """Build a cell's model of its recorded weights and log it, in the process of a trainer."""
+    cell, settings = candidate.cell, candidate.settings
     framework: Framework = importlib.import_module(f"tasks.backends.{cell.backend}")
-    at = study.at(cell.levels)
-    data = datasets.load(at.dataset)
-    fold = datasets.divide(data, at.split, cell.seed)
-    sizes = fans(at.network, len(data.features), data.classes)
-    model = framework.deployed(at.network, sizes, tracking.weights(benchmark, run_id), mean=fold.mean, scale=fold.scale)
-    return tracking.log_model(
+    data = datasets.load(settings.dataset)
+    fold = datasets.divide(data, settings.split, cell.seed)
+    sizes = fans(settings.network, len(data.features), data.classes)
+    weights = reading.weights(benchmark, candidate.run_id)
+    return registry.log_model(
         benchmark,
         cell.backend,
-        model,
-        name,
-        run_id,
+        framework.deployed(settings.network, sizes, weights, mean=fold.mean, scale=fold.scale),
+        candidate.name,
+        candidate.run_id,
         example=data.x[fold.test_rows[:EXAMPLE_ROWS]],
         classes=data.classes,
-        step=at.recipe_for(cell.backend).epochs,
+        step=settings.recipe.epochs,
         requirements=requirements,
         metadata={"cell": str(cell), "features": list(data.features), "test_rows": fold.test_rows.tolist()},
     )

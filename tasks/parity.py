@@ -10,12 +10,13 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import tracking, workers
+from tasks.core.design.initializers import BACKENDS, Backend
 from tasks.core.report import figures
 from tasks.core.training import parity
-from tasks.core.design.initializers import BACKENDS, Backend
-from tasks.core.training.batch import Weights
-from tasks.tracking import Benchmark
+from tasks.core.training.backend import Weights
+from tasks.tracking import recording
+from tasks.tracking.store import Benchmark
+from tasks.trainers import pool
 
 Traces = Mapping[str, Sequence[Weights]]
 """By optimizer, the weights of every step: a kernel (in, out) and biases (out,) of each layer."""
@@ -28,13 +29,13 @@ def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
     Raises:
         ParityError: if one exceeds its bound.
     """
-    trainers = workers.current()
-    hold(benchmark, lambda backend: trace(trainers, backend, seed))
+    hold(benchmark, lambda backend: trace(backend, seed))
 
 
-def trace(trainers: workers.Pool, backend: Backend, seed: int) -> Traces:
-    """Return a backend's weights under each optimizer."""
-    return {optimizer: trainers.trace(backend, study, seed) for optimizer, study in parity.STUDIES.items()}
+def trace(backend: Backend, seed: int) -> Traces:
+    """Return a backend's weights under each optimizer, from a trainer of this machine."""
+    with pool.current().lease(backend) as trainer:
+        return {optimizer: trainer.trace(optimizer, seed) for optimizer in parity.RECIPES}
 
 
 def hold(benchmark: Benchmark, traces: Callable[[Backend], Traces]) -> None:
@@ -49,9 +50,9 @@ def hold(benchmark: Benchmark, traces: Callable[[Backend], Traces]) -> None:
         ours, theirs = (future.result() for future in asked)
     finally:
         threads.shutdown(wait=False)  # an interrupt ends what they wait for only later
-    found = {optimizer: parity.gaps(ours[optimizer], theirs[optimizer]) for optimizer in parity.STUDIES}
+    found = {optimizer: parity.gaps(ours[optimizer], theirs[optimizer]) for optimizer in parity.RECIPES}
     with TemporaryDirectory() as folder:
         pd.DataFrame(found).rename_axis("step").to_csv(Path(folder, "parity.csv"))
-        figures.parity(found).savefig(Path(folder, "parity.png"), dpi=150)
-        tracking.publish(benchmark, Path(folder), {}, {})
+        figures.parity(found, parity.BOUNDS).savefig(Path(folder, "parity.png"), dpi=150)
+        recording.publish(benchmark, Path(folder), {}, {})
     parity.judge(found)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from threading import Event
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -26,11 +26,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 from pydantic import BaseModel, ConfigDict
 
-from tasks import models, parity, tracking
+from tasks import models, parity
+from tasks.core.design.grid import Batch, Cell, named_together
 from tasks.core.design.initializers import Backend
-from tasks.core.design.study import Batch, Cell, Platform, Study
-from tasks.tracking import Benchmark
-from tasks.workers import TrainerError
+from tasks.core.design.settings import CellSettings, source
+from tasks.core.design.study import Study
+from tasks.models import Candidate
+from tasks.tracking import reading
+from tasks.tracking.store import Benchmark
+from tasks.trainers.process import TrainerError
 
 FLOW = "work"  # what workers run; its deployments and their pools are named after the backends
 TRIES = 3
@@ -38,45 +42,67 @@ POLL_SECONDS, SLOWEST_SECONDS = 1.0, 10.0  # the longer a part takes, the more r
 SHARE = 0.05  # of the time that it has taken, until it is asked for again
 PATIENCE_SECONDS = 600.0  # without any worker that could do a part, or without an answer from Prefect's server
 
-_over: ContextVar[Event] = ContextVar("over")
-
 
 class WorkError(TrainerError):
     """A worker could not do its part; trying again does not help."""
 
 
 class Part(BaseModel):
-    """A part of a benchmark that one backend does."""
+    """A part of a benchmark that one backend does. The worker leaves what it found as JSON in the benchmark's run."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @staticmethod
+    def encoded(found: Any) -> Any:
+        """Return what was found as JSON can hold it."""
+        return found
+
+    @staticmethod
+    def decoded(found: Any) -> Any:
+        """Return what was found, from what `encoded` has made of it."""
+        return found
 
 
 class Train(Part):
-    """Train these cells and record each; found is the run id of each.
+    """Train these cells and record each; found is the run id of each, in their order.
 
-    data and release: what the cells' platform has to have in common with the one that asks.
+    study: the name of the study, in whose experiment earlier cells are looked for, unless `fresh`. data and release:
+    the checksum of the dataset and the release of initbench, which the worker's must equal.
     """
 
-    kind: Literal["train"] = "train"
-    study: Study
+    study: str
+    settings: CellSettings
     cells: tuple[Cell, ...]
-    data: dict[str, str]
+    target: float
+    data: str
     release: str
+    fresh: bool
 
     @property
     def backend(self) -> Backend:
-        return self.cells[0].backend
+        return self.settings.backend
 
     def __str__(self) -> str:
-        return str(Batch(self.cells))
+        return named_together(self.cells)
 
 
 class Trace(Part):
-    """Train the parity gate's small networks; found are the weights of every step, by optimizer."""
+    """Train the small networks of the parity gate; found are the weights of every step, by optimizer."""
 
-    kind: Literal["trace"] = "trace"
     backend: Backend
     seed: int
+
+    @staticmethod
+    def encoded(found: parity.Traces) -> dict[str, list[Any]]:
+        """Return the arrays as nested lists."""
+        return {name: [[array.tolist() for array in step] for step in steps] for name, steps in found.items()}
+
+    @staticmethod
+    def decoded(found: dict[str, list[Any]]) -> parity.Traces:
+        """Return the nested lists as arrays of float32."""
+        return {
+            name: [[np.array(array, np.float32) for array in step] for step in steps] for name, steps in found.items()
+        }
 
     def __str__(self) -> str:
         return f"{self.backend} · parity"
@@ -85,17 +111,26 @@ class Trace(Part):
 class Log(Part):
     """Register a cell's model; found is its version."""
 
-    kind: Literal["log"] = "log"
-    study: Study
-    cell: Cell
-    run_id: str
+    candidate: Candidate
 
     @property
     def backend(self) -> Backend:
-        return self.cell.backend
+        return self.candidate.cell.backend
 
     def __str__(self) -> str:
-        return f"{self.cell} · model"
+        return f"{self.candidate.cell} · model"
+
+
+@dataclass(frozen=True)
+class _Benchmark:
+    """The benchmark whose parts are being done: its study, whether it takes no earlier cell, and whether it is over."""
+
+    study: str
+    fresh: bool
+    over: Event = field(default_factory=Event)
+
+
+_current: ContextVar[_Benchmark] = ContextVar("current")
 
 
 def check_workers(backends: Sequence[Backend]) -> None:
@@ -124,22 +159,33 @@ def _online(client: SyncPrefectClient, backend: Backend) -> bool:
 
 
 @contextmanager
-def parts(backends: Sequence[Backend]) -> Iterator[None]:  # noqa: ARG001  # as a pool of trainers here is opened
-    """Have parts done by workers of the backends; what is not done in the end, as after an interrupt, is cancelled."""
-    over = Event()
-    token = _over.set(over)
+def parts(study: str, *, fresh: bool) -> Iterator[None]:
+    """Have parts of a benchmark done by workers; cancel the parts that are not done in the end, as after an interrupt.
+
+    fresh: workers train every cell anew, also cells that an earlier benchmark of the study has finished.
+    """
+    current = _Benchmark(study, fresh)
+    token = _current.set(current)
     try:
         yield
     finally:
-        _over.reset(token)
-        over.set()  # for the threads that wait for a part; an interrupt reaches the main one alone
+        _current.reset(token)
+        current.over.set()  # for the threads that wait for a part; an interrupt reaches the main one alone
 
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
-def train_cells(study: Study, batch: Batch, platform: Platform, benchmark: Benchmark) -> dict[Cell, str]:
-    """Have these cells trained and recorded; return their run ids."""
-    part = Train(study=study, cells=batch.cells, data=dict(platform.data), release=platform.release)
-    return dict(zip(batch.cells, _done(part, benchmark), strict=True))
+def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
+    """Have these cells trained and recorded; return the run ids by cell key."""
+    part = Train(
+        study=_current.get().study,
+        settings=batch.settings,
+        cells=batch.cells,
+        target=batch.target,
+        data=batch.platform.data[source(batch.settings.dataset)],
+        release=batch.platform.release,
+        fresh=_current.get().fresh,
+    )
+    return dict(zip(batch.keys.values(), _done(part, benchmark), strict=True))
 
 
 @task(cache_policy=NO_CACHE)
@@ -149,24 +195,13 @@ def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
     Raises:
         ParityError: if the backends disagree.
     """
-
-    def traced(backend: Backend) -> parity.Traces:
-        found = _done(Trace(backend=backend, seed=seed), benchmark)
-        return {
-            name: [[np.array(array, np.float32) for array in step] for step in steps] for name, steps in found.items()
-        }
-
-    parity.hold(benchmark, traced)
+    parity.hold(benchmark, lambda backend: _done(Trace(backend=backend, seed=seed), benchmark))
 
 
 @task(task_run_name="crown {backend}", cache_policy=NO_CACHE)
 def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchmark) -> str | None:
     """Do as `models.crown` does, with the model logged by a worker."""
-
-    def log(study: Study, cell: Cell, benchmark: Benchmark, run_id: str) -> str:
-        return str(_done(Log(study=study, cell=cell, run_id=run_id), benchmark))
-
-    return models.register(study, backend, cells, benchmark, log)
+    return models.register(study, backend, cells, benchmark, lambda found, run: str(_done(Log(candidate=found), run)))
 
 
 def _done(part: Train | Trace | Log, benchmark: Benchmark) -> Any:
@@ -176,7 +211,7 @@ def _done(part: Train | Trace | Log, benchmark: Benchmark) -> Any:
         WorkError: if its flow run fails or is cancelled, or the benchmark ends before.
         TrainerError: if it crashes time and again, or nobody does it.
     """
-    here = replace(benchmark, uri="")  # a worker has a way of its own to the store
+    here = replace(benchmark, uri="")  # it may hold a password, and a worker has a way of its own to the store
     for _ in range(TRIES):
         run: Any = run_deployment(
             f"{FLOW}/{part.backend}",
@@ -187,7 +222,7 @@ def _done(part: Train | Trace | Log, benchmark: Benchmark) -> Any:
         )
         state = _ended(run.id, part)
         if state.is_completed():
-            return tracking.handed_over(benchmark, str(run.id))
+            return part.decoded(reading.handed_over(benchmark, str(run.id)))
         if not state.is_crashed():
             raise WorkError(f"{part}: {state.name}: {state.message}")
         get_run_logger().warning("%s: its worker is gone (%s); another one has to do it", part, state.message)
@@ -201,7 +236,7 @@ def _ended(run_id: UUID, part: Train | Trace | Log) -> State[Any]:
         WorkError: if the benchmark ends before.
         TrainerError: if nobody does it.
     """
-    over, asked = _over.get(), time.monotonic()
+    over, asked = _current.get().over, time.monotonic()
     heard = asked
     with get_client(sync_client=True) as client:
         while not over.wait(min(SLOWEST_SECONDS, max(POLL_SECONDS, SHARE * (time.monotonic() - asked)))):

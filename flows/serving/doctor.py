@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tasks.core.design.initializers import Backend
-    from tasks.workers import Slot
+    from tasks.trainers.process import Slot
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "infra" / "requirements.txt"
 REINSTALL = shlex.join([sys.executable, "-m", "pip", "install", "--requirement", str(LOCK)])
 REPAIR = f"{REINSTALL}  # with --force-reinstall if all is there and broken"
@@ -58,11 +58,11 @@ def examine() -> Iterator[Line]:
                 yield from check.result()
             except Exception as error:  # whatever is broken, the other checks have to be told
                 remedy = REPAIR if isinstance(error, ImportError) else "mend what it names, then ask again"
-                yield Line(name, _first_line(error), remedy)
+                yield Line(name, _said(error), remedy)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]  # `first_line` may be what does not import
 
 
 def python() -> Iterator[Line]:
@@ -193,7 +193,7 @@ def prefect_server() -> Iterator[Line]:
         yield _unusable("Prefect server", "PREFECT_API_URL", url, error)
 
 
-def mlflow_store() -> Iterator[Line]:
+def mlflow_server() -> Iterator[Line]:
     """Ask the configured MLflow server, or PostgreSQL, whether it lets us in."""
     name, variable, uri = "MLflow server", "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
@@ -223,7 +223,7 @@ def mlflow_store() -> Iterator[Line]:
             yield Line(name, f"none; {_shown(uri)} lets us in")
         except (SQLAlchemyError, ImportError) as error:
             example = "postgresql+psycopg://user:password@host:5432/database"
-            yield Line(name, f"none; {_shown(uri)}: {_first_line(error)}", f"{variable} must be like {example}")
+            yield Line(name, f"none; {_shown(uri)}: {_said(error)}", f"{variable} must be like {example}")
     else:
         yield Line(name, f"none; {_shown(uri)} is configured")
 
@@ -235,14 +235,14 @@ def _shown(url: str) -> str:
 def _unusable(name: str, variable: str, url: str, error: Exception) -> Line:
     url, answer = _shown(url), getattr(error, "response", None)  # httpx's words would show a password in the URL
     if answer is None:
-        return Line(name, f"{url} does not answer: {_first_line(error)}", f"infra/bench up; or unset {variable}")
+        return Line(name, f"{url} does not answer: {_said(error)}", f"infra/bench up; or unset {variable}")
     if answer.status_code in REFUSED:
         remedy = "set -a; . .initbench/secrets.env  # in the folder where it was started"
         return Line(name, f"{url} refuses our credentials: {answer.status_code}", remedy)
     return Line(name, f"{url} answers {answer.status_code}", f"{variable} must name such a server, or be unset")
 
 
-def tracking_store() -> Iterator[Line]:
+def sqlite_store() -> Iterator[Line]:
     """Look up the journal mode of MLflow's SQLite store."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     yield store("store", uri if uri.startswith("sqlite") else f"sqlite:///{Path.cwd() / 'mlflow.db'}")
@@ -285,7 +285,8 @@ def disk(name: str, folder: Path, remedy: str) -> Line:
 
 def frameworks() -> Iterator[Line]:
     """List the GPUs, and start a trainer for each backend on each of them, or on the CPU."""
-    from tasks import machine, workers
+    from tasks import machine
+    from tasks.trainers import process
 
     absent = _absent()
     here = [backend for backend, names in machine.FRAMEWORK_PACKAGES.items() if not absent.issuperset(names)]
@@ -294,7 +295,7 @@ def frameworks() -> Iterator[Line]:
         yield Line("GPUs", "; ".join(f"{gpu.index}: {gpu.name}, driver {gpu.driver}" for gpu in gpus))
     else:
         yield _no_gpus()
-    slots = dict.fromkeys(workers.slots([gpu.index for gpu in gpus], machine.processors()))  # CPU slots are all equal
+    slots = dict.fromkeys(process.slots([gpu.index for gpu in gpus], machine.processors()))  # CPU slots are all equal
     with (
         tempfile.TemporaryDirectory(prefix="initbench-doctor-") as logs,
         ThreadPoolExecutor(len(slots) * len(here)) as threads,
@@ -314,7 +315,7 @@ def _no_gpus() -> Line:
 
 def trainer(backend: "Backend", slot: "Slot", logs: Path) -> Line:
     """Start a trainer for a backend on a slot, and end it."""
-    from tasks.workers import Trainer, UnusableSlotError
+    from tasks.trainers.process import Trainer, UnusableSlotError
 
     where = "the CPU" if slot.gpu is None else f"GPU {slot.gpu}"
     started = Trainer(backend, slot, logs / f"{backend}-{slot.gpu}.log")
@@ -326,7 +327,7 @@ def trainer(backend: "Backend", slot: "Slot", logs: Path) -> Line:
         found, _, remedy = str(error).partition("; ")
         return Line(backend, found, f"{remedy}, or leave {backend} out of `--set backends=[...]`")
     except Exception as error:  # what a framework may raise as it loads, nobody lists
-        return Line(backend, f"does not start on {where}: {_first_line(error)}", REPAIR)
+        return Line(backend, f"does not start on {where}: {_said(error)}", REPAIR)
     finally:
         limit.cancel()
         started.stop()
@@ -337,9 +338,9 @@ CHECKS: dict[str, Callable[[], Iterator[Line]]] = {
     "Python": python,
     "packages": packages,
     "disk": disks,
-    "MLflow server": mlflow_store,
+    "MLflow server": mlflow_server,
     "Prefect server": prefect_server,
-    "store": tracking_store,
+    "store": sqlite_store,
     "Prefect's database": prefect_database,
     "backends": frameworks,
 }

@@ -38,7 +38,7 @@ R = TypeVar("R")
 START_SECONDS = 90  # a first start migrates an empty database, 15 s on two slow cores
 RECORD_SECONDS = 120
 POLL_SECONDS = 0.1
-INFRA = Path(__file__).parents[1] / "infra"
+INFRA = Path(__file__).parents[2] / "infra"
 LOOPBACK = "127.0.0.1"
 HOME_PORT = 4200  # where `initbench up` and `prefect server start` serve, unless told otherwise
 # The shell ends the server when its own input closes, which it does however this process ends.

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -17,30 +16,17 @@ from xmlrpc.client import Fault, ServerProxy
 
 import click
 import httpx
-import psycopg
-from dotenv import dotenv_values
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-from psycopg import sql
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 from supervisor.xmlrpc import SupervisorTransport
 
-from flows.serving import deployments
+from flows.serving import databases, deployments
 from flows.serving.server import INFRA, LOOPBACK, SUPERVISE, check_free, tuning
-from tasks import tracking
+from tasks.tracking import store
 
 HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # of the servers, by their names in supervisord.conf
 START_SECONDS = 180  # a first start makes both databases, half a minute on two slow cores
 POLL_SECONDS = 0.25
 SIGN_IN = "in Prefect with PREFECT_API_AUTH_STRING, in MLflow as admin with MLFLOW_TRACKING_PASSWORD"
-SECRETS = (  # what .initbench/secrets.env holds: what a client needs of Prefect, its server, MLflow, and its server
-    "PREFECT_API_AUTH_STRING",
-    "PREFECT_SERVER_API_AUTH_STRING",
-    "MLFLOW_TRACKING_USERNAME",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_AUTH_ADMIN_PASSWORD",
-    "MLFLOW_FLASK_SERVER_SECRET_KEY",
-)
 TAIL = 5  # lines of a log that are told when its process has failed
 
 
@@ -90,17 +76,17 @@ def _alone(state: Path) -> Iterator[None]:
 
 
 def _run(options: Options, addresses: Mapping[str, str], state: Path) -> None:
-    stores = _on_postgres(options.postgres) if options.postgres else _on_sqlite(state)
+    stores = databases.on_postgres(options.postgres) if options.postgres else databases.on_sqlite(state)
     (state / "logs").mkdir(exist_ok=True)
     environment = {
         **tuning(),
-        **{name: value for name, value in os.environ.items() if name not in SECRETS},
+        **{name: value for name, value in os.environ.items() if name not in databases.SECRETS},
         **stores,
         "PREFECT_HOME": str(state / "prefect"),
-        "MLFLOW_ARTIFACTS_DESTINATION": tracking.local_artifacts(),
+        "MLFLOW_ARTIFACTS_DESTINATION": store.local_artifacts(),
         "MLFLOW_APPLICATION": "--app-name basic-auth" if options.auth else "",
         "MLFLOW_AUTH_CONFIG_PATH": str(INFRA / "mlflow-auth.ini"),
-        **(_secrets(state / "secrets.env") if options.auth else {}),
+        **(databases.secrets_of(state / "secrets.env") if options.auth else {}),
         "PREFECT_SERVER_API_HOST": LOOPBACK,
         "PREFECT_SERVER_API_PORT": str(options.prefect_port),
         "MLFLOW_HOST": LOOPBACK,
@@ -145,72 +131,6 @@ def _words(options: Options, addresses: Mapping[str, str], state: Path) -> str:
     }
     rows = [f"{name:11}{value}" for name, value in lines.items()]
     return "\n".join([*rows, "Ready; Ctrl-C ends it, and the next `up` in this folder finds all data."])
-
-
-def _on_sqlite(state: Path) -> dict[str, str]:
-    """Return where the servers keep their data: in the current folder, MLflow as a run without a server keeps it."""
-    tracking.open_store(tracking.local_uri())  # which puts it in WAL mode
-    return {
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{state / 'prefect' / 'prefect.db'}",
-        "MLFLOW_BACKEND_STORE_URI": tracking.local_uri(),
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": tracking.local_artifacts(),
-    }
-
-
-def _on_postgres(given: str) -> dict[str, str]:
-    """Return where the servers keep their data: databases of a PostgreSQL server, made if they are not there.
-
-    Raises:
-        ValueError: if the URL is none, or the server cannot be used.
-    """
-    example = "postgresql://user:password@host:5432/initbench"
-    try:
-        url = make_url(given)
-    except ArgumentError:
-        raise ValueError(f"--postgres must be a URL like {example}") from None
-    if url.get_backend_name() != "postgresql":
-        raise ValueError(f"--postgres must be a URL like {example}; got one of {url.drivername}")
-    names = {each: f"{url.database or 'initbench'}_{each}" for each in HEALTH}
-    try:
-        with psycopg.connect(_url(url, "postgresql", "postgres"), autocommit=True, connect_timeout=10) as connection:
-            there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-            for name in sorted({*names.values()} - there):
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    except psycopg.Error as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"--postgres must be a server whose user may create databases; {url!r} says: {said}") from None
-    asynchronous = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}  # asyncpg's word
-    return {
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": _url(
-            url.set(query=asynchronous), "postgresql+asyncpg", names["prefect"]
-        ),
-        "MLFLOW_BACKEND_STORE_URI": _url(url, "postgresql+psycopg", names["mlflow"]),
-    }
-
-
-def _url(url: URL, driver: str, database: str) -> str:
-    return url.set(drivername=driver, database=database).render_as_string(hide_password=False)
-
-
-def _secrets(file: Path) -> dict[str, str]:
-    """Return the secrets that a file keeps for its owner alone, made if it is not there.
-
-    Raises:
-        ValueError: if the file lacks one, without which a server would ask for no password.
-    """
-    if not file.exists():
-        prefect, mlflow, cookies = (secrets.token_urlsafe(24) for _ in range(3))
-        made = zip(SECRETS, (f"admin:{prefect}", f"admin:{prefect}", "admin", mlflow, mlflow, cookies), strict=True)
-        unfinished = file.with_suffix(".part")
-        unfinished.unlink(missing_ok=True)
-        unfinished.touch(mode=0o600)
-        unfinished.write_text("".join(f"{name}={secret}\n" for name, secret in made))
-        unfinished.replace(file)
-    kept = {name: value for name, value in dotenv_values(file).items() if value}
-    lacking = [name for name in SECRETS if name not in kept]
-    if lacking:
-        raise ValueError(f"{file} must set {', '.join(SECRETS)}; it lacks {', '.join(lacking)}")
-    return kept
 
 
 @contextmanager

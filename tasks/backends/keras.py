@@ -16,9 +16,7 @@ import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
-from tasks.core.training import signals
 from tasks.core.design.activations import LEAKY_SLOPE, ActivationName
-from tasks.core.training.datasets import Floats
 from tasks.core.design.initializers import (
     Backend,
     Constant,
@@ -33,8 +31,8 @@ from tasks.core.design.initializers import (
     bias_bound,
     named,
 )
-from tasks.core.training.signals import FLOW, JACOBIAN_ROWS, STATE, Start
 from tasks.core.design.settings import Network, Recipe
+from tasks.core.training import signals
 from tasks.core.training.backend import (
     DETERMINISTIC,
     NEWEST,
@@ -45,6 +43,8 @@ from tasks.core.training.backend import (
     Weights,
     traced,
 )
+from tasks.core.training.datasets import Floats
+from tasks.core.training.signals import FLOW, JACOBIAN_ROWS, STATE, Start
 
 NAME: Backend = "keras"
 PLACES = (2, 16, 128)  # cells a compiled program holds: few sizes, since each costs two seconds to compile

@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.functional import cross_entropy
 
-from tasks.core.training import signals
 from tasks.core.design.activations import LEAKY_SLOPE, ActivationName
-from tasks.core.training.datasets import Floats
 from tasks.core.design.initializers import (
     CUT,
     TRUNCATION,
@@ -36,8 +34,8 @@ from tasks.core.design.initializers import (
     bias_bound,
     named,
 )
-from tasks.core.training.signals import FLOW, JACOBIAN_ROWS, STATE, Start
 from tasks.core.design.settings import Network, Recipe
+from tasks.core.training import signals
 from tasks.core.training.backend import (
     DETERMINISTIC,
     NEWEST,
@@ -48,6 +46,8 @@ from tasks.core.training.backend import (
     Weights,
     traced,
 )
+from tasks.core.training.datasets import Floats
+from tasks.core.training.signals import FLOW, JACOBIAN_ROWS, STATE, Start
 
 NAME: Backend = "pytorch"
 ADAM_EPSILON = 1e-8  # torch.optim.Adam's default

@@ -30,7 +30,7 @@ def saved_view(factors: Sequence[str]) -> str:
         "selectedColumns": [
             *(f"params.`{name}`" for name in (*axes, "seed")),
             *(f"metrics.`{name}`" for name in OUTCOME),
-            *(f"tags.`initbench.{name}`" for name in ("status", "verdict")),
+            *(f"tags.`initbench.{name}`" for name in ("status", "health")),
         ],
         "runsHiddenMode": "SHOWALL",
         "compareRunSections": [_section(name) for name in ("Curves", "Outcome")],

@@ -90,8 +90,13 @@ class Batch:
         return [replace(self, keys=dict(pairs[at : at + size])) for at in range(0, len(pairs), size)] if pairs else []
 
     def __str__(self) -> str:
-        first, *others = self.cells
-        return f"{self.backend} · {len(self.cells)} cells" if others else str(first)
+        return named_together(self.cells)
+
+
+def named_together(cells: Sequence[Cell]) -> str:
+    """Return a name for cells of one backend: the name of a lone one, or how many they are."""
+    first, *others = cells
+    return f"{first.backend} · {len(cells)} cells" if others else str(first)
 
 
 def cells(study: Study) -> list[Cell]:

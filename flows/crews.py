@@ -1,0 +1,46 @@
+"""Who does the work of a benchmark: trainers of this machine, or workers elsewhere."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Task, runtime
+
+from flows.plan import Plan
+from tasks import cells, models, parity, remote
+from tasks.tracking.store import Benchmark
+from tasks.trainers import process
+
+THREADS = 200  # tasks at once; nearly all wait, and those that wait for the same backend train together
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The tasks that need a framework, and a context that holds whatever does them."""
+
+    open: Callable[[Plan], AbstractContextManager[object]]
+    train_cells: Task[..., Any]
+    check_parity: Callable[[Benchmark], object]
+    crown: Task[..., Any]
+
+
+CREWS = {
+    "local": Crew(
+        lambda plan: cells.trainers(plan.study.backends), cells.train_cells, parity.check_parity, models.crown
+    ),
+    "workers": Crew(
+        lambda plan: remote.parts(plan.study.name, fresh=plan.fresh),
+        remote.train_cells,
+        remote.check_parity,
+        remote.crown,
+    ),
+}
+"""By the study's `runner`."""
+
+
+def end_with_worker() -> None:
+    """End this process once the worker that started it is gone, for it would share GPUs with the next worker's."""
+    if runtime.deployment.id:
+        process.end_with(os.getppid())

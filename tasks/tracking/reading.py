@@ -1,0 +1,236 @@
+"""What is read back from the record: cells to reuse, the rows of a comparison, and the files of a benchmark."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors.numpy import load_file
+
+from tasks.core.design import columns
+from tasks.core.design.grid import Batch, Cell
+from tasks.core.design.settings import short
+from tasks.core.design.study import Study
+from tasks.core.statistics.measures import factors
+from tasks.core.training.outcome import epochs_to_target, first_line
+from tasks.tracking import store
+from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, Benchmark, StoreError
+
+PAGE = 1000  # runs of one search
+IDS = 200  # run ids of one filter
+REUSABLE = ("finished", "diverged")
+
+
+def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> dict[str, str]:
+    """Return, by cell key, the run id of each cell that has finished or diverged before; the newest of several.
+
+    study: the name of the study in whose experiment to look; parent: take only cells of the benchmark with this run id.
+    """
+    if store.unmade(store.uri()):
+        return {}
+    client = store.client(store.uri())
+    experiment = client.get_experiment_by_name(f"initbench/{study}")
+    if experiment is None:
+        return {}
+    wanted = {batch.key: set[str]() for batch in batches}
+    for batch in batches:
+        wanted[batch.key].update(batch.keys.values())
+    own = f" AND tags.`mlflow.parentRunId` = '{parent}'" if parent else ""
+    found: dict[str, str] = {}
+    for settings, keys in wanted.items():
+        for run in _search(client, experiment.experiment_id, f"tags.`initbench.settings` = '{settings}'{own}"):
+            key = run.data.tags["initbench.cell"]
+            if key in keys and run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED":
+                found.setdefault(key, run.info.run_id)
+    return found
+
+
+def _search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Run]:
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], query, max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
+    """Return cells read back from the store, one row each, in the given order; see `columns.CELLS`.
+
+    Raises:
+        StoreError: if the run of one is gone.
+    """
+    client = store.client(benchmark.uri)
+    runs = _runs(client, benchmark, list(run_ids.values()))
+    gone = [run_id for run_id in run_ids.values() if run_id not in runs]
+    if gone:
+        raise StoreError(f"{len(gone)} of {len(run_ids)} cells' runs must be in {benchmark.uri}; gone is {gone[0]}")
+    rows = [_row(client, cell, runs[run_id], study) for cell, run_id in run_ids.items()]
+    return pd.DataFrame(rows, columns=columns.cell_columns(map(short, study.factors)))
+
+
+def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Run]:
+    runs: dict[str, Run] = {}
+    for at in range(0, len(run_ids), IDS):
+        quoted = ", ".join(f"'{run_id}'" for run_id in run_ids[at : at + IDS])
+        query = f"attributes.run_id IN ({quoted})"
+        runs |= {run.info.run_id: run for run in _search(client, benchmark.experiment_id, query)}
+    return runs
+
+
+def _row(client: MlflowClient, cell: Cell, run: Run, study: Study) -> dict[str, object]:
+    metrics, params, tags = run.data.metrics, run.data.params, run.data.tags
+    reached = metrics.get("epochs_to_target")
+    if float(params["target"]) != study.target and "test_accuracy" in metrics:  # it was recorded for another target
+        history = client.get_metric_history(run.info.run_id, "test_accuracy")
+        curve = np.array([point.value for point in sorted(history, key=lambda point: point.step)], np.float32)
+        reached = epochs_to_target(curve, study.target)
+    measures = {name: metrics.get(name, np.nan) for name in columns.CELLS}
+    largest = np.finfo(np.float64).max  # SQL stores keep infinity so
+    return {name: np.inf if value >= largest else value for name, value in measures.items()} | {
+        "study": study.name,
+        "backend": cell.backend,
+        **{short(factor): level for factor, level in cell.levels},
+        "initializer": cell.initializer,
+        "seed": cell.seed,
+        "status": tags["initbench.status"],
+        "health": tags.get("initbench.health", ""),
+        "epochs_to_target": np.nan if reached is None else reached,
+        "horizon": int(params["recipe.epochs"]),
+        "test_rows": float(params.get("test_rows", np.nan)),
+        "run_id": run.info.run_id,
+        "reason": tags["initbench.reason"],
+    }
+
+
+def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[pd.DataFrame]:
+    """Return, for each name, the rows of that file of every trained cell, with the cell's columns.
+
+    Names are `history.csv` and `layers.csv`; where no cell was trained the rows are none.
+    """
+    trained = cells[cells["status"].isin(REUSABLE)]
+    runs = _runs(store.client(benchmark.uri), benchmark, trained["run_id"].tolist())
+    stores = [
+        get_artifact_repository(runs[run_id].info.artifact_uri, tracking_uri=benchmark.uri)
+        for run_id in trained["run_id"]
+    ]
+    if not stores:
+        return [pd.DataFrame() for _ in names]
+    about = cells[[*factors(cells), "backend", "initializer", "seed", "status"]]
+    files = (pd.concat([_csv(each, name) for each in stores], keys=trained.index) for name in names)
+    return [rows.reset_index(level=1, drop=True).join(about).reset_index(drop=True) for rows in files]
+
+
+def _csv(files: ArtifactRepository, name: str) -> pd.DataFrame:
+    """Read a file of a run where it lies, or download it for the while."""
+    if isinstance(files, LocalArtifactRepository):
+        return pd.read_csv(files.download_artifacts(name))
+    with tempfile.TemporaryDirectory() as folder:
+        return pd.read_csv(files.download_artifacts(name, folder))
+
+
+def opened(run_id: str) -> tuple[Benchmark, Study]:
+    """Return a benchmark by its run's id, `latest` being the newest that has been compared, and its study.
+
+    Raises:
+        StoreError: if there is no such benchmark.
+    """
+    if store.unmade(store.uri()):
+        raise StoreError(f"{store.uri()} must hold a benchmark that was compared; it is not there")
+    client = store.client(store.uri())
+    try:
+        found = _latest(client) if run_id == "latest" else client.get_run(run_id)
+        if not {CELLS, "study.yaml"} <= _files(client, found.info.run_id):
+            raise StoreError(
+                f"{run_id} must be the run of a benchmark that was compared; it is {found.info.run_name!r}"
+            )
+        study = Study.model_validate(yaml.safe_load(_text(client, found.info.run_id, "study.yaml")))
+    except MlflowException as error:
+        raise StoreError(f"no run {run_id!r} in {store.uri()}; MLflow says: {first_line(error)}") from None
+    except ValidationError as error:
+        raise StoreError(
+            f"{run_id} was recorded by another release, whose study this one cannot read: {error}"
+        ) from None
+    return Benchmark(store.uri(), found.info.experiment_id, found.info.run_id), study
+
+
+def _latest(client: MlflowClient) -> Run:
+    experiments = client.search_experiments(filter_string="name LIKE 'initbench/%'")
+    found = _published(client, [experiment.experiment_id for experiment in experiments], f"tags.{BENCHMARK} = 'yes'")
+    if found is None:
+        raise StoreError(f"{store.uri()} must hold a benchmark that was compared; it holds none")
+    return found
+
+
+def _published(client: MlflowClient, experiment_ids: Sequence[str], query: str) -> Run | None:
+    """Return the newest of the runs that were compared, or None."""
+    order = ["attributes.start_time DESC"]
+    runs = client.search_runs([*experiment_ids], query, order_by=order) if experiment_ids else []
+    return next((run for run in runs if CELLS in _files(client, run.info.run_id)), None)
+
+
+def last_nightly(study: str) -> Benchmark | None:
+    """Return the newest benchmark of a study that a nightly made and that was compared, or None."""
+    client = store.client(store.uri())
+    experiment = client.get_experiment_by_name(f"initbench/{study}")
+    query = f"tags.{BENCHMARK} = 'yes' AND tags.`{NIGHTLY}` = 'yes'"
+    found = _published(client, [experiment.experiment_id], query) if experiment else None
+    return Benchmark(store.uri(), experiment.experiment_id, found.info.run_id) if found else None
+
+
+def _files(client: MlflowClient, run_id: str) -> set[str]:
+    return {file.path for file in client.list_artifacts(run_id)}
+
+
+def _text(client: MlflowClient, run_id: str, name: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, name, folder)).read_text()
+
+
+def environment(benchmark: Benchmark) -> dict[str, Any]:
+    """Return what was recorded of the machine that a benchmark ran on."""
+    found: dict[str, Any] = json.loads(_text(store.client(benchmark.uri), benchmark.run_id, "environment.json"))
+    return found
+
+
+def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
+    """Return a table that was published with a benchmark."""
+    return pd.read_csv(StringIO(_text(store.client(benchmark.uri), benchmark.run_id, name)))
+
+
+def handed_over(benchmark: Benchmark, name: str) -> Any:
+    """Return what a worker has left."""
+    return json.loads(_text(store.client(benchmark.uri), benchmark.run_id, f"workers/{name}.json"))["result"]
+
+
+def export(run_id: str, names: Sequence[str], folder: Path) -> list[str]:
+    """Copy those files that a benchmark's run has into a folder, made if it is not there; return their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    client = store.client(store.uri())
+    there = _files(client, run_id)
+    found = [name for name in names if name in there]
+    for name in found:
+        client.download_artifacts(run_id, name, str(folder))
+    return found
+
+
+def weights(benchmark: Benchmark, run_id: str) -> dict[str, NDArray[np.float32]]:
+    """Return the trained variables of a cell, under the names of its framework's own model."""
+    with tempfile.TemporaryDirectory() as folder:
+        return dict(load_file(store.client(benchmark.uri).download_artifacts(run_id, "weights.safetensors", folder)))

@@ -1,0 +1,213 @@
+"""What is written to the record: a benchmark's run, and the run of each of its cells."""
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from safetensors.numpy import save_file
+
+from tasks.core.design.grid import Batch
+from tasks.core.design.settings import CsvFile, short
+from tasks.core.design.study import Study
+from tasks.core.training import datasets
+from tasks.core.training.health import named
+from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, first_line
+from tasks.tracking import store, view
+from tasks.tracking.store import BENCHMARK, Benchmark, RecordError, StoreError
+
+KIND = "mlflow.experimentKind"  # without it the page opens on traces of language models
+POINTS = 1000  # metrics of one request
+WHOLE = ("initializers", "seeds", "factors", "checks")  # in study.yaml alone, for they are longer than a param may be
+
+_writing = threading.Lock()  # SQLite takes one writer at a time; MLflow's connection pool gives up on a queue
+
+
+@contextmanager
+def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[Benchmark]:
+    """Open the run of a benchmark with its study, environment and data; end it as FINISHED, or FAILED on an error.
+
+    Raises:
+        StoreError: if the store cannot be used.
+        RecordError: if it fails on the way.
+    """
+    client = store.client(store.uri())
+    experiment = _experiment(client, study)
+    client.set_experiment_tag(experiment, KIND, "custom_model_development")
+    client.set_experiment_tag(experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
+    run_id = client.create_run(experiment, tags={**tags, BENCHMARK: "yes"}, run_name=study.summary).info.run_id
+    try:
+        client.log_batch(
+            run_id,
+            params=_params(_flat(study.spelled_out.model_dump(mode="json", exclude=set(WHOLE)))),
+        )
+        client.log_text(run_id, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), "study.yaml")
+        client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
+        client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
+        yield Benchmark(store.uri(), experiment, run_id)
+    except MlflowException as error:
+        with suppress(MlflowException):
+            client.set_terminated(run_id, "FAILED")
+        words = f"MLflow failed on the way, and what it holds will be reused: {first_line(error)}"
+        raise RecordError(words) from error
+    except BaseException as error:
+        client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _dataset_input(asked: str | CsvFile) -> DatasetInput:
+    data = datasets.load(asked)
+    rows, features = data.x.shape
+    file = asked if isinstance(asked, CsvFile) else None
+    source = {"uri": file.path} if file else {"tags": {"source": f"sklearn.datasets.load_{data.name}"}}
+    dataset = Dataset(
+        name=data.name,
+        digest=data.checksum,
+        source_type="local" if file else "code",
+        source=json.dumps(source),
+        profile=json.dumps({"num_rows": rows, "num_features": features, "num_classes": data.classes}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training and test")])
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return nested settings as one level of dotted names.
+
+    >>> _flat({"recipe": {"epochs": 20}, "weights": "native"})
+    {'recipe.epochs': 20, 'weights': 'native'}
+    """
+    flat: dict[str, object] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _params(settings: Mapping[str, object]) -> list[Param]:
+    return [Param(name, str(value)) for name, value in settings.items()]
+
+
+def record(benchmark: Benchmark, batch: Batch, outcomes: Iterable[Outcome], tags: Mapping[str, str]) -> dict[str, str]:
+    """Record each outcome of a batch's cells as a run nested under the benchmark's; return the run id by cell key."""
+    shared = _params(_flat({**batch.settings.model_dump(), "target": batch.target}))
+    return {batch.keys[each.cell]: _record(benchmark, batch, shared, each, tags) for each in outcomes}
+
+
+def _record(benchmark: Benchmark, batch: Batch, shared: list[Param], outcome: Outcome, tags: Mapping[str, str]) -> str:
+    client, cell = store.client(benchmark.uri), outcome.cell
+    ended = int(time.time() * 1000)
+    started = ended - int(1000 * outcome.trained.seconds) if outcome.trained else ended
+    labels = {"mlflow.parentRunId": benchmark.run_id, **_labels(batch, outcome), **tags}
+    params = [*shared, *_point(outcome)]
+    with _writing:
+        run = client.create_run(benchmark.experiment_id, started, labels, run_name=str(cell))
+        status = "FAILED"
+        try:
+            if outcome.trained:
+                client.log_batch(run.info.run_id, _metrics(outcome.trained, batch.target, ended), params)
+                _log_artifacts(run, benchmark.uri, outcome.trained)
+            else:
+                client.log_batch(run.info.run_id, params=params)
+            status = "FAILED" if outcome.status == "failed" else "FINISHED"
+        finally:
+            client.set_terminated(run.info.run_id, status, ended)
+    return str(run.info.run_id)
+
+
+def _point(outcome: Outcome) -> list[Param]:
+    """Return where in the grid a cell is, and how many test rows it was scored on."""
+    cell = outcome.cell
+    levels = {f"factor.{short(factor)}": level for factor, level in cell.levels}
+    rows = {"test_rows": len(outcome.trained.predictions.rows)} if outcome.trained else {}
+    return _params({"initializer": cell.initializer, "seed": cell.seed, **levels, **rows})
+
+
+def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
+    """Return the tags by which a cell is found again, grouped in MLflow's page, and read back."""
+    name = str(outcome.cell).rpartition(" · seed ")[0]
+    health = {"initbench.health": outcome.trained.health} if outcome.trained else {}
+    return {
+        view.GROUP: f"{name} · {batch.key[:4]}",
+        "initbench.cell": batch.keys[outcome.cell],
+        "initbench.settings": batch.key,
+        "initbench.status": outcome.status,
+        "initbench.reason": outcome.reason,
+        "initbench.framework": batch.platform.frameworks[batch.backend],
+        "initbench.device": batch.platform.device,
+        **health,
+    }
+
+
+def _metrics(trained: Trained, target: float, timestamp: int) -> list[Metric]:
+    metrics = [
+        Metric(name, float(value), timestamp, epoch)
+        for name, values in trained.curves.items()
+        for epoch, value in enumerate(values)
+    ]
+    metrics += [Metric(name, value, timestamp, epoch) for name, epoch, value in trained.signals.by_layer()]
+    metrics += [Metric(name, value, timestamp, 0) for name, value in trained.scalars.items() if not np.isnan(value)]
+    reached = epochs_to_target(trained.curves.test_accuracy, target)
+    if reached is not None:
+        metrics.append(Metric("epochs_to_target", reached, timestamp, 0))
+    return metrics
+
+
+def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
+    signals = trained.signals
+    history = pd.DataFrame(dict(trained.curves.items())).rename_axis("epoch")
+    for name, values in signals.curves().items():
+        columns = [named(name, layer) for layer in range(1, values.shape[1] + 1)]
+        history = history.join(pd.DataFrame(values, history.index[-len(values) :], columns))
+    layers = pd.DataFrame(signals.start, range(1, len(signals.theory.forward) + 1)).rename_axis("layer")
+    layers["theory_forward"] = signals.theory.forward
+    layers["theory_backward"] = pd.Series(signals.theory.backward, range(1, signals.hidden + 1))
+    layers["theory_chi"] = pd.Series(signals.theory.chi, range(1, signals.hidden + 1))
+    predictions = trained.predictions
+    logits = {f"logit_{at}": column for at, column in enumerate(predictions.logits.T)}
+    samples = pd.DataFrame({"row": predictions.rows, "label": predictions.labels, **logits})
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(trained.weights, Path(folder, "weights.safetensors"))
+        history.to_csv(Path(folder, "history.csv"))
+        layers.to_csv(Path(folder, "layers.csv"))
+        samples.to_csv(Path(folder, "predictions.csv"), index=False)
+        # the client's own log_artifacts first reads the run back, at twice the cost
+        get_artifact_repository(run.info.artifact_uri, tracking_uri=uri).log_artifacts(folder)
+
+
+def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Store the files of a folder, summary metrics and tags in the benchmark's run."""
+    client, now = store.client(benchmark.uri), int(time.time() * 1000)
+    points = [Metric(name, value, now, 0) for name, value in metrics.items()]
+    for at in range(0, len(points), POINTS):
+        client.log_batch(benchmark.run_id, points[at : at + POINTS])
+    client.log_batch(benchmark.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    client.log_artifacts(benchmark.run_id, str(folder))
+
+
+def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
+    """Leave what a worker found, as JSON, in the benchmark's run, from which `handed_over` takes it."""
+    store.client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")
+
+
+def _experiment(client: MlflowClient, study: Study) -> str:
+    name = f"initbench/{study.name}"
+    found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage != "active":
+        raise StoreError(f"experiment {name} is deleted; restore it in MLflow, or give the study another name")
+    if found:
+        return str(found.experiment_id)
+    local = client.tracking_uri.startswith("sqlite:")
+    try:
+        return str(client.create_experiment(name, store.local_artifacts() if local else None))
+    except MlflowException:  # another benchmark made it meanwhile
+        return str(client.get_experiment_by_name(name).experiment_id)

@@ -1,0 +1,151 @@
+"""A trainer: a process that holds one backend's framework on one slot and lives as long as its pool."""
+
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from loky import ProcessPoolExecutor
+from loky.process_executor import ShutdownExecutorError
+
+from tasks.core.design.grid import Cell
+from tasks.core.design.initializers import Backend
+from tasks.core.design.settings import CellSettings
+from tasks.core.training import batch, parity
+from tasks.core.training.backend import Weights
+from tasks.core.training.outcome import Outcome
+
+CPU_SLOTS = 2  # one for each backend, so that both train at once
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TrainerError(RuntimeError):
+    """A trainer process could not start, or died."""
+
+
+class UnusableSlotError(TrainerError):
+    """A backend cannot use a slot; trying again does not help."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One GPU by its index, or a share of the CPU where gpu is None; `threads` bounds its framework's threads."""
+
+    threads: int
+    gpu: int | None = None
+
+
+def slots(gpus: Sequence[int], processors: int) -> list[Slot]:
+    """Return a slot for each GPU or, without any, equal shares of the processors.
+
+    >>> slots([], processors=8)
+    [Slot(threads=4, gpu=None), Slot(threads=4, gpu=None)]
+    """
+    if gpus:
+        return [Slot(max(1, processors // len(gpus)), gpu) for gpu in gpus]
+    shares = min(CPU_SLOTS, processors)
+    return [Slot(processors // shares)] * shares
+
+
+class Trainer:
+    """A process that holds one backend's framework on one slot; its stderr goes to a log, for frameworks chatter."""
+
+    def __init__(self, backend: Backend, slot: Slot, log: Path) -> None:
+        self.backend = backend
+        self._log = log
+        environment = {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts, not fastest first
+            "CUDA_VISIBLE_DEVICES": "-1" if slot.gpu is None else str(slot.gpu),
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # PyTorch's deterministic matrix products on CUDA need it
+            "KERAS_BACKEND": "tensorflow",
+            "OMP_NUM_THREADS": str(slot.threads),
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+        }
+        self._slot = slot
+        self._process = ProcessPoolExecutor(max_workers=1, env=environment, initializer=_ignore_interrupts)
+        self._started = False
+
+    def start(self) -> None:
+        """Load the framework, if that has not been done.
+
+        Raises:
+            TrainerError: if the process dies.
+            UnusableSlotError: if the framework cannot use the slot's GPU.
+        """
+        if self._started:
+            return
+        device = self.call(_start, self.backend, self._slot.threads, os.getpid(), str(self._log))
+        if self._slot.gpu is not None and device == "cpu":
+            raise UnusableSlotError(
+                f"GPU {self._slot.gpu} is visible but this build of {self.backend} cannot use it; install one that "
+                "can, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU"
+            )
+        self._started = True
+
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a function in the trainer's process and return what it returns.
+
+        Raises:
+            TrainerError: if the process dies.
+        """
+        try:
+            result: R = self._process.submit(function, *args, **kwargs).result()
+        except (BrokenExecutor, ShutdownExecutorError, CancelledError) as error:
+            words = self._log.read_text().splitlines()[-1:] if self._log.exists() else []
+            codes = [line for line in str(error).splitlines() if "exit code" in line]
+            raise TrainerError(" ".join([f"the {self.backend} trainer died.", *codes, *words])) from error
+        return result
+
+    def train(self, settings: CellSettings, cells: Sequence[Cell]) -> list[Outcome]:
+        """Train cells of these settings together; return their outcomes in the same order."""
+        return self.call(_train, settings, tuple(cells))
+
+    def trace(self, optimizer: str, seed: int) -> list[Weights]:
+        """Return the weights of every step of one cell of the parity gate; see `parity.trace`."""
+        return self.call(_trace, self.backend, optimizer, seed)
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.shutdown(kill_workers=True)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
+
+
+def _start(backend: Backend, threads: int, parent: int, log: str) -> str:
+    """Load the backend in a trainer's process, and end that process when its parent is gone."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    end_with(parent)
+    return str(_backend(backend).setup(threads))
+
+
+def end_with(parent: int) -> None:
+    """End this process once its parent is gone, which would have it go on with nobody to take the result."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _backend(backend: Backend) -> Any:
+    return importlib.import_module(f"tasks.backends.{backend}")
+
+
+def _train(settings: CellSettings, cells: tuple[Cell, ...]) -> list[Outcome]:
+    return batch.train(_backend(settings.backend), settings, cells, clock=time.perf_counter)
+
+
+def _trace(backend: Backend, optimizer: str, seed: int) -> list[Weights]:
+    return parity.trace(_backend(backend), optimizer, seed=seed)
