@@ -7,7 +7,7 @@ from flows import form
 from flows.crews import CREWS, THREADS, end_with_worker
 from flows.plan import Plan, ready
 from flows.progress import followed
-from flows.result import BenchmarkResult, FailedCellsError, InvalidBenchmarkError, UncrownedError
+from flows.result import BenchmarkResult, raise_faults
 from flows.serving.server import recorded, served_flow
 from tasks import machine
 from tasks.cells import prefect_tags, settle
@@ -57,32 +57,29 @@ def benchmark(
     end_with_worker()
     fields = {"seeds": seeds, "epochs": epochs, "backends": backends, "initializers": initializers}
     asked = form.asked({"study": study, "advanced": advanced, **fields})
-    todo = study if isinstance(study, Plan) else ready(asked, fresh=fresh)
-    log, crew = get_run_logger(), CREWS[asked.runner]
+    return carry_out(study if isinstance(study, Plan) else ready(asked, fresh=fresh), parity=parity)
+
+
+def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
+    """Do what a plan says, in the flow run at hand; see `benchmark`."""
+    log, study, crew = get_run_logger(), todo.study, CREWS[todo.study.runner]
     log.info("Asked for:\n%s", todo)
     environment = machine.describe() | {"data": dict(todo.platform.data)}
-    with recorded(), crew.open(todo), recording.benchmark(asked, environment, prefect_tags()) as record:
+    with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
         batches = (*todo.batches, *todo.control_batches)
-        if parity and todo.batches and len(asked.backends) > 1:
+        if parity and todo.batches and len(study.backends) > 1:
             crew.check_parity(record)
         futures = crew.train_cells.map(batches, unmapped(record))
-        followed(futures, asked.name)
+        followed(futures, study.name)
         trained = settle(batches, futures, record)
-        result = collect(asked, record, todo.run_ids(trained))
+        result = collect(study, record, todo.run_ids(trained))
         controls = collect(todo.controls, record, todo.control_run_ids(trained)) if todo.controls else None
-        findings = compare(asked, result, controls)
-        crowned = () if findings.misbehaved else asked.backends
-        models = crew.crown.map(unmapped(asked), crowned, unmapped(result.cells), unmapped(record)) if crowned else []
+        findings = compare(study, result, controls)
+        crowned = () if findings.misbehaved else study.backends
+        models = crew.crown.map(unmapped(study), crowned, unmapped(result.cells), unmapped(record)) if crowned else []
         publish(record, findings)
         crowns: list[object] = [model.result(raise_on_failure=False) for model in models]
-        found = BenchmarkResult(
-            record.run_id, record.link, findings.comparison, tuple(findings.headline), tuple(findings.notes)
-        )
+        found = BenchmarkResult.of(record, findings)
         log.info("Found:\n%s\nMLflow run: %s", "\n".join(found.headline), found.link)
-        if findings.misbehaved:
-            raise InvalidBenchmarkError(findings.misbehaved, found)
-        if found.comparison["failed"].any():
-            raise FailedCellsError(found)
-        if faults := [crown for crown in crowns if isinstance(crown, BaseException)]:
-            raise UncrownedError(faults[0], found)
+        raise_faults(found, findings.misbehaved, crowns)
         return found

@@ -60,7 +60,7 @@ TIMEZONE = click.option(
     default=_here,
     show_default="this machine's",
     callback=_timezone,
-    help="Whose 02:00 starts the nightly.",
+    help="The timezone of the hour at which the nightly is due.",
 )
 
 
@@ -258,14 +258,14 @@ def deploy(timezone: str) -> None:
 
     PREFECT_API_URL names it. Again changes nothing, but for the nightly's timezone.
     """
-    from flows.serving.deployments import DeploymentError, register
+    from flows.serving.deployments import DeploymentError, nightly_due, register
 
     with refusing():
         try:
             registered = register(timezone)
         except DeploymentError as error:
             raise click.ClickException(str(error)) from None
-    click.echo(f"Registered {', '.join(registered)}; the nightly is due at 02:00 {timezone}")
+    click.echo(f"Registered {', '.join(registered)}; the nightly is due at {nightly_due(timezone)}")
 
 
 @cli.command()

@@ -1,8 +1,12 @@
 """What a benchmark returns, and the errors that hold it where something went wrong."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+
+from tasks.core.statistics.findings import Findings
+from tasks.tracking.store import Benchmark
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,12 @@ class BenchmarkResult:
     comparison: pd.DataFrame
     headline: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: Benchmark, findings: Findings) -> "BenchmarkResult":
+        """Return what was found in a benchmark that has been published."""
+        words = tuple(findings.headline), tuple(findings.notes)
+        return cls(record.run_id, record.link, findings.comparison, *words)
 
 
 class BenchmarkError(RuntimeError):
@@ -51,3 +61,21 @@ class InvalidBenchmarkError(BenchmarkError):
     def __init__(self, misbehaved: list[str], result: BenchmarkResult) -> None:
         words = f"the benchmark is invalid, for its controls misbehaved: {'; '.join(misbehaved)}"
         super().__init__(words, result)
+
+
+def raise_faults(result: BenchmarkResult, misbehaved: list[str], crowns: Sequence[object]) -> None:
+    """Raise the gravest fault of a benchmark, if there is one.
+
+    misbehaved: claims of the controls that do not hold; crowns: what registering the best cells returned or raised.
+
+    Raises:
+        InvalidBenchmarkError: if a control misbehaved.
+        FailedCellsError: if a cell could not be trained.
+        UncrownedError: if a best cell could not be registered as a model.
+    """
+    if misbehaved:
+        raise InvalidBenchmarkError(misbehaved, result)
+    if result.comparison["failed"].any():
+        raise FailedCellsError(result)
+    if faults := [crown for crown in crowns if isinstance(crown, BaseException)]:
+        raise UncrownedError(faults[0], result)

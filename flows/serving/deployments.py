@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import yaml
@@ -72,7 +73,23 @@ def register(timezone: str) -> list[str]:
     )
     if done.returncode:
         raise DeploymentError(f"prefect {' '.join(arguments)} failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-    return [deployment["name"] for deployment in yaml.safe_load(file.read_text())["deployments"]]
+    return [deployment["name"] for deployment in _deployments()]
+
+
+def _deployments() -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"]
+    return listed
+
+
+def nightly_due(timezone: str) -> str:
+    """Return when the nightly is due: the hour that infra/prefect.yaml schedules, and the timezone.
+
+    >>> nightly_due("Europe/Paris")
+    '02:00 Europe/Paris'
+    """
+    (cron,) = (schedule["cron"] for each in _deployments() for schedule in each.get("schedules", ()))
+    minute, hour, *_ = cron.split()
+    return f"{int(hour):02}:{int(minute):02} {timezone}"
 
 
 def _register_what_prefect_yaml_cannot_hold() -> None:

@@ -125,7 +125,7 @@ def _words(options: Options, addresses: Mapping[str, str], state: Path) -> str:
         "Prefect": addresses["prefect"],
         "MLflow": addresses["mlflow"],
         **({"Sign in": f"with what {state / 'secrets.env'} holds, {SIGN_IN}"} if options.auth else {}),
-        "Nightly": f"02:00 {options.timezone}",
+        "Nightly": deployments.nightly_due(options.timezone),
         "Logs": str(state / "logs"),
         "Terminals": f"export PREFECT_API_URL={addresses['prefect']}/api MLFLOW_TRACKING_URI={addresses['mlflow']}",
     }

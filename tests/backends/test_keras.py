@@ -9,8 +9,8 @@ from sklearn.preprocessing import StandardScaler
 
 from flows import studies
 from tasks.backends import keras
-from tasks.core.training import seeds
 from tasks.core.design.study import Cell, Network, Recipe, Study
+from tasks.core.training import seeds
 from tests.shared.plain import fitted
 from tests.shared.programs import SETTINGS, cells_of, inputs, train
 

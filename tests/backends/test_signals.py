@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tasks.backends import keras, pytorch
+from tasks.core.design.study import Cell, Network, Recipe, Study
 from tasks.core.training import batch as training
 from tasks.core.training.signals import FLOW, GQ_EPSILON, START
-from tasks.core.design.study import Cell, Network, Recipe, Study
 from tests.shared.plain import plain_module
 from tests.shared.programs import SETTINGS, inputs, train
 

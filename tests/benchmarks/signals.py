@@ -7,7 +7,8 @@ within one run, and prints the medians and their ratio to the last. The machine'
 from statistics import median
 from types import SimpleNamespace
 
-from tasks.core.training import signals, batch as training
+from tasks.core.training import batch as training
+from tasks.core.training import signals
 from tests.benchmarks.training import chosen, seconds
 
 ROUNDS = 15

@@ -9,8 +9,8 @@ import sys
 import time
 from statistics import median
 
-from tasks.core.training import batch as training
 from tasks.core.design.study import Study
+from tasks.core.training import batch as training
 from tests.shared import plain
 
 CELLS = 64

@@ -13,12 +13,16 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import studies
-from flows.benchmark import FailedCellsError, InvalidBenchmarkError, UncrownedError, benchmark
+from flows.benchmark import benchmark
 from flows.plan import plan
-from tasks import comparison, machine, tracking, workers
+from flows.result import FailedCellsError, InvalidBenchmarkError, UncrownedError
+from tasks import comparison, machine
+from tasks.core.design.settings import Check, CsvFile, Network, Recipe
+from tasks.core.design.study import Study
 from tasks.core.training import datasets, parity
-from tasks.core.design.study import Check, CsvFile, Network, Recipe, Study
-from tasks.tracking import StoreError
+from tasks.tracking import registry, store
+from tasks.tracking.store import StoreError
+from tasks.trainers import pool, process
 
 STUDY = Study(
     name="small",
@@ -40,8 +44,8 @@ def server():
 @pytest.fixture(scope="module", autouse=True)
 def trainers():
     """Hold one pool for the module, so that frameworks load once."""
-    with workers.pool(workers.slots([], 2), STUDY.backends) as pool:
-        yield pool
+    with pool.pool(process.slots([], 2), STUDY.backends) as held:
+        yield held
 
 
 def task_runs():
@@ -52,10 +56,10 @@ def task_runs():
 def test_benchmark_from_python(folder):
     """Called from Python it returns the comparison; a longer study trains only what is new, and publishes it all."""
     table = benchmark(STUDY)
-    assert table[["backend", "initializer"]].to_numpy().tolist()[0][1] == "he_normal"
-    assert table["finished"].tolist() == [2, 2, 2, 2]
+    assert table.comparison[["backend", "initializer"]].to_numpy().tolist()[0][1] == "he_normal"
+    assert table.comparison["finished"].tolist() == [2, 2, 2, 2]
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    parent = client.get_run(table.attrs["run_id"])
+    parent = client.get_run(table.run_id)
     assert parent.info.status == "FINISHED"
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert files == {
@@ -70,7 +74,7 @@ def test_benchmark_from_python(folder):
     assert parent.data.metrics["keras/he_normal/finished"] == 2
 
     longer = benchmark(STUDY.model_copy(update={"seeds": 3}), parity=False)
-    assert longer["finished"].tolist() == [3, 3, 3, 3]
+    assert longer.comparison["finished"].tolist() == [3, 3, 3, 3]
     runs = client.search_runs([parent.info.experiment_id], "tags.`initbench.cell` LIKE '%'")
     assert len(runs) == 8 + 4
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -94,33 +98,33 @@ def test_artifacts_in_prefect(folder):
     with get_client(sync_client=True) as client:
         artifacts = client.read_artifacts()
     assert {"comparison", "summary", "mlflow"} <= {artifact.key for artifact in artifacts}
-    assert any(table.attrs["link"] in artifact.data for artifact in artifacts if artifact.key == "summary")
+    assert any(table.link in artifact.data for artifact in artifacts if artifact.key == "summary")
 
 
 def test_failed_cells_fail_the_flow_after_publishing(folder, monkeypatch):
     """A cell that cannot be trained is a row with a reason; the others are compared, then the flow fails."""
-    train = workers.Pool.train
+    train = pool.Pool.train
 
-    def refuse(pool, study, cells):
+    def refuse(held, settings, cells):
         if cells[0].initializer == "zeros" and cells[0].backend == "keras":
-            raise workers.TrainerError("it died")
-        return train(pool, study, cells)
+            raise process.TrainerError("it died")
+        return train(held, settings, cells)
 
-    monkeypatch.setattr(workers.Pool, "train", refuse)
+    monkeypatch.setattr(pool.Pool, "train", refuse)
     with pytest.raises(FailedCellsError, match="2 of 8 cells failed") as error:
         benchmark(STUDY.model_copy(update={"max_tasks": 200}), parity=False)
-    table = error.value.comparison.set_index(["backend", "initializer"])
+    table = error.value.result.comparison.set_index(["backend", "initializer"])
     assert table.loc[("keras", "zeros"), "failed"] == 2
     assert table.loc[("keras", "he_normal"), "finished"] == 2
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    assert client.get_run(error.value.comparison.attrs["run_id"]).info.status == "FAILED"
-    cells = pd.read_csv(client.download_artifacts(error.value.comparison.attrs["run_id"], "cells.csv"))
+    assert client.get_run(error.value.result.run_id).info.status == "FAILED"
+    cells = pd.read_csv(client.download_artifacts(error.value.result.run_id, "cells.csv"))
     assert cells["reason"].dropna().tolist() == ["TrainerError: it died"] * 2
 
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     again = benchmark(STUDY, parity=False)
-    assert again["failed"].sum() == 0
+    assert again.comparison["failed"].sum() == 0
 
 
 def test_parity_gate_stops_the_flow(folder, monkeypatch):
@@ -152,7 +156,7 @@ def test_champions(folder, monkeypatch):
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", uri)
     client = MlflowClient(uri)
-    cells = pd.read_csv(client.download_artifacts(table.attrs["run_id"], "cells.csv"))
+    cells = pd.read_csv(client.download_artifacts(table.run_id, "cells.csv"))
     for backend in STUDY.backends:
         version, accuracy, recorded = champion(client, f"initbench-small-{backend}")
         assert np.float32(accuracy) == np.float32(recorded)  # which both frameworks give in single precision
@@ -172,16 +176,16 @@ def test_a_model_that_cannot_be_registered_is_told_last(folder, monkeypatch):
     def refuse(*_):
         raise RuntimeError("no registry here")
 
-    monkeypatch.setattr(tracking, "version_of", refuse)
+    monkeypatch.setattr(registry, "version_of", refuse)
     with pytest.raises(UncrownedError, match="could not be registered as a model: no registry here") as error:
         benchmark(STUDY.model_copy(update={"backends": ("pytorch",)}))
-    assert error.value.comparison["finished"].tolist() == [2, 2]
-    assert comparison.recall("latest")[0].run_id == error.value.comparison.attrs["run_id"]
+    assert error.value.result.comparison["finished"].tolist() == [2, 2]
+    assert comparison.recall("latest")[0].run_id == error.value.result.run_id
 
 
 def test_report_is_rebuilt_from_mlflow_alone(folder, tmp_path_factory):
     """What `report` writes of a run, or of the latest, is what was published, to the letter."""
-    published = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).attrs["run_id"]
+    published = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).run_id
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     for run_id in (published, "latest"):
         out = tmp_path_factory.mktemp("report")
@@ -193,9 +197,9 @@ def test_report_is_rebuilt_from_mlflow_alone(folder, tmp_path_factory):
 
 def test_runs_side_by_side(folder, monkeypatch):
     """Two runs of one study are paired cell by cell, and what differs between them and their environments is told."""
-    first = benchmark(STUDY, parity=False).attrs["run_id"]
+    first = benchmark(STUDY, parity=False).run_id
     monkeypatch.setattr(machine, "processors", lambda: 64)
-    second = benchmark(STUDY.model_copy(update={"seeds": 3}), fresh=True, parity=False).attrs["run_id"]
+    second = benchmark(STUDY.model_copy(update={"seeds": 3}), fresh=True, parity=False).run_id
     beside = comparison.side_by_side(first, "latest")
     text = beside.as_text()
     assert (
@@ -210,7 +214,7 @@ def test_runs_side_by_side(folder, monkeypatch):
     assert "equal, so that nothing is to be compared between them" in text
     assert "The answer does not change" in text or "No verdict is turned round" in text
     assert comparison.side_by_side(second, second).changed == []
-    other = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=1)}), parity=False).attrs["run_id"]
+    other = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=1)}), parity=False).run_id
     assert "No cell is in both runs, so nothing is paired." in comparison.side_by_side(first, other).as_text()
 
 
@@ -219,10 +223,10 @@ def test_what_is_no_benchmark_cannot_be_reported(folder):
     with pytest.raises(StoreError, match="must hold a benchmark that was compared; it is not there"):
         comparison.recall("latest")
     assert list(folder.iterdir()) == []
-    tracking.open_store()
+    store.open_store()
     with pytest.raises(StoreError, match="must hold a benchmark that was compared; it holds none"):
         comparison.recall("latest")
-    run_id = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).attrs["run_id"]
+    run_id = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).run_id
     with pytest.raises(StoreError, match="no run 'abc' in sqlite:"):
         comparison.recall("abc")
     cell = comparison.recall(run_id)[1].cells["run_id"][0]
@@ -244,23 +248,23 @@ def controlled(folder, monkeypatch, at_most):
     try:
         table = benchmark(study)
     except InvalidBenchmarkError as error:
-        table = error.comparison
-    return table, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(table.attrs["run_id"])
+        table = error.result
+    return table, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(table.run_id)
 
 
 def test_controls_that_behave(folder, monkeypatch):
     """Controls are trained along, in the study's own backends; the benchmark is valid and says that they behaved."""
     table, run = controlled(folder, monkeypatch, at_most=0.9)
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FINISHED", "true")
-    assert table.attrs["headline"][-1].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
-    assert len(table) == 2
+    assert table.headline[-1].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
+    assert len(table.comparison) == 2
 
 
 def test_controls_that_misbehave(folder, monkeypatch):
     """If a control does not do what it must, the benchmark is marked invalid and fails, with everything published."""
     table, run = controlled(folder, monkeypatch, at_most=-1)
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FAILED", "false")
-    assert table.attrs["headline"][0].startswith("INVALID, for controls misbehaved: zeros fail.")
+    assert table.headline[0].startswith("INVALID, for controls misbehaved: zeros fail.")
     files = {file.path for file in MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").list_artifacts(run.info.run_id)}
     assert {"comparison.md", "checks.csv", "variances.svg", "report.html"} <= files
     assert comparison.recall(run.info.run_id)[1].misbehaved == ["zeros fail"]
@@ -280,11 +284,11 @@ def test_levels_that_change_nothing_are_trained_once(folder):
     study = Study.model_validate({**STUDY.model_dump(), "factors": factors, "backends": ["pytorch"]})
     assert sum(len(batch.cells) for batch in plan(study, fresh=False).batches) == 4
     table = benchmark(study)
-    assert table["r"].tolist() == ["a", "a", "b", "b"]
-    assert table["finished"].tolist() == [2] * 4
+    assert table.comparison["r"].tolist() == ["a", "a", "b", "b"]
+    assert table.comparison["finished"].tolist() == [2] * 4
     again = plan(study, fresh=False)
-    assert again.batches == []
-    assert len(again.reused) == 8
+    assert again.batches == ()
+    assert sum(key in again.reused for key in again.keys.values()) == 8
 
 
 def test_factors_and_claims(folder):
@@ -294,8 +298,8 @@ def test_factors_and_claims(folder):
         {**STUDY.model_dump(), "factors": {"network.activation": ["relu", "tanh"]}, "checks": [claim]}
     )
     table = benchmark(study, parity=False)
-    assert table["activation"].tolist() == ["relu"] * 4 + ["tanh"] * 4
-    assert "Held: zeros are symmetric (pytorch 1, keras 1; at least 1)" in table.attrs["notes"]
+    assert table.comparison["activation"].tolist() == ["relu"] * 4 + ["tanh"] * 4
+    assert "Held: zeros are symmetric (pytorch 1, keras 1; at least 1)" in table.notes
 
 
 CLOUDS = "x,kind,y\n" + "".join(
@@ -312,8 +316,8 @@ def test_csv_file(folder, monkeypatch, tmp_path_factory):
         benchmark(study, parity=False)
     monkeypatch.setenv("INITBENCH_DATA", f"/nowhere:{path.parent}")
     table = benchmark(study, parity=False)
-    assert table["finished"].tolist() == [2] * 4
-    assert any("one of 8 test samples" in note for note in table.attrs["notes"])
+    assert table.comparison["finished"].tolist() == [2] * 4
+    assert any("one of 8 test samples" in note for note in table.notes)
     for way in (f"file://{path}", "~/clouds.csv", f"{path.parent}/../clouds.csv"):
         with pytest.raises((ValueError, OSError)):
             plan(study.model_copy(update={"dataset": CsvFile(path=way, target="kind")}), fresh=False)

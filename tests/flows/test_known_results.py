@@ -6,10 +6,11 @@ import time
 import pytest
 
 from flows import studies
-from tasks import tracking
+from tasks.core.design import grid
+from tasks.core.design.grid import Platform
 from tasks.core.statistics import checks
-from tasks.core.training import batch as training
-from tasks.core.design.study import Platform
+from tasks.core.training import batch
+from tasks.tracking import reading, recording
 
 HERE = Platform({"pytorch": "torch", "keras": "keras"}, "cpu", "0.1", {"digits": "a", "iris": "b"})
 RUNS = [
@@ -28,12 +29,12 @@ def test_claims_hold(folder, name, backend, seeds):
     """Trained, recorded and read back, a study's cells bear out every one of its claims."""
     study = studies.load(name).model_copy(update={"seeds": seeds, "backends": (backend,)})
     framework = importlib.import_module(f"tasks.backends.{backend}")
-    outcomes = []
-    for levels in study.levels():
-        cells = [cell for cell in study.cells() if cell.levels == levels]
-        outcomes += training.train(framework, study, cells, clock=time.perf_counter)
-    with tracking.benchmark(study, {}, {}) as benchmark:
-        run_ids = tracking.record(benchmark, study, HERE, outcomes, {})
-        judged = checks.judge(study.checks, tracking.read(benchmark, study, run_ids))
+    run_ids = {}
+    with recording.benchmark(study, {}, {}) as benchmark:
+        for each in grid.batches(study, HERE):
+            outcomes = batch.train(framework, each.settings, each.cells, clock=time.perf_counter)
+            recorded = recording.record(benchmark, each, outcomes, {})
+            run_ids |= {cell: recorded[key] for cell, key in each.keys.items()}
+        judged = checks.judge(study.checks, reading.read(benchmark, study, run_ids))
     assert len(judged) == len(study.checks)
     assert [line for line in checks.lines(judged) if not line.startswith("Held: ")] == []

@@ -7,7 +7,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import studies
 from flows.nightly import FailedStudiesError, nightly
-from tasks import tracking
+from tasks.tracking import reading
+from tasks.tracking.store import NIGHTLY
 
 # Prefect leaves the connection of a subflow's events to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
@@ -64,9 +65,9 @@ def test_nights(night):
     assert tonight != before
     assert rows[2][4] == "The answer does not change: every verdict between initializers is the same."
     assert f"/artifacts/artifact/{first.id})" in second.data
-    assert tracking.last_nightly("fine").run_id in tonight
+    assert reading.last_nightly("fine").run_id in tonight
 
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()
     assert sum(run.parent_task_run_id is not None and "fine" in run.name for run in runs) == 2
-    assert {tracking.NIGHTLY} == {tag for run in runs if run.parent_task_run_id for tag in run.tags}
+    assert {NIGHTLY} == {tag for run in runs if run.parent_task_run_id for tag in run.tags}

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
-
 from tests.core.test_figures import history, layers
 from tests.core.test_findings import findings
 from tests.core.test_report import page

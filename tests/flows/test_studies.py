@@ -1,7 +1,9 @@
 import pytest
 
 from flows import studies
-from tasks.core.design.study import Study, short
+from tasks.core.design import grid
+from tasks.core.design.settings import short
+from tasks.core.design.study import Study
 
 
 def faults(source="iris", *changes):
@@ -13,7 +15,7 @@ def faults(source="iris", *changes):
 def test_iris_is_the_default():
     """The shipped default says in YAML what Study() is, so neither can drift."""
     assert studies.load("iris") == Study()
-    assert len(Study().cells()) == 160
+    assert len(grid.cells(Study())) == 160
 
 
 def test_every_study_ships_valid():
@@ -47,13 +49,13 @@ def test_every_claim_is_about_cells_that_there_are():
     """No check of a study that ships names a level or an initializer that its grid has not."""
     for name in studies.names():
         study = studies.load(name)
-        grid = [
+        points = [
             {"initializer": cell.initializer, **{short(factor): level for factor, level in cell.levels}}
-            for cell in study.cells()
+            for cell in grid.cells(study)
         ]
         for check in study.checks:
             for where in (check.where, check.against or {}):
-                assert any(where.items() <= point.items() for point in grid), f"{name}: {check.claim}"
+                assert any(where.items() <= point.items() for point in points), f"{name}: {check.claim}"
 
 
 def test_notebook_is_the_notebook():

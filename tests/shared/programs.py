@@ -2,9 +2,10 @@
 
 import time
 
-from tasks.core.training import datasets, batch as training
 from tasks.core.design.activations import ACTIVATIONS
 from tasks.core.design.study import Cell, Network, Recipe, Study
+from tasks.core.training import batch as training
+from tasks.core.training import datasets
 
 FEW = ("he_normal", "random_normal", "lsuv")
 

@@ -7,14 +7,18 @@ import pytest
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
-from tasks import tracking
+from tasks.core.design import grid
+from tasks.core.design.grid import Platform
+from tasks.core.design.settings import Recipe
+from tasks.core.design.study import Study
 from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained
-from tasks.core.design.study import Platform, Recipe, Study
+from tasks.tracking import reading, recording, store
 from tests.shared import samples
+from tests.shared.keys import key
 
 STUDY = Study(initializers=("zeros",), seeds=2)
 HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", {"iris": "a", "wine": "b"})
-CELLS = STUDY.cells()
+CELLS = grid.cells(STUDY)
 
 
 def outcome(cell, accuracies=(0.3, 0.8, 0.95), loss=0.2):
@@ -26,10 +30,27 @@ def outcome(cell, accuracies=(0.3, 0.8, 0.95), loss=0.2):
     return Outcome.of(cell, Trained(curves, predictions, {"w": np.ones((2, 3), np.float32)}, samples.signals(), 0.5))
 
 
+def record(parent, study, outcomes, tags):
+    """Record outcomes of a study's cells; return the run id of each cell."""
+    found = {}
+    by_batch = {cell: batch for batch in grid.batches(study, HERE) for cell in batch.cells}
+    for each in outcomes:
+        batch = by_batch[each.cell]
+        found[each.cell] = recording.record(parent, batch, [each], tags)[batch.keys[each.cell]]
+    return found
+
+
+def find(study, platform=HERE):
+    """Return the run id of each of a study's cells that is found."""
+    batches = grid.batches(study, platform)
+    known = reading.find(study.name, batches)
+    return {cell: known[key] for batch in batches for cell, key in batch.keys.items() if key in known}
+
+
 @pytest.fixture
 def parent(folder):
     """Return a benchmark's run in a fresh store of the current folder."""
-    with tracking.benchmark(STUDY, {"packages": {}}, {"prefect.flow_run_id": "f"}) as run:
+    with recording.benchmark(STUDY, {"packages": {}}, {"prefect.flow_run_id": "f"}) as run:
         yield run
 
 
@@ -48,12 +69,12 @@ def test_store_is_in_wal_mode(parent, folder):
 
 def test_cell_is_a_finished_nested_run(parent, client):
     """A cell's run has its parent, settings, curves by epoch and files, and has ended."""
-    ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {"prefect.task_run_id": "t"})
+    ids = record(parent, STUDY, [outcome(CELLS[0])], {"prefect.task_run_id": "t"})
     run = client.get_run(ids[CELLS[0]])
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "pytorch · zeros · seed 0"
     assert run.data.tags["mlflow.parentRunId"] == parent.run_id
-    assert run.data.tags["initbench.cell"] == STUDY.cell_key(CELLS[0], HERE)
+    assert run.data.tags["initbench.cell"] == key(STUDY, CELLS[0], HERE)
     assert run.data.tags["initbench.status"] == "finished"
     assert run.data.tags["prefect.task_run_id"] == "t"
     assert run.data.params["recipe.learning_rate"] == "0.01"
@@ -71,10 +92,10 @@ def test_cell_is_a_finished_nested_run(parent, client):
 
 
 def test_signals_are_logged(parent, client):
-    """A cell's run has its verdict, what describes it as a whole, and each layer's signals under names that sort."""
-    ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {})
+    """A cell's run has its health, what describes it as a whole, and each layer's signals under names that sort."""
+    ids = record(parent, STUDY, [outcome(CELLS[0])], {})
     run = client.get_run(ids[CELLS[0]])
-    assert run.data.tags["initbench.verdict"] == "healthy"
+    assert run.data.tags["initbench.health"] == "healthy"
     assert run.data.metrics["jacobian_condition"] == 1
     assert run.data.metrics["gradient_variance/layer_003"] == 1
     assert "not_finite_epoch" not in run.data.metrics
@@ -88,13 +109,13 @@ def test_signals_are_logged(parent, client):
 def test_levels_are_columns(parent, client):
     """A cell of a study with factors has their levels among its settings, in its row, and beside its files' rows."""
     study = STUDY.model_copy(update={"factors": {"network.activation": ("relu", "tanh")}})
-    ids = tracking.record(parent, study, HERE, map(outcome, study.cells()), {})
+    ids = record(parent, study, map(outcome, grid.cells(study)), {})
     last = client.get_run(list(ids.values())[-1])
     assert (last.data.params["factor.activation"], last.data.params["network.activation"]) == ("tanh", "tanh")
-    rows = tracking.read(parent, study, ids)
+    rows = reading.read(parent, study, ids)
     assert rows["activation"].tolist() == ["relu", "relu", "tanh", "tanh"] * 2
-    assert tracking.find(study, HERE) == ids
-    (history,) = tracking.read_files(parent, rows, "history.csv")
+    assert find(study) == ids
+    (history,) = reading.read_files(parent, rows, "history.csv")
     assert len(history) == 3 * len(ids)
     assert history.groupby("activation", sort=False)["backend"].unique().map(list).to_dict() == {
         "relu": ["pytorch", "keras"],
@@ -104,26 +125,26 @@ def test_levels_are_columns(parent, client):
 
 def test_failed_cells_have_no_files(parent):
     """Where no cell was trained there are no rows of files, and none are looked for."""
-    ids = tracking.record(parent, STUDY, HERE, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
-    (history,) = tracking.read_files(parent, tracking.read(parent, STUDY, ids), "history.csv")
+    ids = record(parent, STUDY, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
+    (history,) = reading.read_files(parent, reading.read(parent, STUDY, ids), "history.csv")
     assert history.empty
 
 
 def test_failed_cells_are_rows_too(parent, client):
     """A failed cell is a FAILED run with its reason, and a row without measures."""
-    ids = tracking.record(parent, STUDY, HERE, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
+    ids = record(parent, STUDY, [Outcome.failure(CELLS[0], RuntimeError("no memory"))], {})
     assert client.get_run(ids[CELLS[0]]).info.status == "FAILED"
-    (row,) = tracking.read(parent, STUDY, ids).to_dict("records")
+    (row,) = reading.read(parent, STUDY, ids).to_dict("records")
     assert (row["status"], row["reason"]) == ("failed", "RuntimeError: no memory")
     assert np.isnan(row["test_accuracy"])
 
 
 def test_rows_come_back_in_order(parent, monkeypatch):
     """Reading gives the rows asked for in the order asked for, however many a filter takes."""
-    monkeypatch.setattr(tracking, "IDS", 3)
-    ids = tracking.record(parent, STUDY, HERE, map(outcome, CELLS), {})
+    monkeypatch.setattr(reading, "IDS", 3)
+    ids = record(parent, STUDY, map(outcome, CELLS), {})
     ids = {cell: ids[cell] for cell in reversed(CELLS)}
-    rows = tracking.read(parent, STUDY, ids)
+    rows = reading.read(parent, STUDY, ids)
     assert rows["run_id"].tolist() == list(ids.values())
     assert rows["test_accuracy"].tolist() == pytest.approx([0.95] * len(ids))
 
@@ -131,8 +152,8 @@ def test_rows_come_back_in_order(parent, monkeypatch):
 def test_diverged_measures_survive(parent):
     """A loss of NaN or infinity is recorded as such and read back as not finite."""
     for bad in (np.nan, np.inf):
-        ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0], loss=bad)], {})
-        (row,) = tracking.read(parent, STUDY, ids).to_dict("records")
+        ids = record(parent, STUDY, [outcome(CELLS[0], loss=bad)], {})
+        (row,) = reading.read(parent, STUDY, ids).to_dict("records")
         assert row["status"] == "diverged"
         assert not row["train_loss"] < 1e300
 
@@ -140,36 +161,34 @@ def test_diverged_measures_survive(parent):
 def test_find_reuses_what_has_an_outcome(parent):
     """Finished and diverged cells are found again, failed ones are not, the newest of several is taken."""
     first, second, third, _ = CELLS
-    tracking.record(parent, STUDY, HERE, [outcome(first)], {})
+    record(parent, STUDY, [outcome(first)], {})
     time.sleep(0.01)
-    newest = tracking.record(parent, STUDY, HERE, [outcome(first), outcome(second, loss=np.nan)], {})
-    tracking.record(parent, STUDY, HERE, [Outcome.failure(third, RuntimeError())], {})
-    assert tracking.find(STUDY, HERE) == newest
+    newest = record(parent, STUDY, [outcome(first), outcome(second, loss=np.nan)], {})
+    record(parent, STUDY, [Outcome.failure(third, RuntimeError())], {})
+    assert find(STUDY) == newest
 
 
 def test_find_knows_other_settings_apart(parent):
     """Cells of another recipe or platform are not reused; those of a longer or reordered grid are."""
     from dataclasses import replace
 
-    tracking.record(parent, STUDY, HERE, map(outcome, CELLS), {})
-    assert (
-        len(tracking.find(STUDY.model_copy(update={"seeds": (5, 1, 0), "backends": ("keras", "pytorch")}), HERE)) == 4
-    )
-    assert tracking.find(STUDY.model_copy(update={"recipe": Recipe(epochs=3)}), HERE) == {}
-    assert tracking.find(STUDY, replace(HERE, device="NVIDIA H200")) == {}
+    record(parent, STUDY, map(outcome, CELLS), {})
+    assert len(find(STUDY.model_copy(update={"seeds": (5, 1, 0), "backends": ("keras", "pytorch")}))) == 4
+    assert find(STUDY.model_copy(update={"recipe": Recipe(epochs=3)})) == {}
+    assert find(STUDY, replace(HERE, device="NVIDIA H200")) == {}
 
 
 def test_find_makes_no_store(folder):
     """Looking for cells where there is no store leaves none behind."""
-    assert tracking.find(STUDY, HERE) == {}
+    assert find(STUDY) == {}
     assert list(folder.iterdir()) == []
 
 
 def test_other_target_is_read_from_the_curve(parent):
     """Epochs to another target than the recorded one come from the recorded curve."""
-    ids = tracking.record(parent, STUDY, HERE, [outcome(CELLS[0])], {})
+    ids = record(parent, STUDY, [outcome(CELLS[0])], {})
     asked = {target: STUDY.model_copy(update={"target": target}) for target in (0.9, 0.7, 0.99)}
-    found = {target: tracking.read(parent, study, ids)["epochs_to_target"][0] for target, study in asked.items()}
+    found = {target: reading.read(parent, study, ids)["epochs_to_target"][0] for target, study in asked.items()}
     assert (found[0.9], found[0.7]) == (2, 1)
     assert np.isnan(found[0.99])
 
@@ -177,7 +196,7 @@ def test_other_target_is_read_from_the_curve(parent):
 def test_interrupted_benchmark_ends(folder):
     """Whatever ends a benchmark, its run does not stay RUNNING."""
     for error, status in ((KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")):
-        with pytest.raises(error), tracking.benchmark(STUDY, {}, {}) as run:
+        with pytest.raises(error), recording.benchmark(STUDY, {}, {}) as run:
             raise error
         assert MlflowClient(run.uri).get_run(run.run_id).info.status == status
 
@@ -195,13 +214,13 @@ def test_benchmark_records_what_it_is(parent, client):
 def test_unusable_store_is_one_line(folder, monkeypatch, uri):
     """A store that cannot be used is told in one line, at once."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(tracking.StoreError, match=f"MLFLOW_TRACKING_URI .*{uri}") as error:
-        tracking.open_store()
+    with pytest.raises(store.StoreError, match=f"MLFLOW_TRACKING_URI .*{uri}") as error:
+        store.open_store()
     assert "\n" not in str(error.value)
 
 
 def test_configured_store_is_used(folder, monkeypatch):
     """MLFLOW_TRACKING_URI is honoured, and nothing is made in the current folder."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'elsewhere.db'}")
-    tracking.open_store()
+    store.open_store()
     assert [path.name for path in folder.iterdir()] == ["elsewhere.db"]

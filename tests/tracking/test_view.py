@@ -2,13 +2,13 @@ import base64
 import json
 import zlib
 
-from tasks.tracking import view
-from tasks.core.statistics.measures import CELL_COLUMNS
+from tasks.core.design.columns import CELLS
+from tasks.tracking import view as views
 
 
 def test_saved_view():
     """MLflow finds in it what its own page stores: a name, and the packed state of the page."""
-    view = json.loads(mlflow_view.saved_view(["depth"]))
+    view = json.loads(views.saved_view(["depth"]))
     kind, packed = view["state"].split(";")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert (view["name"], kind) == ("Cells by initializer", "deflate")
@@ -17,4 +17,4 @@ def test_saved_view():
     assert "params.`factor.depth`" in state["selectedColumns"]
     sections = {section["uuid"] for section in state["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == sections
-    assert {chart["metricKey"] for chart in state["compareRunCharts"]} <= {*CELL_COLUMNS, *mlflow_view.CURVES}
+    assert {chart["metricKey"] for chart in state["compareRunCharts"]} <= {*CELLS, *views.CURVES}

@@ -5,17 +5,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks import workers
-from tasks.core.design.study import Network, Recipe, Study
+from tasks.core.design import grid
+from tasks.core.design.settings import Network, Recipe
+from tasks.core.design.study import Study
+from tasks.trainers import pool as pools
+from tasks.trainers import process
 
 STUDY = Study(backends=("pytorch",), seeds=4, recipe=Recipe(epochs=1), network=Network(hidden=(4,)))
-CELLS = STUDY.cells()
+SETTINGS = STUDY.settings("pytorch", ())
+CELLS = grid.cells(STUDY)
 
 
 @pytest.fixture
 def pool():
     """Return a pool with one slot and real trainer processes."""
-    with workers.pool([workers.Slot(threads=1)], STUDY.backends) as held:
+    with pools.pool([process.Slot(threads=1)], STUDY.backends) as held:
         yield held
 
 
@@ -35,21 +39,21 @@ def alive(process):
 def sizes_trained(pool, monkeypatch):
     """Return a list that will hold the size of each batch sent to a trainer."""
     sizes = []
-    train = workers.Trainer.train
+    train = process.Trainer.train
 
-    def spy(trainer, study, cells):
+    def spy(trainer, settings, cells):
         sizes.append(len(cells))
-        return train(trainer, study, cells)
+        return train(trainer, settings, cells)
 
-    monkeypatch.setattr(workers.Trainer, "train", spy)
+    monkeypatch.setattr(process.Trainer, "train", spy)
     return sizes
 
 
 def test_slots():
     """Each GPU is a slot; without any, the processors are shared in two, so that both backends train at once."""
-    assert workers.slots([2, 5], 16) == [workers.Slot(8, 2), workers.Slot(8, 5)]
-    assert workers.slots([], 8) == [workers.Slot(4), workers.Slot(4)]
-    assert workers.slots([], 1) == [workers.Slot(1)]
+    assert process.slots([2, 5], 16) == [process.Slot(8, 2), process.Slot(8, 5)]
+    assert process.slots([], 8) == [process.Slot(4), process.Slot(4)]
+    assert process.slots([], 1) == [process.Slot(1)]
 
 
 def test_trainer_holds_one_framework(pool):
@@ -73,7 +77,7 @@ def test_those_who_wait_train_together(pool, monkeypatch):
     """Cells of many tasks that wait for one slot are one batch, and each task gets its own outcome."""
     sizes = sizes_trained(pool, monkeypatch)
     with ThreadPoolExecutor(len(CELLS)) as threads:
-        outcomes = list(threads.map(lambda cell: pool.train(STUDY, [cell]), CELLS))
+        outcomes = list(threads.map(lambda cell: pool.train(SETTINGS, [cell]), CELLS))
     assert sizes == [len(CELLS)]
     assert [outcome.cell for (outcome,) in outcomes] == CELLS
 
@@ -83,7 +87,7 @@ def test_studies_of_the_same_settings_train_together(pool, monkeypatch):
     sizes = sizes_trained(pool, monkeypatch)
     other = STUDY.model_copy(update={"name": "other", "target": 0.5})
     with ThreadPoolExecutor(2) as threads:
-        one, two = threads.map(lambda study: pool.train(study, CELLS[:3]), [STUDY, other])
+        one, two = threads.map(lambda study: pool.train(study.settings("pytorch", ()), CELLS[:3]), [STUDY, other])
     assert sizes == [6]
     assert [len(outcomes) for outcomes in (one, two)] == [3, 3]
 
@@ -92,9 +96,9 @@ def test_levels_train_apart(pool, monkeypatch):
     """Cells of one study at two levels of a factor are two batches, each at its own level."""
     sizes = sizes_trained(pool, monkeypatch)
     study = STUDY.model_copy(update={"factors": {"recipe.epochs": (1, 2)}})
-    halves = [[cell for cell in study.cells() if cell.levels == levels][:3] for levels in study.levels()]
+    halves = [[cell for cell in grid.cells(study) if cell.levels == levels][:3] for levels in study.levels()]
     with ThreadPoolExecutor(2) as threads:
-        one, two = threads.map(lambda cells: pool.train(study, cells), halves)
+        one, two = threads.map(lambda cells: pool.train(study.settings("pytorch", cells[0].levels), cells), halves)
     assert sizes == [3, 3]
     assert (len(one[0].trained.curves.test_loss), len(two[0].trained.curves.test_loss)) == (2, 3)
 
@@ -104,16 +108,16 @@ def test_other_studies_train_apart(pool, monkeypatch):
     sizes = sizes_trained(pool, monkeypatch)
     other = STUDY.model_copy(update={"recipe": Recipe(epochs=2)})
     with ThreadPoolExecutor(2) as threads:
-        one, two = threads.map(lambda study: pool.train(study, CELLS[:3]), [STUDY, other])
+        one, two = threads.map(lambda study: pool.train(study.settings("pytorch", ()), CELLS[:3]), [STUDY, other])
     assert sizes == [3, 3]
     assert (len(one[0].trained.curves.test_loss), len(two[0].trained.curves.test_loss)) == (2, 3)
 
 
 def test_large_requests_are_cut(pool, monkeypatch):
     """More cells than a batch may hold are trained in several."""
-    monkeypatch.setattr(workers, "MAX_BATCH", 10)
+    monkeypatch.setattr(pools, "MAX_BATCH", 10)
     sizes = sizes_trained(pool, monkeypatch)
-    assert [outcome.cell for outcome in pool.train(STUDY, CELLS[:25])] == CELLS[:25]
+    assert [outcome.cell for outcome in pool.train(SETTINGS, CELLS[:25])] == CELLS[:25]
     assert sizes == [10, 10, 5]
 
 
@@ -121,21 +125,21 @@ def test_dead_trainer_is_replaced(pool, monkeypatch):
     """Cells aboard a trainer that is killed hear of it; tried again they train on a new one, and apart."""
     sizes = sizes_trained(pool, monkeypatch)
     first = pid(pool)
-    monkeypatch.setattr(workers, "_train", _sleep)  # so that the kill finds the batch under way
+    monkeypatch.setattr(process, "_train", _sleep)  # so that the kill finds the batch under way
     with ThreadPoolExecutor(3) as threads:
-        tries = [threads.submit(pool.train, STUDY, [cell]) for cell in CELLS[:3]]
+        tries = [threads.submit(pool.train, SETTINGS, [cell]) for cell in CELLS[:3]]
         threading.Timer(2, os.kill, (first, signal.SIGKILL)).start()
-        assert all(isinstance(each.exception(), workers.TrainerError) for each in tries)
+        assert all(isinstance(each.exception(), process.TrainerError) for each in tries)
         assert "SIGKILL" in str(tries[0].exception())
         monkeypatch.undo()
         sizes = sizes_trained(pool, monkeypatch)
-        again = [threads.submit(pool.train, STUDY, [cell]) for cell in CELLS[:3]]
+        again = [threads.submit(pool.train, SETTINGS, [cell]) for cell in CELLS[:3]]
         assert [each.result()[0].status for each in again] == ["finished"] * 3
     assert sizes == [1, 1, 1]
     assert pid(pool) != first
 
 
-def _sleep(study, cells):
+def _sleep(settings, cells):
     import time
 
     time.sleep(60)
@@ -145,30 +149,30 @@ def test_errors_reach_every_task_and_keep_the_trainer(pool):
     """An error in training is told to the task whose cells they were; the trainer lives on."""
     before = pid(pool)
     with pytest.raises(AttributeError):
-        pool.train(None, CELLS[:1])
+        pool.train(SETTINGS.model_copy(update={"network": None}), CELLS[:1])
     assert pid(pool) == before
 
 
 def test_trainers_end_with_the_pool(eventually):
     """No trainer outlives its pool, and whoever comes late is told."""
-    with workers.pool([workers.Slot(threads=1)], STUDY.backends) as pool:
-        process = pid(pool)
-    eventually(lambda: not alive(process))
-    with pytest.raises(workers.TrainerError, match="closed"):
-        pool.train(STUDY, CELLS[:1])
+    with pools.pool([process.Slot(threads=1)], STUDY.backends) as pool:
+        trainer = pid(pool)
+    eventually(lambda: not alive(trainer))
+    with pytest.raises(process.TrainerError, match="closed"):
+        pool.train(SETTINGS, CELLS[:1])
 
 
 def test_pools_nest():
     """A pool asked for within another is that other one: its trainers are warm."""
     with (
-        workers.pool([workers.Slot(threads=1)], STUDY.backends) as outer,
-        workers.pool([workers.Slot(threads=9)], STUDY.backends) as inner,
+        pools.pool([process.Slot(threads=1)], STUDY.backends) as outer,
+        pools.pool([process.Slot(threads=9)], STUDY.backends) as inner,
     ):
         assert inner is outer
-        assert workers.current() is outer
-        with workers.pool([workers.Slot(threads=1)], ("keras",)) as other:
+        assert pools.current() is outer
+        with pools.pool([process.Slot(threads=1)], ("keras",)) as other:
             assert other is not outer  # for it has no slot for Keras
-        assert workers.current() is outer
+        assert pools.current() is outer
 
 
 def test_trainers_end_with_their_parent(eventually):
@@ -178,8 +182,9 @@ def test_trainers_end_with_their_parent(eventually):
 
     code = """
 import os
-from tasks import workers
-pool = workers.Pool([workers.Slot(threads=1)], ("pytorch",))
+from tasks.trainers.pool import Pool
+from tasks.trainers.process import Slot
+pool = Pool([Slot(threads=1)], ("pytorch",))
 with pool.lease("pytorch") as trainer:
     print(trainer.call(os.getpid), flush=True)
 os.kill(os.getpid(), 9)
@@ -196,7 +201,7 @@ def test_backend_that_cannot_use_the_gpu_says_so():
     if torch.cuda.is_available():
         pytest.skip("this build of PyTorch can use the GPU")
     with (
-        workers.pool([workers.Slot(threads=1, gpu=0)], STUDY.backends) as pool,
-        pytest.raises(workers.TrainerError, match="CUDA_VISIBLE_DEVICES=-1"),
+        pools.pool([process.Slot(threads=1, gpu=0)], STUDY.backends) as pool,
+        pytest.raises(process.TrainerError, match="CUDA_VISIBLE_DEVICES=-1"),
     ):
-        pool.train(STUDY, CELLS[:1])
+        pool.train(SETTINGS, CELLS[:1])

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.report import figures
 from tasks.core.design.initializers import OWN
 from tasks.core.design.study import Study
+from tasks.core.report import figures
 
 FACTORS = ["depth"]
 LOOKS = figures.styles(["he_normal", "zeros"])

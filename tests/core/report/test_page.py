@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-
-from tasks.core.report import page as report
-from tasks.core.design.study import Check
 from tests.core.test_figures import history, layers
 from tests.core.test_findings import ENVIRONMENT, findings
 from tests.core.test_verdicts import THREE, noisy
+
+from tasks.core.design.study import Check
+from tasks.core.report import page as report
 
 NONE = pd.DataFrame()
 

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.statistics import checks
 from tasks.core.design.study import Check, Study
+from tasks.core.statistics import checks
 
 
 def cells():

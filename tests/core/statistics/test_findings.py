@@ -1,12 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tests.core.test_verdicts import THREE, noisy
 
+from tasks.core.design.study import Check, RecipeChanges, Study
 from tasks.core.statistics import checks
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.side_by_side import SideBySide
-from tasks.core.design.study import Check, RecipeChanges, Study
-from tests.core.test_verdicts import THREE, noisy
 
 ENVIRONMENT = {"packages": {"torch": "2.13"}, "processor": "a processor", "precision": "float32"}
 

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.core.design.study import Study
 from tasks.core.report import figures
 from tasks.core.statistics import table
-from tasks.core.design.study import Study
 from tests.shared.samples import cells
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from tasks.core.design.study import MarginMeasure, Network, Recipe, RecipeChanges, Study
 from tasks.core.statistics import verdicts
 from tasks.core.statistics.measures import MEASURES, best, sample, values
-from tasks.core.design.study import MarginMeasure, Network, Recipe, RecipeChanges, Study
 from tasks.core.statistics.table import compare
 from tests.shared.samples import cells
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.core.training import batch as training
 from tasks.core.design.study import Cell, Network, Study
+from tasks.core.training import batch as training
 
 X = np.random.default_rng(0).normal(size=(200, 10)).astype(np.float32)
 

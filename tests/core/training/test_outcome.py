@@ -1,7 +1,7 @@
 import numpy as np
 
-from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained, epochs_to_target
 from tasks.core.design.study import Cell
+from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained, epochs_to_target
 from tests.shared import samples
 
 CELL = Cell("keras", "zeros", 0)

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import WorkPool
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.serving import doctor
-from tasks.workers import Slot
+from tasks.trainers.process import Slot
 from tests.shared.running import INITBENCH, own_environment
 
 NOBODY = "http://me:secret@127.0.0.1:9"  # the port `discard`, where nobody listens
@@ -70,7 +70,7 @@ def asked(monkeypatch, url):
     """Return what the checks find of both servers at an address."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
     with temporary_settings({PREFECT_API_URL: f"{url}/api"}):
-        return [*doctor.mlflow_store(), *doctor.prefect_server()]
+        return [*doctor.mlflow_server(), *doctor.prefect_server()]
 
 
 def test_healthy(initbench, tmp_path):

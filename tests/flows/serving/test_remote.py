@@ -15,8 +15,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from flows.serving import deployments
 from tasks.core.design.initializers import BACKENDS
-from tests.shared.running import INITBENCH, up
 from tests.shared.postgres import postgres  # noqa: F401  # a fixture
+from tests.shared.running import INITBENCH, up
 
 STUDY = """
 name: remote

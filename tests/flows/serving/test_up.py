@@ -10,9 +10,9 @@ import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.shared.running import INITBENCH, up
 from tests.flows.test_page import FLAGS, READY, SHOTS
 from tests.shared.postgres import free_port
+from tests.shared.running import INITBENCH, up
 
 RUN = 120_000  # milliseconds
 
