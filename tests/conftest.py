@@ -1,11 +1,29 @@
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+
+TOGETHER = {
+    "tests/backends": "backends",
+    "tests/flows/test_benchmark.py": "flow",
+    "tests/flows/test_nightly.py": "flow",
+}
+"""Files and folders whose tests share compiled programs, or servers and trainers, and so run in one process."""
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file in one test process, and those of several files that share what is dear to start."""
+    root = Path(__file__).parents[1]
+    for item in items:
+        path = item.path.relative_to(root).as_posix()
+        group = next((name for start, name in TOGETHER.items() if path.startswith(start)), path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
@@ -16,11 +34,50 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """Return an SQLite file as MLflow makes it for a store that holds nothing; making one takes seconds."""
+    from tasks.tracking import store
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(file.parent)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        store.open_store()
+    return file
+
+
+@pytest.fixture
+def stored(folder, empty_store):
+    """Return an empty current folder, but for a tracking store that holds nothing."""
+    shutil.copy(empty_store, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_server():
+    """Run Prefect's server for all tests of this process that ask for it; it is the configured one meanwhile."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=300):
+        yield
+
+
+@pytest.fixture(scope="session")
+def trainers():
+    """Hold one pool of trainers for all tests of this process that ask for it, so that frameworks load once."""
+    from tasks.core.design.initializers import BACKENDS
+    from tasks.trainers import pool, process
+
+    with pool.pool(process.slots([], 2), BACKENDS) as held:
+        yield held
+
+
 @pytest.fixture
 def eventually():
     """Return a function that waits for a condition, at most so many seconds."""
 
-    def wait(condition, seconds=30):
+    def wait(condition, seconds=150):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it never happened"

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import studies
 from flows.benchmark import benchmark
@@ -35,17 +34,7 @@ STUDY = Study(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def trainers():
-    """Hold one pool for the module, so that frameworks load once."""
-    with pool.pool(process.slots([], 2), STUDY.backends) as held:
-        yield held
+pytestmark = pytest.mark.usefixtures("prefect_server", "trainers")
 
 
 def task_runs():
@@ -53,12 +42,12 @@ def task_runs():
         return client.read_task_runs()
 
 
-def test_benchmark_from_python(folder):
+def test_benchmark_from_python(stored):
     """Called from Python it returns the comparison; a longer study trains only what is new, and publishes it all."""
     table = benchmark(STUDY)
     assert table.comparison[["backend", "initializer"]].to_numpy().tolist()[0][1] == "he_normal"
     assert table.comparison["finished"].tolist() == [2, 2, 2, 2]
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
     parent = client.get_run(table.run_id)
     assert parent.info.status == "FINISHED"
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -80,7 +69,7 @@ def test_benchmark_from_python(folder):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
-def test_every_task_run_is_recorded(folder):
+def test_every_task_run_is_recorded(stored):
     """When the flow ends the server has every task run, each in a terminal state."""
     before = {run.id for run in task_runs()}
     benchmark(STUDY, fresh=True)
@@ -92,7 +81,7 @@ def test_every_task_run_is_recorded(folder):
     assert all(run.state.is_final() for run in new)
 
 
-def test_artifacts_in_prefect(folder):
+def test_artifacts_in_prefect(stored):
     """The comparison is a table, a summary and a link in Prefect."""
     table = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)}))
     with get_client(sync_client=True) as client:
@@ -101,7 +90,7 @@ def test_artifacts_in_prefect(folder):
     assert any(table.link in artifact.data for artifact in artifacts if artifact.key == "summary")
 
 
-def test_failed_cells_fail_the_flow_after_publishing(folder, monkeypatch):
+def test_failed_cells_fail_the_flow_after_publishing(stored, monkeypatch):
     """A cell that cannot be trained is a row with a reason; the others are compared, then the flow fails."""
     train = pool.Pool.train
 
@@ -116,23 +105,23 @@ def test_failed_cells_fail_the_flow_after_publishing(folder, monkeypatch):
     table = error.value.result.comparison.set_index(["backend", "initializer"])
     assert table.loc[("keras", "zeros"), "failed"] == 2
     assert table.loc[("keras", "he_normal"), "finished"] == 2
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
     assert client.get_run(error.value.result.run_id).info.status == "FAILED"
     cells = pd.read_csv(client.download_artifacts(error.value.result.run_id, "cells.csv"))
     assert cells["reason"].dropna().tolist() == ["TrainerError: it died"] * 2
 
     monkeypatch.undo()
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(stored)
     again = benchmark(STUDY, parity=False)
     assert again.comparison["failed"].sum() == 0
 
 
-def test_parity_gate_stops_the_flow(folder, monkeypatch):
+def test_parity_gate_stops_the_flow(stored, monkeypatch):
     """Backends that disagree beyond the bound stop the benchmark before anything is trained."""
     monkeypatch.setitem(parity.BOUNDS, "sgd", 1e-12)
     with pytest.raises(parity.ParityError, match="must agree within 1e-12 under sgd"):
         benchmark(STUDY)
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("initbench/small").experiment_id])
     assert run.info.status == "FAILED"
 
@@ -149,11 +138,11 @@ def champion(client, name, dataset="iris"):
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow.pyfunc, of its own classes
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, under NumPy 2
-def test_champions(folder, monkeypatch):
+def test_champions(stored, monkeypatch):
     """Each backend's best cell is a registered model that loads without pickle and is as accurate as was recorded."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     table = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    uri = f"sqlite:///{stored / 'mlflow.db'}"
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", uri)
     client = MlflowClient(uri)
     cells = pd.read_csv(client.download_artifacts(table.run_id, "cells.csv"))
@@ -170,7 +159,7 @@ def test_champions(folder, monkeypatch):
     assert client.get_model_version_by_alias("initbench-small-pytorch", "champion").version in (1, "1")
 
 
-def test_a_model_that_cannot_be_registered_is_told_last(folder, monkeypatch):
+def test_a_model_that_cannot_be_registered_is_told_last(stored, monkeypatch):
     """If the best cell cannot be registered, all is published and returned first, and then the flow fails."""
 
     def refuse(*_):
@@ -183,10 +172,10 @@ def test_a_model_that_cannot_be_registered_is_told_last(folder, monkeypatch):
     assert comparison.recall("latest")[0].run_id == error.value.result.run_id
 
 
-def test_report_is_rebuilt_from_mlflow_alone(folder, tmp_path_factory):
+def test_report_is_rebuilt_from_mlflow_alone(stored, tmp_path_factory):
     """What `report` writes of a run, or of the latest, is what was published, to the letter."""
     published = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).run_id
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
     for run_id in (published, "latest"):
         out = tmp_path_factory.mktemp("report")
         comparison.rebuild(run_id, out)
@@ -195,7 +184,7 @@ def test_report_is_rebuilt_from_mlflow_alone(folder, tmp_path_factory):
             assert (out / name).read_text() == Path(client.download_artifacts(published, name)).read_text(), name
 
 
-def test_runs_side_by_side(folder, monkeypatch):
+def test_runs_side_by_side(stored, monkeypatch):
     """Two runs of one study are paired cell by cell, and what differs between them and their environments is told."""
     first = benchmark(STUDY, parity=False).run_id
     monkeypatch.setattr(machine, "processors", lambda: 64)
@@ -252,20 +241,20 @@ def controlled(folder, monkeypatch, at_most):
     return table, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(table.run_id)
 
 
-def test_controls_that_behave(folder, monkeypatch):
+def test_controls_that_behave(stored, monkeypatch):
     """Controls are trained along, in the study's own backends; the benchmark is valid and says that they behaved."""
-    table, run = controlled(folder, monkeypatch, at_most=0.9)
+    table, run = controlled(stored, monkeypatch, at_most=0.9)
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FINISHED", "true")
     assert table.headline[-1].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
     assert len(table.comparison) == 2
 
 
-def test_controls_that_misbehave(folder, monkeypatch):
+def test_controls_that_misbehave(stored, monkeypatch):
     """If a control does not do what it must, the benchmark is marked invalid and fails, with everything published."""
-    table, run = controlled(folder, monkeypatch, at_most=-1)
+    table, run = controlled(stored, monkeypatch, at_most=-1)
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FAILED", "false")
     assert table.headline[0].startswith("INVALID, for controls misbehaved: zeros fail.")
-    files = {file.path for file in MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").list_artifacts(run.info.run_id)}
+    files = {file.path for file in MlflowClient(f"sqlite:///{stored / 'mlflow.db'}").list_artifacts(run.info.run_id)}
     assert {"comparison.md", "checks.csv", "variances.svg", "report.html"} <= files
     assert comparison.recall(run.info.run_id)[1].misbehaved == ["zeros fail"]
 
@@ -278,7 +267,7 @@ def test_unknown_controls_are_refused(folder):
     assert list(folder.iterdir()) == []
 
 
-def test_levels_that_change_nothing_are_trained_once(folder):
+def test_levels_that_change_nothing_are_trained_once(stored):
     """Cells of one key are trained once, however many levels lead to it, and all of them are reused."""
     factors = {"r": {"a": {"recipe.clip_norm": 1.0}, "b": {"recipe.clip_norm": 1.0}}}
     study = Study.model_validate({**STUDY.model_dump(), "factors": factors, "backends": ["pytorch"]})
@@ -291,7 +280,7 @@ def test_levels_that_change_nothing_are_trained_once(folder):
     assert sum(key in again.reused for key in again.keys.values()) == 8
 
 
-def test_factors_and_claims(folder):
+def test_factors_and_claims(stored):
     """A study with a factor is one table over its levels, and its claims are held against them."""
     claim = {"claim": "zeros are symmetric", "measure": "symmetric", "where": {"initializer": "zeros"}, "at_least": 1}
     study = Study.model_validate(
@@ -307,7 +296,7 @@ CLOUDS = "x,kind,y\n" + "".join(
 )
 
 
-def test_csv_file(folder, monkeypatch, tmp_path_factory):
+def test_csv_file(stored, monkeypatch, tmp_path_factory):
     """A study of a CSV file trains on it if a folder that INITBENCH_DATA lists holds it, and is refused otherwise."""
     path = tmp_path_factory.mktemp("data") / "clouds.csv"
     path.write_text(CLOUDS)
@@ -323,6 +312,6 @@ def test_csv_file(folder, monkeypatch, tmp_path_factory):
             plan(study.model_copy(update={"dataset": CsvFile(path=way, target="kind")}), fresh=False)
     assert len(plan(study, fresh=False).reused) == 8
     path.rename(path.with_suffix(".bak"))
-    comparison.rebuild("latest", folder / "again")  # from MLflow alone
+    comparison.rebuild("latest", stored / "again")  # from MLflow alone
     path.write_text(CLOUDS.replace("9.1", "9.2"))
     assert plan(study, fresh=False).reused == {}  # other data, other cells

@@ -3,7 +3,6 @@
 import pytest
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import studies
 from flows.nightly import FailedStudiesError, nightly
@@ -11,7 +10,10 @@ from tasks.tracking import reading
 from tasks.tracking.store import NIGHTLY
 
 # Prefect leaves the connection of a subflow's events to the garbage collector
-pytestmark = pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("prefect_server", "trainers"),
+]
 
 SMALL = """
 name: {name}
@@ -23,12 +25,6 @@ recipe: {{epochs: 2}}
 controls: null
 dataset: {dataset}
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture

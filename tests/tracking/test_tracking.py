@@ -48,8 +48,8 @@ def find(study, platform=HERE):
 
 
 @pytest.fixture
-def parent(folder):
-    """Return a benchmark's run in a fresh store of the current folder."""
+def parent(stored):
+    """Return a benchmark's run in the store of the current folder."""
     with recording.benchmark(STUDY, {"packages": {}}, {"prefect.flow_run_id": "f"}) as run:
         yield run
 
@@ -59,8 +59,10 @@ def client(parent):
     return MlflowClient(parent.uri)
 
 
-def test_store_is_in_wal_mode(parent, folder):
-    """The store of the current folder is SQLite in WAL mode, its artifacts beside it."""
+def test_store_is_in_wal_mode(folder):
+    """The store that is made in the current folder is SQLite in WAL mode, its artifacts beside it."""
+    with recording.benchmark(STUDY, {"packages": {}}, {}):
+        pass
     with sqlite3.connect(folder / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -193,7 +195,7 @@ def test_other_target_is_read_from_the_curve(parent):
     assert np.isnan(found[0.99])
 
 
-def test_interrupted_benchmark_ends(folder):
+def test_interrupted_benchmark_ends(stored):
     """Whatever ends a benchmark, its run does not stay RUNNING."""
     for error, status in ((KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")):
         with pytest.raises(error), recording.benchmark(STUDY, {}, {}) as run:

@@ -16,11 +16,20 @@ SETTINGS = STUDY.settings("pytorch", ())
 CELLS = grid.cells(STUDY)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pool():
-    """Return a pool with one slot and real trainer processes."""
-    with pools.pool([process.Slot(threads=1)], STUDY.backends) as held:
-        yield held
+    """Return a pool with one slot and a real trainer process; a test that kills the process leaves a new one."""
+    held = pools.Pool([process.Slot(threads=1)], STUDY.backends)
+    yield held
+    held.close()
+
+
+@pytest.fixture(autouse=True)
+def no_pool_is_held():
+    """Hide the pool that other tests of this process may hold."""
+    token = pools._current.set(None)
+    yield
+    pools._current.reset(token)
 
 
 def pid(pool):
