@@ -7,10 +7,10 @@ import time
 
 import pandas as pd
 from tabulate import tabulate
-
-from tasks.core.report import page as report
 from tests.core.test_findings import ENVIRONMENT, findings
 from tests.core.test_verdicts import noisy
+
+from tasks.core.report import page as report
 
 SEEDS = (10, 60, 600)  # 160, 960 and 9,600 cells
 INITIALIZERS = tuple(f"random_normal(std=0.{at})" for at in range(1, 9))

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from tasks.core.design.columns import START, cell_columns
+from tasks.core.training.health import Signals
 from tasks.core.training.meanfield import Theory
-from tasks.core.statistics.measures import CELL_COLUMNS
-from tasks.core.training.signals import FLOW, START, STATE, Signals, Start
+from tasks.core.training.signals import FLOW, STATE, Start
 
 
 def signals(
@@ -47,7 +48,7 @@ def cells(initializers=("zeros", "he_normal"), seeds=3, backends=("pytorch", "ke
             "initializer": initializer,
             "seed": seed,
             "status": "finished",
-            "verdict": "healthy",
+            "health": "healthy",
             "test_accuracy": 0.9 + 0.01 * seed + 0.05 * (initializer == "he_normal"),
             "test_loss": 0.2,
             "brier_score": 0.1,
@@ -68,5 +69,4 @@ def cells(initializers=("zeros", "he_normal"), seeds=3, backends=("pytorch", "ke
         for initializer in initializers
         for seed in range(seeds)
     ]
-    names = [*CELL_COLUMNS[:2], *levels, *CELL_COLUMNS[2:]]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=cell_columns(levels))

@@ -3,10 +3,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tasks.core.training import meanfield
 from tasks.core.design.activations import ACTIVATIONS, TABLE
 from tasks.core.design.initializers import named
-from tasks.core.design.study import Network
+from tasks.core.design.settings import Network
+from tasks.core.training import meanfield
 
 WIDTH = 64
 
