@@ -132,6 +132,7 @@ class Program:
         size = rows if self.recipe.batch_size == "full" else min(self.recipe.batch_size, rows)
         whole = rows - rows % size  # a last batch that is smaller has another shape, and stands outside the loop
         total = tf.zeros((self.places, len(FLOW), len(self.kernels)))
+        # The order is cut in one slice: cut by epoch first, networks with a normalization end in another last digit
         for at in tf.range(0, whole, size):
             visited = tf.ensure_shape(order[epoch, :, at : at + size], (self.places, size))
             total += self._step(x, y, visited)

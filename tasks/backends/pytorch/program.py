@@ -27,8 +27,7 @@ class Program:
     """A batch of perceptrons in training; see `tasks.core.training.backend.Program`.
 
     Every tensor of the batch has a leading axis of cells. `given` names the kernels and biases, which `start` is given.
-    `fixed` and `running` have the shapes of the other parameters and of the running statistics in one cell; both start
-    at 0 or 1.
+    `fixed` and `running` have the shapes, in one cell, of the normalizations' parameters and running statistics.
     """
 
     def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...]) -> None:
@@ -49,12 +48,14 @@ class Program:
 
     def start(self, stack: Stack, weights: Weights) -> None:
         self._take(stack)
-        ones = {name: self._filled(shape, name.endswith("weight")) for name, shape in self.fixed.items()}
-        self.tensors = {
+        given = {
             name: torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, 1, -1))).to(self.device)
             for name, array in zip(self._kernels_and_biases(), weights, strict=True)
             if name in self.given
-        } | ones
+        }
+        # A normalization starts with weights of 1 and biases of 0, and with running variances of 1 and means of 0
+        fixed = {name: self._filled(shape, name.endswith("weight")) for name, shape in self.fixed.items()}
+        self.tensors = given | fixed
         self.state = {name: self._filled(shape, name.endswith("var")) for name, shape in self.running.items()}
         others = [tensor for name, tensor in self.tensors.items() if name not in self.kernels]
         self.optimizer = optimizer(self.recipe, self._current_kernels(), others)
@@ -65,8 +66,8 @@ class Program:
             for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test)
         )
 
-    def _filled(self, shape: torch.Size, value: float) -> Tensor:
-        """Return a tensor of one value, with a leading axis of cells."""
+    def _filled(self, shape: torch.Size, value: bool) -> Tensor:
+        """Return ones or zeros of a shape, with a leading axis of cells."""
         return torch.full((len(self.x), *shape), float(value), device=self.device)
 
     def _current_kernels(self) -> list[Tensor]:
