@@ -1,10 +1,17 @@
 """Each framework's own initializers against the laws that the registry states."""
 
+from functools import partial
+
+import keras as keras_package
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torch import nn
 
 from tasks.backends import keras, pytorch
+from tasks.core.design import activations
+from tasks.core.design.activations import LEAKY_SLOPE
 from tasks.core.design.initializers import CUT, OWN, TRUNCATION, RandomLaw, VarianceScaling, named
 
 FRAMEWORKS = {"pytorch": pytorch, "keras": keras}
@@ -92,9 +99,6 @@ def test_seed_decides(framework, name):
 
 def test_defaults_are_the_frameworks_own():
     """pytorch_default and keras_default are what the frameworks' layers do unasked: same law, same bounds."""
-    import keras as keras_package
-    import torch
-
     linear = torch.nn.Linear(FAN_IN, FAN_OUT)
     dense = keras_package.layers.Dense(FAN_OUT)
     dense.build((None, FAN_IN))
@@ -117,8 +121,6 @@ def test_defaults_are_the_frameworks_own():
 )
 def test_pytorch_draws_are_its_own_functions(name, own):
     """From one generator state the weights are those of torch.nn.init's function of that name."""
-    import torch
-
     weight = torch.empty(30, 40)
     options = {"nonlinearity": "relu"} if "kaiming" in own else {}
     getattr(torch.nn.init, own)(weight, generator=torch.Generator().manual_seed(7), **options)
@@ -127,24 +129,81 @@ def test_pytorch_draws_are_its_own_functions(name, own):
 
 def test_gains_are_pytorchs():
     """Gains are those of torch.nn.init.calculate_gain, for each activation that it knows."""
-    import torch
-
-    from tasks.core.design.activations import LEAKY_SLOPE, gain
-
     for name in ("linear", "sigmoid", "tanh", "relu", "selu"):
-        assert gain(name) == pytest.approx(torch.nn.init.calculate_gain(name))
-    assert gain("leaky_relu") == pytest.approx(torch.nn.init.calculate_gain("leaky_relu", LEAKY_SLOPE))
+        assert activations.gain(name) == pytest.approx(torch.nn.init.calculate_gain(name))
+    assert activations.gain("leaky_relu") == pytest.approx(torch.nn.init.calculate_gain("leaky_relu", LEAKY_SLOPE))
 
 
 @pytest.mark.parametrize("name", ["lsuv", "zero"])
 def test_what_needs_a_whole_network_is_no_layers_initializer(name):
     """init_weights refuses, by name, what a framework does not build layer by layer."""
-    import keras as keras_package
-    import torch
-
     for initialize, layer in (
         (pytorch.init_weights, torch.nn.Linear(3, 2)),
         (keras.init_weights, keras_package.layers.Dense(2)),
     ):
         with pytest.raises(ValueError, match=f"{name} is not built by a framework"):
             initialize(layer, name)
+
+
+def test_init_weights_of_pytorchs_modules():
+    """`model.apply(init_weights)` is the notebook's: He-normal kernels, zero biases, everything else untouched."""
+    model = nn.Sequential(nn.Linear(400, 300), nn.LayerNorm(300), nn.ReLU(), nn.Linear(300, 10, bias=False))
+    model.apply(pytorch.init_weights)
+    assert stats.kstest(model[0].weight.detach().ravel(), stats.norm(0, np.sqrt(2 / 400)).cdf).pvalue > 1e-4
+    assert not model[0].bias.any()
+    assert model[1].weight.all()
+
+
+def test_init_weights_of_convolutions():
+    """A convolution's fan_in is its channels times its kernel."""
+    convolution = nn.Conv2d(50, 60, 5)
+    pytorch.init_weights(convolution, "he_uniform", torch.Generator().manual_seed(0))
+    bound = np.sqrt(6 / (50 * 25))
+    assert stats.kstest(convolution.weight.detach().ravel(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 1e-4
+
+
+def test_init_weights_generator_and_default_biases():
+    """A generator decides the draw; pytorch_default brings PyTorch's biases."""
+
+    def initialized(seed):
+        model = nn.Linear(100, 50)
+        generator = torch.Generator().manual_seed(seed)
+        model.apply(partial(pytorch.init_weights, initializer="pytorch_default", generator=generator))
+        return model
+
+    one, same, other = (initialized(seed) for seed in (1, 1, 2))
+    assert torch.equal(one.weight, same.weight)
+    assert not torch.equal(one.weight, other.weight)
+    assert 0.08 < one.bias.abs().max() <= 0.1
+
+
+def test_init_weights_refuses_unknown_names():
+    """A wrong name is refused even by a layer that would be left alone."""
+    with pytest.raises(ValueError, match="unknown initializer"):
+        pytorch.init_weights(nn.ReLU(), "xavier")
+
+
+def test_init_weights_of_keras_models():
+    """`init_weights(model)` gives He-normal kernels and zero biases to every dense and convolutional layer within."""
+    inner = keras_package.Sequential([keras_package.Input((20, 20, 50)), keras_package.layers.Conv2D(60, 5)])
+    model = keras_package.Sequential([inner, keras_package.layers.Flatten(), keras_package.layers.Dense(10)])
+    model.build((None, 20, 20, 50))
+    keras.init_weights(model, seed=3)
+    (convolution,) = inner.layers
+    std = np.sqrt(2 / (50 * 25))
+    law = stats.truncnorm(-2, 2, scale=std / 0.87962566)
+    assert stats.kstest(convolution.kernel.numpy().ravel(), law.cdf).pvalue > 1e-4
+    assert not convolution.bias.numpy().any()
+    first = model.layers[-1].kernel.numpy()
+    keras.init_weights(model, seed=3)
+    assert np.array_equal(model.layers[-1].kernel.numpy(), first)
+    keras.init_weights(model, seed=4)
+    assert not np.array_equal(model.layers[-1].kernel.numpy(), first)
+
+
+def test_pytorchs_biases_in_keras():
+    """pytorch_default brings PyTorch's biases to Keras."""
+    layer = keras_package.layers.Dense(50)
+    layer.build((None, 100))
+    keras.init_weights(layer, "pytorch_default", seed=0)
+    assert 0.08 < np.abs(layer.bias.numpy()).max() <= 0.1

@@ -1,9 +1,6 @@
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -11,7 +8,9 @@ from torch import nn
 
 from flows import studies
 from tasks.backends import pytorch
-from tasks.core.design.study import Cell, Recipe, Study
+from tasks.core.design.grid import Cell
+from tasks.core.design.settings import Recipe
+from tasks.core.design.study import Study
 from tests.shared.plain import plain_loop, plain_module
 from tests.shared.programs import SETTINGS, cells_of, inputs, train
 
@@ -53,19 +52,6 @@ def test_batch_normalization_loads_into_torchs():
     np.testing.assert_allclose(outcome.trained.predictions.logits, logits, rtol=1e-4, atol=1e-5)
 
 
-def test_weights_load_into_the_module():
-    """The stored weights are a state dict: loaded into the plain module they give the stored logits."""
-    study = Study(seeds=2, recipe=Recipe(epochs=2))
-    cell = Cell("pytorch", "orthogonal", 1)
-    trained = train(pytorch, study, [cell, Cell("pytorch", "zeros", 0)])[0].trained
-    model = pytorch.Perceptron(study.network, (4, 64, 32, 3))
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in trained.weights.items()})
-    fold, _, _, _ = inputs(pytorch, study, cell)
-    with torch.no_grad():
-        logits = model(torch.from_numpy(fold.x_test)).numpy()
-    np.testing.assert_allclose(trained.predictions.logits, logits, rtol=1e-5, atol=1e-6)
-
-
 def test_training_leaves_the_global_generator_alone():
     """Nothing seeds or draws from torch's global generator."""
     torch.manual_seed(5)
@@ -102,44 +88,6 @@ def test_notebook_study_is_the_notebook():
     theirs = [notebook_accuracy(seed) for seed in range(200)]
     assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=3.5 * np.sqrt((np.var(ours) + np.var(theirs)) / 200))
     assert np.std(ours) == pytest.approx(np.std(theirs), rel=0.4)
-
-
-def test_init_weights_idiom():
-    """`model.apply(init_weights)` is the notebook's: He-normal kernels, zero biases, everything else untouched."""
-    model = nn.Sequential(nn.Linear(400, 300), nn.LayerNorm(300), nn.ReLU(), nn.Linear(300, 10, bias=False))
-    model.apply(pytorch.init_weights)
-    assert stats.kstest(model[0].weight.detach().ravel(), stats.norm(0, np.sqrt(2 / 400)).cdf).pvalue > 1e-4
-    assert not model[0].bias.any()
-    assert model[1].weight.all()
-
-
-def test_init_weights_of_convolutions():
-    """A convolution's fan_in is its channels times its kernel."""
-    convolution = nn.Conv2d(50, 60, 5)
-    pytorch.init_weights(convolution, "he_uniform", torch.Generator().manual_seed(0))
-    bound = np.sqrt(6 / (50 * 25))
-    assert stats.kstest(convolution.weight.detach().ravel(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 1e-4
-
-
-def test_init_weights_generator_and_default_biases():
-    """A generator decides the draw; pytorch_default brings PyTorch's biases."""
-
-    def initialized(seed):
-        model = nn.Linear(100, 50)
-        generator = torch.Generator().manual_seed(seed)
-        model.apply(partial(pytorch.init_weights, initializer="pytorch_default", generator=generator))
-        return model
-
-    one, same, other = (initialized(seed) for seed in (1, 1, 2))
-    assert torch.equal(one.weight, same.weight)
-    assert not torch.equal(one.weight, other.weight)
-    assert 0.08 < one.bias.abs().max() <= 0.1
-
-
-def test_init_weights_refuses_unknown_names():
-    """A wrong name is refused even by a layer that would be left alone."""
-    with pytest.raises(ValueError, match="unknown initializer"):
-        pytorch.init_weights(nn.ReLU(), "xavier")
 
 
 @pytest.mark.gpu

@@ -8,11 +8,14 @@ import torch
 from torch import nn
 
 from tasks.backends import keras, pytorch
-from tasks.core.design.study import Cell, Network, Recipe, Study
-from tasks.core.training import batch as training
-from tasks.core.training.signals import FLOW, GQ_EPSILON, START
+from tasks.core.design.columns import START
+from tasks.core.design.grid import Cell
+from tasks.core.design.settings import Network, Recipe
+from tasks.core.design.study import Study
+from tasks.core.training import backend, batch
+from tasks.core.training.signals import FLOW, GQ_EPSILON
 from tests.shared.plain import plain_module
-from tests.shared.programs import SETTINGS, inputs, train
+from tests.shared.programs import SETTINGS, cells_of, inputs, train
 
 each_framework = pytest.mark.parametrize("framework", [pytorch, keras], ids=["pytorch", "keras"])
 
@@ -133,7 +136,7 @@ def test_backends_agree(setting):
     )
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one.trained.curves.train_loss, other.trained.curves.train_loss, rtol=2e-4)
-        assert one.trained.signals.verdict == other.trained.signals.verdict
+        assert one.trained.signals.health == other.trained.signals.health
         for name, values in one.trained.signals.curves().items():
             np.testing.assert_allclose(values, other.trained.signals.curves()[name], rtol=5e-3, atol=1e-6, err_msg=name)
 
@@ -154,10 +157,12 @@ def test_flow_is_the_mean_over_steps(framework):
 def test_first_layer_to_overflow_is_named(framework):
     """Weights of 3e38 in the third layer overflow there in the first step, and everything after that one."""
     study = Study(network=Network(width=6, depth=4, activation="linear"), recipe=Recipe(epochs=1))
-    program, folds, order = training.started(framework, study, [Cell(framework.NAME, "he_normal", 0)])
+    program, folds, order = batch.started(
+        framework, study.settings(framework.NAME, ()), [Cell(framework.NAME, "he_normal", 0)]
+    )
     weights = program.weights()
     weights[4] = np.sign(weights[4]) * np.float32(3e38)
-    program.start(training.Stack.of(folds), weights)
+    program.start(backend.Stack.of(folds), weights)
     spread = program.probe().layers[0, START.index("pre_activation_variance")]
     assert np.isfinite(spread).tolist() == [True, True, False, False, False]
     finite = program.run(order).flow[0, 0, FLOW.index("finite")]
@@ -170,16 +175,16 @@ def test_zeros_are_symmetric_and_deep_dying_networks_dead(framework):
     study = Study(
         network=Network(width=2, depth=30), recipe=Recipe(epochs=1), initializers=("he_normal", "zeros"), seeds=4
     )
-    verdicts = {
-        (outcome.cell.initializer, outcome.trained.verdict)
-        for outcome in train(framework, study, [cell for cell in study.cells() if cell.backend == framework.NAME])
+    found = {
+        (outcome.cell.initializer, outcome.trained.health)
+        for outcome in train(framework, study, cells_of(framework, study))
     }
-    assert verdicts == {("he_normal", "dead"), ("zeros", "symmetric")}
+    assert found == {("he_normal", "dead"), ("zeros", "symmetric")}
 
 
 @each_framework
 def test_vanished_signals_end_alike(framework):
-    """What falls below float32's normal numbers is zero in both backends, and so is the verdict the same."""
+    """What falls below float32's normal numbers is zero in both backends, and so is the health the same."""
     study = Study(
         network=Network(width=8, depth=28, activation="tanh"),
         weights="shared",
@@ -188,8 +193,8 @@ def test_vanished_signals_end_alike(framework):
         seeds=3,
     )
     pytorch.setup(threads=1)
-    outcomes = train(framework, study, [cell for cell in study.cells() if cell.backend == framework.NAME])
-    assert [outcome.trained.verdict for outcome in outcomes] == ["vanishing"] * 3
+    outcomes = train(framework, study, cells_of(framework, study))
+    assert [outcome.trained.health for outcome in outcomes] == ["vanishing"] * 3
     assert [outcome.trained.signals.scalars()["dead_at_start"] for outcome in outcomes] == [1.0] * 3
 
 
@@ -208,5 +213,5 @@ def test_the_last_update_counts(framework):
     recipe = Recipe(optimizer="sgd", learning_rate=1e30, epochs=1, batch_size="full")
     study = Study(network=Network(hidden=(8, 8), activation="linear"), recipe=recipe)
     (outcome,) = train(framework, study, [Cell(framework.NAME, "he_normal", 0)])
-    assert (outcome.status, outcome.trained.verdict) == ("diverged", "exploding")
+    assert (outcome.status, outcome.trained.health) == ("diverged", "exploding")
     assert outcome.trained.signals.not_finite_at[0] == 1

@@ -4,45 +4,52 @@ Times the training of one batch with its signals, the probe before it, and the s
 within one run, and prints the medians and their ratio to the last. The machine's own speed cancels out.
 """
 
+import importlib
 from statistics import median
-from types import SimpleNamespace
 
-from tasks.core.training import batch as training
-from tasks.core.training import signals
+from tasks.core.training import batch, signals
 from tests.benchmarks.training import chosen, seconds
 
 ROUNDS = 15
+EMPTY = {
+    "norms": lambda xp, tensors: xp.zeros(len(tensors)),
+    "finite": lambda xp, tensors: xp.zeros(len(tensors)),
+    "update_ratios": lambda xp, before, after: xp.zeros((before[0].shape[0], len(before))),
+    "state": lambda xp, activated, pre_activations, activation: xp.zeros((len(signals.STATE), len(activated))),
+}
+MEASURED = {name: getattr(signals, name) for name in EMPTY}
 
 
-def program(framework, study, cells):
+def use(functions) -> None:
+    """Have programs compute signals by these functions; a compiled program keeps those it was compiled with."""
+    for name, function in functions.items():
+        setattr(signals, name, function)
+
+
+def program(framework, settings, cells):
     """Return a program of its own with the cells' data, and their order of visits."""
-    framework._program.cache_clear()
-    started, _, order = training.started(framework, study, cells)
+    importlib.import_module(f"{framework.__name__}.program")._program.cache_clear()
+    started, _, order = batch.started(framework, settings, cells)
     started.run(order[:1])  # compiles
     return started, order
 
 
 def main() -> None:
     framework, study, cells = chosen()
-    measured, order = program(framework, study, cells)
+    settings = study.settings(framework.NAME, ())
+    measured, order = program(framework, settings, cells)
     measured.probe()  # compiles
-    empty = SimpleNamespace(
-        share=signals.share,
-        norms=lambda xp, tensors: xp.zeros(len(tensors)),
-        finite=lambda xp, tensors: xp.zeros(len(tensors)),
-        update_ratios=lambda xp, before, after: xp.zeros((before[0].shape[0], len(before))),
-        state=lambda xp, activated, pre_activations, activation: xp.zeros((len(signals.STATE), len(activated))),
-    )
-    framework.signals = empty
-    bare, _ = program(framework, study, cells)
+    use(EMPTY)
+    bare, _ = program(framework, settings, cells)
     ways = {
-        "training": (signals, lambda: measured.run(order)),
-        "training, probe": (signals, lambda: (measured.run(order), measured.probe())),
-        "without signals": (empty, lambda: bare.run(order)),
+        "training": (MEASURED, lambda: measured.run(order)),
+        "training, probe": (MEASURED, lambda: (measured.run(order), measured.probe())),
+        "without signals": (EMPTY, lambda: bare.run(order)),
     }
     times = {label: [] for label in ways}
     for _ in range(ROUNDS):
-        for label, (framework.signals, way) in ways.items():
+        for label, (functions, way) in ways.items():
+            use(functions)
             times[label].append(seconds(way))
     base = median(times["without signals"])
     for label, each in times.items():

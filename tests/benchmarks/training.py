@@ -9,8 +9,9 @@ import sys
 import time
 from statistics import median
 
+from tasks.core.design import grid
 from tasks.core.design.study import Study
-from tasks.core.training import batch as training
+from tasks.core.training import batch
 from tests.shared import plain
 
 CELLS = 64
@@ -29,15 +30,16 @@ def chosen():
     name = sys.argv[1]
     framework = importlib.import_module(f"tasks.backends.{name}")
     framework.setup(threads=1)
-    return framework, Study(), [cell for cell in Study().cells() if cell.backend == name][:CELLS]
+    return framework, Study(), [cell for cell in grid.cells(Study()) if cell.backend == name][:CELLS]
 
 
 def main() -> None:
     framework, study, cells = chosen()
+    settings = study.settings(framework.NAME, ())
     train_plainly = plain.TRAIN[framework.NAME]
 
     def train(some):
-        training.train(framework, study, some, clock=time.perf_counter)
+        batch.train(framework, settings, some, clock=time.perf_counter)
 
     ways = {
         f"batch of {CELLS}": lambda: seconds(lambda: train(cells)) / CELLS,

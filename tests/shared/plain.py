@@ -56,8 +56,9 @@ def plain_loop(study, cell):
     from tasks.backends import pytorch
 
     fold, order, weights, sizes = inputs(pytorch, study, cell)
-    recipe = study.recipe_for("pytorch")
-    model, load = plain_module(study.network, sizes)
+    settings = study.settings("pytorch", ())
+    recipe = settings.recipe
+    model, load = plain_module(settings.network, sizes)
     load(weights)
     groups = [
         {"params": [p for n, p in model.named_parameters() if p.ndim == 2], "weight_decay": recipe.weight_decay},
@@ -122,9 +123,10 @@ def fitted(study, cell):
     from tasks.backends import keras
 
     fold, _, weights, sizes = inputs(keras, study, cell)
-    recipe = study.recipe_for("keras")
+    settings = study.settings("keras", ())
+    recipe = settings.recipe
     coupled = recipe.weight_decay if recipe.optimizer != "adamw" else 0
-    model, load = plain_model(study.network, sizes, coupled)
+    model, load = plain_model(settings.network, sizes, coupled)
     load(weights)
     options = {
         "learning_rate": recipe.learning_rate,

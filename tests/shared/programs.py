@@ -2,10 +2,12 @@
 
 import time
 
+from tasks.core.design import grid
 from tasks.core.design.activations import ACTIVATIONS
-from tasks.core.design.study import Cell, Network, Recipe, Study
-from tasks.core.training import batch as training
-from tasks.core.training import datasets
+from tasks.core.design.grid import Cell
+from tasks.core.design.settings import Network, Recipe
+from tasks.core.design.study import Study
+from tasks.core.training import batch, datasets, weights
 
 FEW = ("he_normal", "random_normal", "lsuv")
 
@@ -49,18 +51,19 @@ EXPLODING = Study(
 
 
 def train(framework, study, cells):
-    return training.train(framework, study, cells, clock=time.perf_counter)
+    return batch.train(framework, study.settings(framework.NAME, ()), cells, clock=time.perf_counter)
 
 
 def cells_of(framework, study):
-    return [cell for cell in study.cells() if cell.backend == framework.NAME]
+    return [cell for cell in grid.cells(study) if cell.backend == framework.NAME]
 
 
 def inputs(framework, study, cell: Cell):
     """Return a cell's fold, order of rows, initial weights and layer sizes, as the vectorised program gets them."""
-    data = datasets.load(study.dataset)
-    recipe = study.recipe_for(cell.backend)
-    fold = datasets.divide(data, study.split, cell.seed)
+    settings = study.settings(cell.backend, ())
+    data = datasets.load(settings.dataset)
+    recipe = settings.recipe
+    fold = datasets.divide(data, settings.split, cell.seed)
     order = datasets.visits(len(fold.y_train), recipe.epochs, cell.seed, shuffle=recipe.shuffle)
-    sizes = training.fans(study.network, len(data.features), data.classes)
-    return fold, order, training.initial_weights(framework, study, cell, sizes, fold.x_train), sizes
+    sizes = weights.fans(settings.network, len(data.features), data.classes)
+    return fold, order, weights.initial_weights(framework, settings, cell, sizes, fold.x_train), sizes

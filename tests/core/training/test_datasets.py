@@ -4,7 +4,7 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from tasks.core.design.study import CsvFile, Split
+from tasks.core.design.settings import CsvFile, Split
 from tasks.core.training.datasets import divide, load, unchanged, visits
 
 IRIS = load("iris")

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.core.design.activations import ACTIVATIONS, TABLE
 from tasks.core.design.initializers import named
-from tasks.core.design.study import Network
+from tasks.core.design.settings import Network
 from tasks.core.training import meanfield
 
 WIDTH = 64

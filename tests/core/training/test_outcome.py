@@ -1,6 +1,6 @@
 import numpy as np
 
-from tasks.core.design.study import Cell
+from tasks.core.design.grid import Cell
 from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained, epochs_to_target
 from tests.shared import samples
 
@@ -35,8 +35,8 @@ def test_divergence_tells_its_layer():
 
 def test_what_diverged_has_exploded():
     """A loss that is not finite is an explosion, even if no signal of the train rows tells."""
-    assert trained([1, 1], [1, np.inf]).verdict == "exploding"
-    assert trained([1, 1], [1, 1]).verdict == "healthy"
+    assert trained([1, 1], [1, np.inf]).health == "exploding"
+    assert trained([1, 1], [1, 1]).health == "healthy"
 
 
 def test_failure_keeps_a_short_reason():

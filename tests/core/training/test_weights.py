@@ -1,10 +1,12 @@
-"""What is prepared for every backend alike."""
+"""The weights that a cell starts from, as they are drawn for every backend alike."""
 
 import numpy as np
 import pytest
 
-from tasks.core.design.study import Cell, Network, Study
-from tasks.core.training import batch as training
+from tasks.core.design.grid import Cell
+from tasks.core.design.settings import Network
+from tasks.core.design.study import Study
+from tasks.core.training import weights as drawn
 
 X = np.random.default_rng(0).normal(size=(200, 10)).astype(np.float32)
 
@@ -18,7 +20,7 @@ class Nothing:
 
 def weights_of(network, initializer="lsuv", seed=0, backend="pytorch"):
     sizes, cell = (10, *network.units, 3), Cell(backend, initializer, seed)
-    return training.initial_weights(Nothing(backend), Study(network=network), cell, sizes, X)
+    return drawn.initial_weights(Nothing(backend), Study(network=network).settings(backend, ()), cell, sizes, X)
 
 
 def outputs(weights, network, x=X):
@@ -38,7 +40,7 @@ def test_lsuv_has_unit_output_variance(network, activation):
     network = network.model_copy(update={"activation": activation})
     weights = weights_of(network)
     for z in outputs(weights, network):
-        assert z.var() == pytest.approx(1, abs=training.LSUV_TOLERANCE)
+        assert z.var() == pytest.approx(1, abs=drawn.LSUV_TOLERANCE)
     small = weights[2].T @ weights[2]
     np.testing.assert_allclose(small, small[0, 0] * np.eye(len(small)), atol=1e-4)
 
@@ -46,8 +48,8 @@ def test_lsuv_has_unit_output_variance(network, activation):
 def test_lsuv_leaves_a_plain_output_layer_alone():
     """With an output layer that is not its own, LSUV rescales the hidden layers only."""
     network = Network(hidden=(20,), output_initializer="glorot_normal")
-    shared = Study(network=network, weights="shared")
-    weights = training.initial_weights(Nothing(), shared, Cell("pytorch", "lsuv", 0), (10, 20, 3), X)
+    shared = Study(network=network, weights="shared").settings("pytorch", ())
+    weights = drawn.initial_weights(Nothing(), shared, Cell("pytorch", "lsuv", 0), (10, 20, 3), X)
     hidden, logits = outputs(weights, network)
     assert hidden.var() == pytest.approx(1, abs=0.1)
     assert abs(logits.var() - 1) > 0.1
@@ -55,7 +57,7 @@ def test_lsuv_leaves_a_plain_output_layer_alone():
 
 def test_lsuv_of_nothing_ends():
     """A layer that gives zero on every row cannot be rescaled, and is left as it is."""
-    weights = training.with_unit_variance([np.zeros((10, 4)), np.zeros(4)], [0], Network(hidden=()), X)
+    weights = drawn.with_unit_variance([np.zeros((10, 4)), np.zeros(4)], [0], Network(hidden=()), X)
     assert not weights[0].any()
 
 
@@ -68,9 +70,9 @@ def test_what_frameworks_lack_is_drawn_in_numpy():
 
 def test_mean_field_draws_biases():
     """sigma_b gives biases of their own seed, and the kernels do not depend on it."""
-    shared = Study(weights="shared", network=Network(hidden=(4000,)))
+    shared = Study(weights="shared", network=Network(hidden=(4000,))).settings("pytorch", ())
     with_biases, without, other = (
-        training.initial_weights(Nothing(), shared, Cell("pytorch", name, seed), (10, 4000, 3), X)
+        drawn.initial_weights(Nothing(), shared, Cell("pytorch", name, seed), (10, 4000, 3), X)
         for name, seed in (
             ("mean_field(sigma_w=1, sigma_b=0.5)", 0),
             ("mean_field(sigma_w=1)", 0),

@@ -1,4 +1,4 @@
-"""A trained network as one model of its framework: unscaled features in, the recorded logits out."""
+"""The recorded weights in the network of their framework, and that network as one model of unscaled features."""
 
 import keras
 import numpy as np
@@ -7,6 +7,11 @@ import torch
 
 from tasks.backends import keras as keras_backend
 from tasks.backends import pytorch
+from tasks.backends.keras import network as keras_network
+from tasks.backends.pytorch import network as pytorch_network
+from tasks.core.design.grid import Cell
+from tasks.core.design.settings import Recipe
+from tasks.core.design.study import Study
 from tasks.core.training import datasets
 from tests.shared import programs
 
@@ -57,3 +62,28 @@ def test_model_gives_the_recorded_logits(framework, reload, setting, tmp_path):
     assert logits.dtype == np.float32
     assert np.abs(logits - recorded).max() < LOGITS
     assert np.array_equal(logits.argmax(1), recorded.argmax(1))
+
+
+def test_weights_load_into_pytorchs_module():
+    """The stored weights are a state dict: loaded into the plain module they give the stored logits."""
+    study = Study(seeds=2, recipe=Recipe(epochs=2))
+    cell = Cell("pytorch", "orthogonal", 1)
+    trained = programs.train(pytorch, study, [cell, Cell("pytorch", "zeros", 0)])[0].trained
+    model = pytorch_network.Perceptron(study.network, (4, 64, 32, 3))
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in trained.weights.items()})
+    fold, _, _, _ = programs.inputs(pytorch, study, cell)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(fold.x_test)).numpy()
+    np.testing.assert_allclose(trained.predictions.logits, logits, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_load_into_keras_model():
+    """The stored weights are the model's own, by name: loaded into it they give the stored logits."""
+    study = Study(seeds=2, recipe=Recipe(epochs=2))
+    cell = Cell("keras", "orthogonal", 1)
+    trained = programs.train(keras_backend, study, [cell, Cell("keras", "zeros", 0)])[0].trained
+    model = keras_network.Perceptron(study.network, (4, 64, 32, 3)).model
+    for variable in model.variables:
+        variable.assign(trained.weights[variable.path])
+    fold, _, _, _ = programs.inputs(keras_backend, study, cell)
+    np.testing.assert_allclose(trained.predictions.logits, model(fold.x_test).numpy(), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,16 @@
+"""The Keras backend, on TensorFlow. No other package of this project imports keras or tensorflow.
+
+The cells of a batch train together. A real Keras model says what one cell computes. `tf.vectorized_map` of its
+`stateless_call` computes it for all cells at once, from weights that are stacked along a leading axis of cells, and
+gives each cell its own gradient. One Keras optimizer updates the stacks. The loops over epochs and steps run inside one
+`tf.function`. On a CPU the weights of a cell are the same bit for bit in every batch of two cells or more. In a batch
+of one, TensorFlow would take another matrix product, and the weights would end 2e-7 away, so a second cell is added to
+a lone one.
+"""
+
+from tasks.backends.keras.device import setup
+from tasks.backends.keras.initializers import NAME, init_weights, native
+from tasks.backends.keras.network import deployed
+from tasks.backends.keras.program import program
+
+__all__ = ["NAME", "deployed", "init_weights", "native", "program", "setup"]

@@ -1,0 +1,83 @@
+"""What happens between a gradient and a changed weight: clipping, an L2 penalty, then a Keras optimizer."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tasks.backends.keras.network import Tensors
+from tasks.core.design.settings import Recipe
+from tasks.core.training import signals
+
+NORM_EPSILON = 1e-6  # PyTorch adds this number to a norm before it divides by the norm, so Keras's backend does too
+
+
+class AlignedAdam(keras.optimizers.Adam):
+    """Adam with ε added after bias correction, as PyTorch and the paper's algorithm do (Kingma & Ba, 2015).
+
+    Keras adds ε before bias correction. Both are the same if Keras's ε is ε √(1 - β₂ᵗ) at step t.
+    """
+
+    def __init__(self, learning_rate: float, epsilon: float, weight_decay: float | None = None) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.aligned = epsilon
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        self.epsilon = self.aligned * ops.sqrt(1 - ops.power(self.beta_2, step))
+        super().update_step(gradient, variable, learning_rate)
+
+
+def clipped(gradients: Tensors, recipe: Recipe) -> Tensors:
+    """Return one cell's gradients, clipped as the recipe says."""
+    if recipe.clip_value:
+        return [ops.clip(each, -recipe.clip_value, recipe.clip_value) for each in gradients]
+    if recipe.clip_norm:
+        total = signals.norms(ops, [signals.norms(ops, gradients)])[0]
+        factor = ops.minimum(recipe.clip_norm / (total + NORM_EPSILON), 1.0)
+        return [factor * each for each in gradients]
+    return gradients
+
+
+def penalized(gradients: Tensors, weights: Tensors, kernels: Sequence[int], recipe: Recipe) -> Tensors:
+    """Return one cell's gradients with those of an L2 penalty on the kernels, unless the optimizer is adamw.
+
+    adamw decays weights itself, apart from the gradient. `kernels` has the places of the kernels among the weights.
+    """
+    if not recipe.weight_decay or recipe.optimizer == "adamw":
+        return gradients
+    return [
+        gradient + recipe.weight_decay * weight if place in kernels else gradient
+        for place, (gradient, weight) in enumerate(zip(gradients, weights, strict=True))
+    ]
+
+
+def optimizer(recipe: Recipe, stacks: list[keras.Variable], kernels: Sequence[int]) -> keras.Optimizer:
+    """Return the recipe's optimizer of these stacks of weights; adamw's decay acts on the kernels alone.
+
+    `kernels` has the places of the kernels among the stacks.
+    """
+    built = _unbuilt(recipe)
+    if built.weight_decay:
+        others = [stack for place, stack in enumerate(stacks) if place not in kernels]
+        built.exclude_from_weight_decay(var_list=others)
+    built.build(stacks)
+    return built
+
+
+def _unbuilt(recipe: Recipe) -> keras.Optimizer:
+    if recipe.optimizer in ("sgd", "momentum"):
+        momentum = recipe.momentum if recipe.optimizer == "momentum" else 0.0
+        return keras.optimizers.SGD(recipe.learning_rate, momentum=momentum)
+    decay = recipe.weight_decay if recipe.optimizer == "adamw" and recipe.weight_decay else None
+    if recipe.epsilon == "framework":
+        return keras.optimizers.Adam(recipe.learning_rate, weight_decay=decay)
+    return AlignedAdam(recipe.learning_rate, recipe.epsilon, decay)
+
+
+def reset(used: keras.Optimizer) -> None:
+    """Give an optimizer the state of a fresh one: no steps taken, no moments."""
+    for variable in used.variables:
+        if variable is not used._learning_rate:
+            variable.assign(ops.zeros_like(variable))

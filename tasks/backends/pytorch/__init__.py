@@ -1,0 +1,14 @@
+"""The PyTorch backend. No other package of this project imports torch.
+
+The cells of a batch train together. A real `nn.Module` says what one cell computes. `vmap` computes it for all cells at
+once, from weights that are stacked along a leading axis of cells, and gives each cell its own gradient. One
+`torch.optim` optimizer updates the stacks, because optimizers act on each number by itself. On a CPU the weights of a
+cell equal those of a plain training loop bit for bit, however many cells the batch has.
+"""
+
+from tasks.backends.pytorch.device import setup
+from tasks.backends.pytorch.initializers import NAME, init_weights, native
+from tasks.backends.pytorch.network import deployed
+from tasks.backends.pytorch.program import program
+
+__all__ = ["NAME", "deployed", "init_weights", "native", "program", "setup"]

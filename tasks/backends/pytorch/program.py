@@ -1,0 +1,143 @@
+"""A batch of cells in training, as one vectorised program."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import vmap
+
+from tasks.backends.pytorch.cell import OneCell
+from tasks.backends.pytorch.device import device
+from tasks.backends.pytorch.network import Named
+from tasks.backends.pytorch.optimizer import optimizer
+from tasks.core.design.settings import Network, Recipe
+from tasks.core.training import signals
+from tasks.core.training.backend import Progress, Stack, Weights
+from tasks.core.training.datasets import Floats
+from tasks.core.training.signals import FLOW, STATE, Start
+
+PROBED = 16  # how many cells are probed at once, because second derivatives take much memory
+
+
+class Program:
+    """A batch of perceptrons in training; see `tasks.core.training.backend.Program`.
+
+    Every tensor of the batch has a leading axis of cells. `given` names the kernels and biases, which `start` is given.
+    `fixed` and `running` have the shapes, in one cell, of the normalizations' parameters and running statistics.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...]) -> None:
+        self.recipe = recipe
+        self.device = device()
+        cell = OneCell(network, recipe, fans)
+        self.linears, self.kernels = cell.linears, cell.kernels
+        parameters = {name: part.shape for name, part in cell.training.named_parameters()}
+        self.given = [name for name in self._kernels_and_biases() if name in parameters]
+        self.fixed = {name: shape for name, shape in parameters.items() if name not in self.given}
+        self.running = {name: part.shape for name, part in cell.training.named_buffers() if "running" in name}
+        self._step, self._measure, self._logits = vmap(cell.step), vmap(cell.measure), vmap(cell.logits)
+        self._probe = vmap(cell.probe, chunk_size=PROBED)
+
+    def _kernels_and_biases(self) -> list[str]:
+        """Return the names of each layer's kernel and bias; a layer without a bias has that name nevertheless."""
+        return [f"{name}.{part}" for name in self.linears for part in ("weight", "bias")]
+
+    def start(self, stack: Stack, weights: Weights) -> None:
+        self._take(stack)
+        given = {
+            name: torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, 1, -1))).to(self.device)
+            for name, array in zip(self._kernels_and_biases(), weights, strict=True)
+            if name in self.given
+        }
+        # A normalization starts with weights of 1 and biases of 0, and with running variances of 1 and means of 0
+        fixed = {name: self._filled(shape, name.endswith("weight")) for name, shape in self.fixed.items()}
+        self.tensors = given | fixed
+        self.state = {name: self._filled(shape, name.endswith("var")) for name, shape in self.running.items()}
+        others = [tensor for name, tensor in self.tensors.items() if name not in self.kernels]
+        self.optimizer = optimizer(self.recipe, self._current_kernels(), others)
+
+    def _take(self, stack: Stack) -> None:
+        self.x, self.y, self.x_test, self.y_test = (
+            torch.from_numpy(array).to(self.device)
+            for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test)
+        )
+
+    def _filled(self, shape: torch.Size, value: bool) -> Tensor:
+        """Return ones or zeros of a shape, with a leading axis of cells."""
+        return torch.full((len(self.x), *shape), float(value), device=self.device)
+
+    def _current_kernels(self) -> list[Tensor]:
+        return [self.tensors[name] for name in self.kernels]
+
+    def probe(self) -> Start:
+        zeros: Named = {name: torch.zeros_like(value) for name, value in self.state.items()}
+        return Start(*(part.cpu().numpy() for part in self._probe(self.tensors, zeros, self.x, self.y)))
+
+    def measure(self) -> Progress:
+        return self._progress([self._now()], [])
+
+    def _now(self) -> tuple[Tensor, Tensor]:
+        """Return the cells' scores, (cells, 4), and their `signals.STATE`, (cells, 3, layers)."""
+        now: tuple[Tensor, Tensor] = self._measure(self.tensors, self.state, self.x, self.y, self.x_test, self.y_test)
+        return now
+
+    def _progress(self, measured: Sequence[tuple[Tensor, Tensor]], flow: Sequence[Tensor]) -> Progress:
+        layers = len(self.kernels)
+        scores, state = zip(*measured, strict=True) if measured else ((), ())
+        return Progress(
+            self._stacked(scores, (4,)),
+            self._stacked(state, (len(STATE), layers)),
+            self._stacked(flow, (len(FLOW), layers)),
+        )
+
+    def _stacked(self, epochs: Sequence[Tensor], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the epochs' tensors as one array (epochs, cells, *shape), of no epochs too."""
+        arrays: Any = [each.cpu().numpy() for each in epochs]
+        return np.array(arrays, np.float32).reshape(len(epochs), len(self.x), *shape)
+
+    def run(self, order: NDArray[np.int32]) -> Progress:
+        rows = order.shape[-1]
+        size = rows if self.recipe.batch_size == "full" else self.recipe.batch_size
+        cells = torch.arange(order.shape[1], device=self.device)[:, None]
+        measured, flow = [], []
+        for epoch in torch.from_numpy(order).to(self.device):
+            flows = [self._advance(cells, epoch[:, at : at + size]) for at in range(0, rows, size)]
+            flow.append(torch.stack(flows).mean(0))
+            measured.append(self._now())
+        return self._progress(measured, flow)
+
+    def _advance(self, cells: Tensor, visited: Tensor) -> Tensor:
+        """Take one step on the visited rows, (cells, rows); return the step's `signals.FLOW`, (cells, 3, layers)."""
+        gradients, self.state, norms, finite = self._step(
+            self.tensors, self.state, self.x[cells, visited], self.y[cells, visited]
+        )
+        kernels = self._current_kernels()
+        before = [kernel.clone() for kernel in kernels]
+        for name, tensor in self.tensors.items():
+            tensor.grad = gradients[name]
+        self.optimizer.step()
+        return torch.stack([norms, signals.update_ratios(torch, before, kernels), finite], 1)
+
+    def logits(self) -> Floats:
+        logits: Tensor = self._logits(self.tensors, self.state, self.x_test)
+        return logits.cpu().numpy()
+
+    def weights(self) -> Weights:
+        return [np.swapaxes(self.tensors[name].cpu().numpy(), 1, -1).copy() for name in self.given]
+
+    def variables(self) -> dict[str, Floats]:
+        return {name: tensor.cpu().numpy().copy() for name, tensor in (self.tensors | self.state).items()}
+
+
+@cache
+def _program(network: Network, recipe: Recipe, fans: tuple[int, ...]) -> Program:
+    return Program(network, recipe, fans)
+
+
+def program(network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
+    """Return the program for these settings. One program serves batches of any size."""
+    return _program(network, recipe, fans)
