@@ -1,4 +1,7 @@
-"""The command as a user runs it: its own process, private server, store and trainers."""
+"""The command as a user runs it: its own process, private server, store and trainers.
+
+Wrong input is also given to `main` in this process, for importing Prefect takes seconds in each new one.
+"""
 
 import os
 import signal
@@ -12,7 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import cli
 from tests.shared.running import INITBENCH, own_environment
 
 STUDY = """
@@ -55,6 +60,28 @@ def task_runs(environment):
     with closing(sqlite3.connect(Path(environment["PREFECT_HOME"], "prefect.db"))) as database:
         latest = "(SELECT id FROM flow_run ORDER BY created DESC LIMIT 1)"
         return database.execute(f"SELECT name, state_type FROM task_run WHERE flow_run_id = {latest}").fetchall()  # noqa: S608
+
+
+@pytest.fixture
+def told(folder, monkeypatch, capsys):
+    """Return a function that gives wrong input to `main`, where no server is configured, and returns the line it tells."""
+    for name, value in {**cli.QUIET, **cli.LOGGING}.items():
+        monkeypatch.setenv(name, value)  # `main` would set them for good
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["initbench", *arguments])
+        with temporary_settings(restore_defaults={PREFECT_API_URL}), pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return one_line(subprocess.CompletedProcess(arguments, ended.value.code, output.out, output.err))
+
+    return run
+
+
+@pytest.fixture
+def with_server(environment, prefect_server):
+    """Return the environment of a user who has a Prefect server, so that no private one has to start."""
+    return {**environment, "PREFECT_API_URL": PREFECT_API_URL.value()}
 
 
 def one_line(result):
@@ -152,8 +179,22 @@ def test_dry_run_leaves_nothing(tmp_path, initbench):
         (["studies", "irs"], "no study 'irs'"),
     ],
 )
-def test_invalid_input(tmp_path, initbench, arguments, words):
+def test_invalid_input(folder, told, arguments, words):
     """Wrong input is one line that says what is wrong, exit status 2, and nothing is made."""
+    dry = ["--dry-run"] if arguments[0] == "run" else []  # else a server would begin to start
+    assert words in told(*arguments, *dry)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "irs"], "no study 'irs'; choose one of controls, datasets"),
+        (["run", "--set", "dataset={path: /etc/hostname, target: a}"], "in a folder that INITBENCH_DATA lists"),
+    ],
+)
+def test_invalid_input_of_a_run(tmp_path, initbench, arguments, words):
+    """A run that is to train tells wrong input in the same way, whether the study or its data are at fault."""
     assert words in one_line(initbench(tmp_path, *arguments))
     assert list(tmp_path.iterdir()) == []
 
@@ -165,7 +206,7 @@ def test_servers_that_do_not_answer(tmp_path, initbench, name):
     assert f"{name} must be the address of a running" in line
 
 
-def test_failed_cells_exit_1(tmp_path, initbench):
+def test_failed_cells_exit_1(tmp_path, initbench, with_server):
     """Cells that cannot be trained are rows with a reason, and the exit status is 1."""
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho '0, GPU-a, NVIDIA X, 1.0'\n")  # a GPU that this build of PyTorch cannot use
@@ -173,7 +214,8 @@ def test_failed_cells_exit_1(tmp_path, initbench):
     (tmp_path / "small.yaml").write_text(STUDY)
     one = ("--set", "backends=[pytorch]", "--set", "initializers=[zeros]", "--set", "seeds=1")
     path = f"{tmp_path}:{os.environ['PATH']}"
-    result = initbench(tmp_path, "run", "small.yaml", *one, "--export", "out", PATH=path)
+    url = with_server["PREFECT_API_URL"]
+    result = initbench(tmp_path, "run", "small.yaml", *one, "--export", "out", PATH=path, PREFECT_API_URL=url)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "Error: 1 of 1 cells failed; the reasons are in cells.csv"
     assert "1 failed with: UnusableSlotError: GPU 0 is visible" in result.stdout
@@ -184,12 +226,11 @@ def test_failed_cells_exit_1(tmp_path, initbench):
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
-def test_interrupt(tmp_path, environment, eventually, sent, status):
+def test_interrupt(tmp_path, environment, with_server, eventually, sent, status):
     """Ctrl-C or a termination ends a long run soon, without a traceback, and leaves no run open."""
     long = [INITBENCH, "run", "--set", "recipe.epochs=10000", "--no-parity"]
-    run = subprocess.Popen(
-        long, cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
+    there = environment if sent is signal.SIGINT else with_server  # Ctrl-C reaches a private server, too
+    run = subprocess.Popen(long, cwd=tmp_path, env=there, start_new_session=True, stderr=subprocess.PIPE, text=True)
     store = tmp_path / "mlflow.db"
 
     def states():
@@ -197,9 +238,9 @@ def test_interrupt(tmp_path, environment, eventually, sent, status):
             return {state for (state,) in database.execute("SELECT status FROM runs")}
 
     try:
-        eventually(lambda: store.exists() and store.with_name("mlruns").exists() and "RUNNING" in states(), seconds=60)
+        eventually(lambda: store.exists() and store.with_name("mlruns").exists() and "RUNNING" in states())
         (os.killpg if sent is signal.SIGINT else os.kill)(run.pid, sent)
-        _, errors = run.communicate(timeout=60)
+        _, errors = run.communicate(timeout=150)
     finally:
         run.kill()
     assert run.returncode == status
@@ -229,7 +270,7 @@ def test_example_study(tmp_path, initbench):
     assert "240: 240 to train" in result.stdout  # 2 backends x 2 depths x 3 remedies x 4 initializers x 5 seeds
 
 
-def test_package_adds_an_initializer(tmp_path, initbench):
+def test_package_adds_an_initializer(tmp_path, initbench, with_server):
     """The README's package, once installed, brings an initializer that takes parameters, trains, and is marked."""
     package, site = tmp_path / "package", tmp_path / "site"
     package.mkdir()
@@ -238,7 +279,8 @@ def test_package_adds_an_initializer(tmp_path, initbench):
     install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", *install, str(package)], check=True, capture_output=True)
     (tmp_path / "sparse.yaml").write_text(STUDY.replace("[he_normal, zeros]", "[{name: sparse, connections: 2}]"))
-    result = initbench(tmp_path, "run", "sparse.yaml", "--export", "out", "--no-parity", PYTHONPATH=str(site))
+    there = {"PYTHONPATH": str(site), "PREFECT_API_URL": with_server["PREFECT_API_URL"]}
+    result = initbench(tmp_path, "run", "sparse.yaml", "--export", "out", "--no-parity", **there)
     assert result.returncode == 0, result.stderr
     assert "sparse(connections=2) †" in result.stdout
     assert "† Drawn once in NumPy and copied into both backends: sparse(connections=2)." in result.stdout
@@ -261,10 +303,10 @@ def test_package_adds_an_initializer(tmp_path, initbench):
         (("up", "--postgres", "mysql://me@host/x"), "--postgres must be a URL like postgresql://"),
     ],
 )
-def test_servers_that_cannot_be(tmp_path, initbench, arguments, words):
+def test_servers_that_cannot_be(folder, told, arguments, words):
     """What cannot be served is told in one line, and nothing is started or made but a place for what `up` keeps."""
-    assert words in one_line(initbench(tmp_path, *arguments))
-    assert not [path for path in tmp_path.rglob("*") if path.name not in (".initbench", "lock")]
+    assert words in told(*arguments)
+    assert not [path for path in folder.rglob("*") if path.name not in (".initbench", "lock")]
 
 
 def test_ui_on_a_port_that_is_taken(first, initbench):
@@ -288,7 +330,7 @@ def test_ui(first, environment, eventually):
             return False
 
     try:
-        eventually(answers, seconds=60)
+        eventually(answers)
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
