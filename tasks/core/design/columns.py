@@ -81,6 +81,8 @@ JUDGED = (
 COMPARED = ("measure", "left", "right")
 DEFAULTS = ("native", "shared")
 SPREAD = ("measure", "level", "source", "sd", "low", "high", "seeds")
+RANKS = ("backend", "ranking", "initializer", "mean_rank", "critical_difference", "friedman_p", "blocks")
+CLAIMS = ("claim", "backend", "measured", "allowed", "cells", "result")
 START = (
     *("pre_activation_mean", "pre_activation_variance", "activation_mean", "activation_variance"),
     *("gradient_variance", "weight_gradient_norm", "units_alike"),
