@@ -66,8 +66,8 @@ def html(
 ) -> str:
     """Return the page.
 
-    environment: what the methods name, see `methods.methods`. link: the address of the benchmark. cell_link: makes the
-    address of a cell's run of its id.
+    environment: packages, processor and precision, as `methods.methods` takes them. link: the address of the
+    benchmark. cell_link: returns the address of a cell's run, given the run's id.
     """
     bundle = resources.files("itables") / "html"
     return _template().render(
@@ -104,5 +104,5 @@ def _others(findings: Findings, cell_link: Callable[[str], str]) -> list[Table]:
 
 
 def _packed(file: Traversable) -> str:
-    """Return a file as the page unpacks it: compressed by gzip and in base64, which is a third of its size."""
+    """Return a file compressed by gzip, in base64, as the page unpacks it. That is a third of the file's size."""
     return base64.b64encode(gzip.compress(file.read_bytes(), mtime=0)).decode()

@@ -237,7 +237,7 @@ def defaults(findings: Findings) -> Table:
 
 
 def cells(findings: Findings, link: Callable[[str], str]) -> Table:
-    """Return the table of cells; the seed of a cell links to its run, whose address `link` makes of its id."""
+    """Return the table of cells. The seed of a cell links to the cell's run, whose address `link` returns for its id."""
     keys = ["backend", *factors(findings.cells), "initializer"]
     rows = [
         [

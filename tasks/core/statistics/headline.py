@@ -67,9 +67,9 @@ def lost(cells: pd.DataFrame) -> Iterator[str]:
 
 
 def best(cells: pd.DataFrame, comparison: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
-    """Yield the best initializer of each place by each ranked measure, and what it is better than or equivalent to.
+    """Yield the best initializer of each place by each ranked measure, with the verdicts against its rivals.
 
-    Of more than PLACES places it is how often each initializer is best.
+    If there are more than PLACES places, the sentences count how often each initializer is best.
     """
     keys = ["backend", *factors(cells)]
     groups = dict(iter(comparison.groupby(keys, sort=False)))

@@ -49,10 +49,10 @@ def intervals(
     widened for small n as Student's quantile is wider than the normal one (Hesterberg, 2015, section 5.3). The same
     samples and seed give the same ends.
 
-    With fewer values the interval is Student's t; for the interquartile mean it is Tukey and McLaughlin's (1963). So
-    it is where the statistic stays the same whichever value is left out, for then the bootstrap has no acceleration.
-    Student's SD is at least `steps` / √n, for the reason that `Differences.of` gives. Of fewer than two values the
-    ends are NaN.
+    With fewer values the interval is Student's t; for the interquartile mean it is Tukey and McLaughlin's (1963).
+    Samples whose statistic stays the same whichever value is left out have this interval, too, because the bootstrap
+    cannot compute its acceleration from them. Student's SD is at least `steps` / √n, for the reason that
+    `Differences.of` gives. Of fewer than two values the ends are NaN.
 
     >>> low, high = intervals(np.array([[1.0, 2.0, 3.0]]), seed=0)
     >>> low.round(2), high.round(2)
@@ -110,8 +110,11 @@ def _moved_by_one(samples: Floats, statistic: Statistic) -> NDArray[np.bool_]:
 def bootstrap_band(samples: Floats, *, seed: int) -> tuple[Floats, Floats]:
     """Return the low and high ends, (points,), of the 95 % interval of the mean of each column of samples (n, points).
 
-    It is the percentile bootstrap. Rows are resampled whole, so the band is that of a mean curve, point by point. Of
-    one row the ends are NaN.
+    The interval is the percentile bootstrap's. Rows are resampled whole, so the ends are the band of a mean curve,
+    point by point. Of one row the ends are NaN.
+
+    >>> bootstrap_band(np.array([[1.0, 5.0], [1.0, 5.0]]), seed=0)
+    (array([1., 5.]), array([1., 5.]))
     """
     if len(samples) < 2:
         return np.full(samples.shape[1], np.nan), np.full(samples.shape[1], np.nan)
@@ -175,7 +178,7 @@ class Differences:
     def p_beyond(self, margin: Floats | float) -> Floats:
         """Return the p-value of a mean at or beyond the margin, on either side, (k,); 1 with fewer than two seeds.
 
-        It is the larger one of two one-sided tests (Schuirmann, 1987).
+        The p-value is the larger one of two one-sided t-tests (Schuirmann, 1987).
         """
         from scipy import stats
 
@@ -240,6 +243,9 @@ def seeds_for_signs(wins: NDArray[np.int64], losses: NDArray[np.int64], n: NDArr
 
     The level is that of Holm's first step of so many tests, the distribution is approximated by a normal one (Noether,
     1987). The result is infinite where wins are as frequent as losses, and NaN where there are neither.
+
+    >>> seeds_for_signs(np.array([8]), np.array([2]), np.array([10]), tests=1)
+    array([20.])
     """
     from scipy import stats
 

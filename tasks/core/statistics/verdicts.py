@@ -110,9 +110,11 @@ class _Family:
 
     @cached_property
     def unmeasured(self) -> NDArray[np.bool_]:
-        """The pairs that cannot be equivalent, because nobody knows how far apart their sides are, or what matters.
+        """The pairs that cannot be equivalent.
 
-        Where neither side reached the target, both need more epochs than were trained, perhaps very different ones.
+        A measure without a margin has no difference that is too small to matter. With a hole on one side there is no
+        difference to compare with the margin. Where neither side reached the target, both need more epochs than were
+        trained, and nobody knows how many more.
         """
         return self.by_signs | self.missed | (self.measure.margin is None)
 
@@ -139,7 +141,7 @@ class _Family:
         return np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
 
     def more_seeds(self) -> Floats:
-        """Return how many seeds beside those that there are would settle each pair, at least one, (pairs,)."""
+        """Return how many seeds more than there are would settle each pair, at least one, (pairs,)."""
         tests = len(self.difference)
         by_signs = inference.seeds_for_signs(self.wins, self.losses, self.seeds, tests)
         needed = np.where(self.by_signs, by_signs, self.paired.seeds_to_settle(self.margins, tests))
@@ -169,6 +171,11 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
 
     All pairs are one family. A pair is judged by the paired t-test and by two one-sided t-tests against the margin. If
     in some seed only one side of the pair has a hole, a sign test over the seeds judges the pair instead.
+
+    >>> losses, nothing = np.array([[0.1, 0.2, 0.1], [0.9, 0.8, 1.0]]), np.zeros((2, 3), np.bool_)
+    >>> rows = judged(Grid(losses, nothing, nothing), [0], [1], Measure("test_loss", "", "", False, 0.02))
+    >>> round(rows["difference"].item(), 3), rows["verdict"].item()
+    (-0.767, 'better')
     """
     family = _Family.of(grid, left, right, measure)
     paired, p, p_equivalent = family.paired, family.p(), family.p_equivalent()
