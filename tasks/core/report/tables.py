@@ -237,7 +237,7 @@ def defaults(findings: Findings) -> Table:
 
 
 def cells(findings: Findings, link: Callable[[str], str]) -> Table:
-    """Return the table of cells. The seed of a cell links to the cell's run, whose address `link` returns for its id."""
+    """Return the table of cells. A cell's seed links to its run; `link` returns the address of a run, given its id."""
     keys = ["backend", *factors(findings.cells), "initializer"]
     rows = [
         [
