@@ -7,6 +7,7 @@ import time
 
 from tabulate import tabulate
 
+from tasks.core.report.drawing import pictures as draw
 from tasks.core.report.page import html
 from tests.shared.reports import ENVIRONMENT, NONE, findings
 from tests.shared.samples import noisy
@@ -27,7 +28,7 @@ def measured(seeds):
         seconds(lambda: cells.groupby(["backend", "initializer"])[measures].agg(["mean", "std"]))[1] for _ in range(20)
     )
     found, comparing = seconds(lambda: findings(cells, initializers=INITIALIZERS, seeds=seeds))
-    pictures, drawing = seconds(lambda: drawing.pictures(found, NONE, NONE))
+    pictures, drawing = seconds(lambda: draw(found, NONE, NONE))
     page, writing = seconds(lambda: html(found, pictures, ENVIRONMENT, "", str))
     return {
         "cells": len(cells),
