@@ -118,11 +118,11 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
     found, failure = _train(asked, fresh=fresh, parity=parity)
 
     from tasks.comparison import REPORTS, TABLES
-    from tasks.core.statistics import table
+    from tasks.core.report import tables
     from tasks.tracking import reading, store
 
     click.echo("\n".join([*found.headline, ""]))
-    click.echo(table.as_text(found.comparison, found.notes, "simple"))
+    click.echo(tables.as_text(found.comparison, found.notes, "simple"))
     unserved = "" if store.served() else " (once `initbench ui` serves it)"
     click.echo(f"MLflow run: {found.link}{unserved}")
     if export:

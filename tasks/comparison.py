@@ -13,8 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.study import Study
-from tasks.core.report import page as report
-from tasks.core.statistics import checks, table, verdicts
+from tasks.core.report import drawing, page, tables
+from tasks.core.statistics import checks, ranks, table
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.side_by_side import SideBySide
 from tasks.tracking import reading, recording
@@ -62,7 +62,7 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
         recording.publish(benchmark, folder, table.metrics(findings.comparison), tags)
         words = (folder / "comparison.md").read_text()
         pictures = [picture.name for picture in sorted(folder.glob("*.svg"))]
-    rows = [dict(row) for _, row in table.shown(findings.comparison).astype(str).iterrows()]
+    rows = [dict(row) for _, row in tables.shown(findings.comparison).astype(str).iterrows()]
     create_table_artifact(rows, key="comparison", description=findings.headline[0])
     create_markdown_artifact(_summary(benchmark, words, pictures), key="summary", description=findings.headline[0])
     create_link_artifact(benchmark.link, key="mlflow", link_text="This benchmark in MLflow", description="Every number")
@@ -79,26 +79,26 @@ def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
     """Write the report, as page and as text, its tables and its pictures into a folder."""
     own = [findings.judged.assign(part=OWN)]
     others = [] if findings.controls is None else [findings.controls.assign(part=CONTROLS)]
-    tables = {
+    files = {
         "cells": findings.cells,
         "comparison": findings.comparison,
         "pairs": findings.pairs,
         "backends": findings.backends,
-        "ranks": verdicts.ranks_table(findings.rankings),
+        "ranks": ranks.ranks_table(findings.rankings),
         "checks": pd.concat([*own, *others]),
         **({"defaults": findings.defaults} if len(findings.defaults) else {}),
         **({"spread": findings.spread} if len(findings.spread) else {}),
     }
-    for name, rows in tables.items():
+    for name, rows in files.items():
         rows.to_csv(folder / f"{name}.csv", index=False)
-    (folder / "comparison.md").write_text(report.markdown(findings, benchmark.link))
-    (folder / "comparison.tex").write_text(report.latex(findings))
-    pictures = report.pictures(findings, *reading.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
+    (folder / "comparison.md").write_text(page.markdown(findings, benchmark.link))
+    (folder / "comparison.tex").write_text(page.latex(findings))
+    pictures = drawing.pictures(findings, *reading.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
     for picture in pictures:
-        (folder / f"{picture.name}.svg").write_text(report.on_paper(picture.drawing))
+        (folder / f"{picture.name}.svg").write_text(drawing.on_paper(picture.drawing))
     environment = reading.environment(benchmark)
-    page = report.html(findings, pictures, environment, benchmark.link, benchmark.link_to)
-    (folder / "report.html").write_text(page)
+    html = page.html(findings, pictures, environment, benchmark.link, benchmark.link_to)
+    (folder / "report.html").write_text(html)
 
 
 def rebuild(run_id: str, folder: Path) -> tuple[Benchmark, Findings]:

@@ -5,12 +5,12 @@
 
 import time
 
-import pandas as pd
 from tabulate import tabulate
-from tests.core.test_findings import ENVIRONMENT, findings
-from tests.core.test_verdicts import noisy
 
-from tasks.core.report import page as report
+from tasks.core.report.drawing import pictures as draw
+from tasks.core.report.page import html
+from tests.shared.reports import ENVIRONMENT, NONE, findings
+from tests.shared.samples import noisy
 
 SEEDS = (10, 60, 600)  # 160, 960 and 9,600 cells
 INITIALIZERS = tuple(f"random_normal(std=0.{at})" for at in range(1, 9))
@@ -28,8 +28,8 @@ def measured(seeds):
         seconds(lambda: cells.groupby(["backend", "initializer"])[measures].agg(["mean", "std"]))[1] for _ in range(20)
     )
     found, comparing = seconds(lambda: findings(cells, initializers=INITIALIZERS, seeds=seeds))
-    pictures, drawing = seconds(lambda: report.pictures(found, pd.DataFrame(), pd.DataFrame()))
-    page, writing = seconds(lambda: report.html(found, pictures, ENVIRONMENT, "", str))
+    pictures, drawing = seconds(lambda: draw(found, NONE, NONE))
+    page, writing = seconds(lambda: html(found, pictures, ENVIRONMENT, "", str))
     return {
         "cells": len(cells),
         "compare": comparing / plain,

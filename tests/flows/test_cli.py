@@ -64,7 +64,7 @@ def task_runs(environment):
 
 @pytest.fixture
 def told(folder, monkeypatch, capsys):
-    """Return a function that gives wrong input to `main`, where no server is configured, and returns the line it tells."""
+    """Return a function that gives wrong input to `main`, without a server, and returns the line that is told."""
     for name, value in {**cli.QUIET, **cli.LOGGING}.items():
         monkeypatch.setenv(name, value)  # `main` would set them for good
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
-from tests.core.test_figures import history, layers
-from tests.core.test_findings import findings
-from tests.core.test_report import page
+
+from tests.shared.reports import findings, page
+from tests.shared.samples import history, layers
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SHOTS = Path(__file__).parents[2] / "test-output"

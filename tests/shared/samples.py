@@ -8,6 +8,8 @@ from tasks.core.training.health import Signals
 from tasks.core.training.meanfield import Theory
 from tasks.core.training.signals import FLOW, STATE, Start
 
+THREE = ("glorot_uniform", "he_normal", "zeros")
+
 
 def signals(
     forward=(1.0, 1.0, 1.0),
@@ -70,3 +72,64 @@ def cells(initializers=("zeros", "he_normal"), seeds=3, backends=("pytorch", "ke
         for seed in range(seeds)
     ]
     return pd.DataFrame(rows, columns=cell_columns(levels))
+
+
+def noisy(seeds=10, initializers=THREE, backends=("pytorch", "keras"), **levels):
+    """Return cells of which zeros are far worse; the two others differ by noise alone, in every measure."""
+    frame = cells(initializers, seeds, backends, **levels)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, len(frame))
+    poor = frame["initializer"] == "zeros"
+    frame["test_accuracy"] = (29 + rng.integers(-1, 2, len(frame)) - 15 * poor) / 30
+    frame["test_loss"] = 0.2 + 0.05 * noise + poor
+    frame["brier_score"] = 0.1 + 0.02 * noise + poor
+    frame["loss_area"] = 0.4 + 0.05 * noise + poor
+    frame["epochs_to_target"] = np.where(poor, np.nan, np.round(4 + noise))
+    return frame
+
+
+def history(depths=(2,), epochs=4, norm=1.0):
+    """Return the rows of every cell's history.csv; the second layer's gradient is twice as long as the first one's."""
+    rows = [
+        {
+            "epoch": epoch,
+            "train_loss": 1 / (1 + epoch) + 0.1 * seed,
+            "test_accuracy": 0.2 * epoch,
+            "gradient_norm/layer_001": norm if epoch else np.nan,
+            "gradient_norm/layer_002": 2 * norm if epoch and depth > 1 else np.nan,
+            "depth": depth,
+            "backend": backend,
+            "initializer": initializer,
+            "seed": seed,
+            "status": "finished",
+        }
+        for depth in depths
+        for backend in ("pytorch", "keras")
+        for initializer in ("he_normal", "zeros")
+        for seed in range(3)
+        for epoch in range(epochs)
+    ]
+    return pd.DataFrame(rows)
+
+
+def layers(depths=(2,)):
+    """Return the rows of every cell's layers.csv; variances halve from layer to layer, as theory says."""
+    rows = [
+        {
+            "layer": layer,
+            "pre_activation_variance": 0.5**layer * (1 + seed),
+            "gradient_variance": 3 * 0.5 ** (depth - layer),
+            "theory_forward": 0.5**layer,
+            "theory_backward": 0.5 ** (depth - layer) if layer <= depth else np.nan,
+            "depth": depth,
+            "backend": backend,
+            "initializer": "he_normal",
+            "seed": seed,
+            "status": "finished",
+        }
+        for depth in depths
+        for backend in ("pytorch", "keras")
+        for seed in range(3)
+        for layer in range(1, depth + 2)
+    ]
+    return pd.DataFrame(rows)

@@ -79,8 +79,15 @@ JUDGED = (
 )
 """What a judged pair has, behind the columns that say what is compared."""
 COMPARED = ("measure", "left", "right")
+"""What tells one judged pair from another; a pair of backends or runs has an initializer instead of left and right."""
 DEFAULTS = ("native", "shared")
+"""The backends' difference under native weights and under shared ones."""
 SPREAD = ("measure", "level", "source", "sd", "low", "high", "seeds")
+"""One row a measure, level of the streams that vary, and source of the spread."""
+RANKS = ("backend", "ranking", "initializer", "mean_rank", "critical_difference", "friedman_p", "blocks")
+"""One row a ranking and initializer."""
+CLAIMS = ("claim", "backend", "measured", "allowed", "cells", "result")
+"""One row a claim and backend."""
 START = (
     *("pre_activation_mean", "pre_activation_variance", "activation_mean", "activation_variance"),
     *("gradient_variance", "weight_gradient_norm", "units_alike"),
@@ -88,15 +95,21 @@ START = (
 """Signals at initialization, each for every layer, logits last."""
 LAYERS = ("layer", *START, "theory_forward", "theory_backward", "theory_chi")
 SIDE_BY_SIDE = ("in", "equal", "key", "run")
+"""What two runs have beside `<column>_first` and `<column>_second`."""
 WORKING = ("rival", "value", "hole", "missed", "row", "hidden", "lucky", "forward", "backward", "epoch", "part")
-"""Columns that are added to cells for the length of a computation or in a file of a cell."""
-RESERVED = {*CELLS, *COUNTS, *JUDGED, *COMPARED, *DEFAULTS, *SPREAD, *LAYERS, *SIDE_BY_SIDE, *WORKING}
+"""Columns that a computation adds to cells for a while, or that a file of a cell has."""
+TABLES = (CELLS, COUNTS, JUDGED, COMPARED, DEFAULTS, SPREAD, RANKS, CLAIMS, LAYERS, SIDE_BY_SIDE, WORKING)
+RESERVED = {name for table in TABLES for name in table}
 """The columns of tables, whose names a factor cannot have."""
 
 
 def reserved(name: str) -> bool:
-    """Tell whether a table has a column of this name, or can have: `test_loss_mean` is one, as is `test_loss_first`."""
-    measured = (*(each.name for each in MEASURES), *TRAIN, *SIGNALS)
+    """Tell whether a table has a column of this name, or can have one.
+
+    >>> reserved("test_loss"), reserved("test_loss_mean"), reserved("status_first"), reserved("depth")
+    (True, True, True, False)
+    """
+    measured = (*(each.name for each in MEASURES), *TRAIN, *SIGNALS, "status")
     return name in RESERVED or any(name.startswith(f"{measure}_") for measure in measured)
 
 

@@ -1,6 +1,6 @@
-"""Pictures of verdicts: ranks, pairs, survival, backends and sources of spread."""
+"""Pictures of verdicts: ranks, pairs, survival, backends and sources of the spread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,24 +10,32 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from tasks.core.design.columns import MEASURES, RANKED, TITLES
-from tasks.core.report.figures import Style
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE, Ranking, Reaching, apart
+from tasks.core.report.styles import Style
+from tasks.core.report.tables import p_text
+from tasks.core.statistics.ranks import Ranking
+from tasks.core.statistics.survival import Reaching, Survival
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE
 
 DECIDED = (BETTER, WORSE, EQUIVALENT)
 SIGNS = {BETTER: "+", WORSE: "−", EQUIVALENT: "=", UNDECIDED: "?"}
 DECIDED_COLOUR, UNDECIDED_COLOUR = "#0072B2", "#999999"
-INK, PAPER = "#111111", "#fefefe"  # on coloured ground, in either theme
-DARK_EFFECT = 1.2  # beyond, the ground is dark
+SMALL_COLOUR = "#009E73"  # of differences that are too small to matter
+LINE_COLOUR = "#4d4d4d"
+INK, PAPER = "#111111", "#fefefe"  # of text on coloured ground, in either theme
+DARK_EFFECT = 1.2  # the ground of a larger effect is dark, so its text is white
 LARGE_EFFECT = 2.0  # where the colours of a matrix end
 ACROSS = 2
-PANELS = 12  # of one picture; more could not be read
-NAMED = 12  # rivals of a matrix whose differences are written out
+PANELS = 12  # of one picture; more panels could not be read
+NAMED = 12  # a matrix of up to so many rivals has the differences written out
 BAR = 4.0  # inches of a colour bar
-OFFSET = 0.16  # half the distance between native and shared, of 1 between initializers
+OFFSETS = {"native": 0.16, "shared": -0.16}  # of rows of different weights, where initializers are 1 apart
 
 
 def _shell(wanted: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a grid of so many panels, each of a size in inches; what is left out is counted below."""
+    """Return a figure and the axes of at most PANELS panels, each of a size in inches.
+
+    A line below the panels says how many are left out.
+    """
     panels = min(wanted, PANELS)
     columns = min(panels, ACROSS)
     rows = -(-panels // columns)
@@ -44,7 +52,7 @@ def _shell(wanted: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
 
 
 def critical_differences(rankings: Sequence[Ranking]) -> Figure:
-    """Draw mean ranks on a line, best on the left; a bar joins what Nemenyi's test cannot tell apart (Demšar, 2006)."""
+    """Draw mean ranks on a line, the best on the left; a bar joins initializers that are not apart (Demšar, 2006)."""
     from scikit_posthocs import critical_difference_diagram
 
     rivals = max(len(each.initializers) for each in rankings)
@@ -53,28 +61,24 @@ def critical_differences(rankings: Sequence[Ranking]) -> Figure:
         names = each.initializers
         critical_difference_diagram(
             pd.Series(each.ranks.mean, names),
-            pd.DataFrame(np.where(apart(each.ranks), 0.0, 1.0), names, names),
+            pd.DataFrame(np.where(each.ranks.apart, 0.0, 1.0), names, names),
             ax=panel,
             label_props={"fontsize": 8},
-            elbow_props={"linewidth": 0.8, "color": "#4d4d4d"},
+            elbow_props={"linewidth": 0.8, "color": LINE_COLOUR},
             marker_props={"color": DECIDED_COLOUR, "s": 14},
             crossbar_props={"color": "#000000", "marker": "", "linewidth": 3},
         )
         panel.set_title(
             f"{each.backend} · {each.title}, mean rank over {each.ranks.blocks} {each.blocks}\n"
-            f"critical difference {each.ranks.critical:.2f}, Friedman p {_p(each.ranks.friedman)}",
+            f"critical difference {each.ranks.critical:.2f}, Friedman p {p_text(each.ranks.friedman)}",
             fontsize=8,
         )
         panel.tick_params(labelsize=8)
     return figure
 
 
-def _p(value: float) -> str:
-    return "unknown" if np.isnan(value) else "< 0.001" if value < 0.001 else f"= {value:.3f}"
-
-
 def matrices(pairs: pd.DataFrame, keys: Sequence[str]) -> Figure:
-    """Draw each row's initializer against each column's: verdict, difference and, as colour, effect."""
+    """Draw each row's initializer against each column's: verdict, difference and, as colour, effect size."""
     ranked = pairs[pairs["measure"].isin(RANKED)]
     parts = list(ranked.groupby([*keys, "measure"], sort=False))
     rivals = max(part["left"].nunique() for _, part in parts) + 1
@@ -94,14 +98,13 @@ def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
     effects = np.full((len(names), len(names)), np.nan)
     for _, row in part.iterrows():
         left, right = names.index(row["left"]), names.index(row["right"])
-        effect, verdict, difference = row["effect_size"], row["verdict"], row["difference"]
-        effects[left, right] = effect if higher else -effect
-        effects[right, left] = -effects[left, right]
-        for at, beside, sign in ((left, right, 1), (right, left, -1)):
-            seen = verdict if sign == 1 else TURNED.get(verdict, verdict)
-            number = f"\n{sign * difference:+.3f}" if len(names) <= NAMED and np.isfinite(difference) else ""
-            ink = PAPER if abs(effects[at, beside]) > DARK_EFFECT else INK
-            panel.text(beside, at, SIGNS[seen] + number, ha="center", va="center", fontsize=6, color=ink)
+        effect = row["effect_size"] if higher else -row["effect_size"]
+        effects[left, right], effects[right, left] = effect, -effect
+        verdict, difference = row["verdict"], row["difference"] if len(names) <= NAMED else np.nan
+        ink = PAPER if abs(effect) > DARK_EFFECT else INK
+        turned = _field(TURNED.get(verdict, verdict), -difference)
+        for across, down, field in ((right, left, _field(verdict, difference)), (left, right, turned)):
+            panel.text(across, down, field, ha="center", va="center", fontsize=6, color=ink)
     panel.imshow(effects, cmap="RdBu", vmin=-LARGE_EFFECT, vmax=LARGE_EFFECT)
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
     panel.set_yticks(range(len(names)), names, fontsize=7)
@@ -109,27 +112,17 @@ def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
     panel.spines[:].set_visible(False)
 
 
+def _field(verdict: str, difference: float) -> str:
+    return SIGNS[verdict] + (f"\n{difference:+.3f}" if np.isfinite(difference) else "")
+
+
 def survival(reaching: Sequence[Reaching], looks: Mapping[str, Style], target: float) -> Figure:
     """Draw, by epoch, the share of cells that have yet to reach the target (Kaplan & Meier, 1958)."""
     figure, axes = _shell(len(reaching), (5.2, 3.2))
     for panel, each in zip(axes, reaching, strict=False):
         for at, (name, curve) in enumerate(each.curves.items()):
-            epochs = np.concatenate([[0.0], curve.epochs])
-            share = np.concatenate([[1.0], curve.share])
-            low, high = (np.concatenate([[1.0], side]) for side in (curve.low, curve.high))
-            panel.fill_between(epochs, low, high, step="post", color=looks[name].colour, alpha=0.08, linewidth=0)
-            panel.step(
-                epochs,
-                share,
-                where="post",
-                color=looks[name].colour,
-                marker=looks[name].marker,
-                markersize=4,
-                markevery=(at % 3, 3),
-                linewidth=1.3,
-                label=name,
-            )
-        panel.set_title(f"{each.title}: log-rank p {_p(each.p)}, {each.missed} of {each.cells} missed", fontsize=8)
+            _steps(panel, curve, looks[name], name, at)
+        panel.set_title(f"{each.title}: log-rank p {p_text(each.p)}, {each.missed} of {each.cells} missed", fontsize=8)
         panel.set(ylim=(-0.03, 1.03))
         panel.set_xlabel("epoch", fontsize=8)
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -140,38 +133,67 @@ def survival(reaching: Sequence[Reaching], looks: Mapping[str, Style], target: f
     return figure
 
 
+def _steps(panel: Axes, curve: Survival, look: Style, name: str, at: int) -> None:
+    """Draw a curve in steps from 1 at epoch 0; the markers of several curves start at different epochs."""
+    epochs = np.concatenate([[0.0], curve.epochs])
+    share, low, high = (np.concatenate([[1.0], side]) for side in (curve.share, curve.low, curve.high))
+    panel.fill_between(epochs, low, high, step="post", color=look.colour, alpha=0.08, linewidth=0)
+    panel.step(
+        epochs,
+        share,
+        where="post",
+        color=look.colour,
+        marker=look.marker,
+        markersize=4,
+        markevery=(at % 3, 3),
+        linewidth=1.3,
+        label=name,
+    )
+
+
 def between_backends(backends: pd.DataFrame, keys: Sequence[str], names: Sequence[str]) -> Figure:
-    """Draw the difference between the backends under each initializer, with its interval, on the margin's ground."""
+    """Draw the difference between the backends under each initializer, with its interval, on a band of the margin.
+
+    keys: the columns of the factors. names: the backends.
+    """
     ranked = backends[backends["measure"].isin(RANKED)]
     others = [key for key in keys if key != "weights"]
     parts = list(ranked.groupby(["measure", *others], sort=False))
     rows = list(dict.fromkeys(ranked["initializer"]))[::-1]
     figure, axes = _shell(len(parts), (5.4, 1.3 + 0.3 * len(rows)))
     for panel, ((measure, *key), part) in zip(axes, parts, strict=False):
-        margin = part["margin"].iloc[0]
-        if margin:
-            panel.axvspan(-margin, margin, color="#009E73", alpha=0.12, linewidth=0)
-        panel.axvline(0, color="#4d4d4d", linewidth=0.8)
-        for _, row in part.iterrows():
-            shared = "weights" in keys and row["weights"] == "shared"
-            place = rows.index(row["initializer"]) + (0 if "weights" not in keys else -OFFSET if shared else OFFSET)
-            colour = DECIDED_COLOUR if row["verdict"] in DECIDED else UNDECIDED_COLOUR
-            panel.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.5)
-            panel.plot(row["difference"], place, "D" if shared else "o", color=colour, markersize=5)
+        _differences(panel, part, rows)
         title = " · ".join([TITLES[measure], *(f"{name} {level}" for name, level in zip(others, key, strict=True))])
         panel.set_title(title, fontsize=8)
         panel.set_xlabel(f"{names[0]} − {names[1]}", fontsize=8)
         panel.set_yticks(range(len(rows)), rows, fontsize=8)
         panel.grid(axis="x", color="0.92")
-    handles = [Line2D([], [], color=DECIDED_COLOUR, marker="o", label="95 % interval, decided")]
-    handles += [Line2D([], [], color=UNDECIDED_COLOUR, marker="o", label="no verdict")]
-    handles += [Line2D([], [], color="#009E73", alpha=0.3, linewidth=6, label="too small to matter")]
-    if "weights" in keys:
-        handles += [
-            Line2D([], [], color="#4d4d4d", marker="D", linestyle="", label="shared weights, circles native ones")
-        ]
+    handles = list(_explained("weights" in keys))
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     return figure
+
+
+def _differences(panel: Axes, part: pd.DataFrame, rows: Sequence[str]) -> None:
+    """Draw a panel's differences, each at the height of its initializer in `rows`; shared weights are diamonds."""
+    margin = part["margin"].iloc[0]
+    if margin:
+        panel.axvspan(-margin, margin, color=SMALL_COLOUR, alpha=0.12, linewidth=0)
+    panel.axvline(0, color=LINE_COLOUR, linewidth=0.8)
+    for _, row in part.iterrows():
+        weights = str(row.get("weights"))
+        place = rows.index(row["initializer"]) + OFFSETS.get(weights, 0)
+        colour = DECIDED_COLOUR if row["verdict"] in DECIDED else UNDECIDED_COLOUR
+        panel.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.5)
+        panel.plot(row["difference"], place, "D" if weights == "shared" else "o", color=colour, markersize=5)
+
+
+def _explained(weights: bool) -> Iterator[Line2D]:
+    """Yield what a legend of differences explains; weights: whether they are a factor."""
+    yield Line2D([], [], color=DECIDED_COLOUR, marker="o", label="95 % interval, decided")
+    yield Line2D([], [], color=UNDECIDED_COLOUR, marker="o", label="no verdict")
+    yield Line2D([], [], color=SMALL_COLOUR, alpha=0.3, linewidth=6, label="too small to matter")
+    if weights:
+        yield Line2D([], [], color=LINE_COLOUR, marker="D", linestyle="", label="shared weights, circles native ones")
 
 
 def sources(spread: pd.DataFrame) -> Figure:
@@ -184,7 +206,7 @@ def sources(spread: pd.DataFrame) -> Figure:
         places = [rows.index(source) for source in part["source"]]
         ends = np.abs(part[["low", "high"]].to_numpy().T - part["sd"].to_numpy())
         panel.barh(places, part["sd"], color=DECIDED_COLOUR, alpha=0.6, height=0.6)
-        panel.errorbar(part["sd"], places, xerr=ends, fmt="none", color="#4d4d4d", capsize=3)
+        panel.errorbar(part["sd"], places, xerr=ends, fmt="none", color=LINE_COLOUR, capsize=3)
         panel.set_yticks(range(len(rows)), rows, fontsize=8)
         panel.set_xlabel(f"standard deviation of {TITLES[measure]}", fontsize=8)
         panel.grid(axis="x", color="0.92")

@@ -1,31 +1,34 @@
-"""Are a study's claims borne out? Each check is held against the cells of each backend."""
+"""Checks: does a study's claim hold? Each claim is held against the cells of each backend."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from tasks.core.design.columns import CLAIMS
 from tasks.core.design.settings import Check, Scalar
 
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 
 
 def judge(checks: Sequence[Check], cells: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per check and backend: claim, backend, measured, allowed, cells, result.
+    """Return one row per check and backend, with the columns `columns.CLAIMS`.
 
-    `measured` is the median of the check's measure over the cells, failed ones counted as NaN, or the share of the
-    cells with this health or status. A claim holds if it is within the bounds; NaN is within none. It is not tested
-    where the grid has no such cells.
+    measured: the median of the check's measure over its cells, NaN if one of them has no number; or, if the check
+    names a health or `diverged`, the share of its cells with this health or status. With `against`, measured is divided
+    by the same number of the cells that `against` names. result: HELD if measured is within the bounds, else NOT_HELD,
+    also for NaN; NOT_TESTED if the grid has no such cells. cells: how many there are.
     """
     rows = [
-        {"claim": check.claim, "backend": backend, **_judged(check, group)}
+        (check.claim, backend, *_judged(check, group))
         for check in checks
         for backend, group in cells.groupby("backend", sort=False)
     ]
-    return pd.DataFrame(rows, columns=["claim", "backend", "measured", "allowed", "cells", "result"])
+    return pd.DataFrame(rows, columns=list(CLAIMS))
 
 
-def _judged(check: Check, cells: pd.DataFrame) -> dict[str, object]:
+def _judged(check: Check, cells: pd.DataFrame) -> tuple[float, str, int, str]:
+    """Return what was measured, what is allowed, the number of cells and the result."""
     meant = _where(cells, check.where)
     others = None if check.against is None else _where(cells, check.against)
     tested = len(meant) > 0 and (others is None or len(others) > 0)
@@ -35,7 +38,7 @@ def _judged(check: Check, cells: pd.DataFrame) -> dict[str, object]:
     low = -np.inf if check.at_least is None else check.at_least
     high = np.inf if check.at_most is None else check.at_most
     result = NOT_TESTED if not tested else HELD if low <= measured <= high else NOT_HELD
-    return {"measured": measured, "allowed": _allowed(check), "cells": len(meant), "result": result}
+    return measured, _allowed(check), len(meant), result
 
 
 def _where(cells: pd.DataFrame, where: Mapping[str, Scalar]) -> pd.DataFrame:
@@ -61,7 +64,7 @@ def _allowed(check: Check) -> str:
 
 
 def lines(judged: pd.DataFrame) -> list[str]:
-    """Return a line per claim: what became of it, and in each backend the measured number beside what is allowed."""
+    """Return a line per claim: its result, and beside each backend's measured number what is allowed."""
     return [
         f"{_overall(rows['result']).capitalize()}: {claim} ("
         + ", ".join(f"{row['backend']} {row['measured']:.3g}" for _, row in rows.iterrows())
@@ -71,11 +74,12 @@ def lines(judged: pd.DataFrame) -> list[str]:
 
 
 def not_held(judged: pd.DataFrame) -> list[str]:
-    """Return the claims that do not hold, or could not be tested, in any backend."""
+    """Return the claims that do not hold, or could not be tested, in some backend."""
     return list(dict.fromkeys(judged.loc[judged["result"] != HELD, "claim"]))
 
 
 def _overall(results: pd.Series) -> str:
+    """Return the worst of several results."""
     for result in (NOT_HELD, NOT_TESTED):
         if (results == result).any():
             return result

@@ -1,8 +1,12 @@
-"""The measures of cells: which values count, and what is too small to matter."""
+"""The values of measures: which cells have one, how far apart two values are before the difference matters.
 
-from collections.abc import Mapping
+`tasks/core/design/columns.py` defines the measures themselves.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +16,17 @@ from tasks.core.design.columns import CELLS, MEASURES, Measure
 
 
 def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyType({})) -> list[Measure]:
-    """Return the measures with the steps and margins that hold for cells of one level."""
-    row = float(np.nan_to_num(1 / cells["test_rows"].max()))  # 0 where no cell was trained, or none recorded it
+    """Return the measures with the steps, margins and largest values that hold for cells of one level.
+
+    A test accuracy is a multiple of 1 / test_rows, so this is its step, and without another margin also its margin.
+    Epochs to the target are at most the horizon, which is the number of epochs trained.
+
+    >>> cells = pd.DataFrame({"test_rows": [30.0], "horizon": [20]})
+    >>> accuracy, loss, *_ = measures(cells, {"test_loss": 0.05})
+    >>> round(accuracy.margin, 4), loss.margin
+    (0.0333, 0.05)
+    """
+    row = float(np.nan_to_num(1 / cells["test_rows"].max()))  # 0 where no cell recorded its test rows
     horizon = float(cells["horizon"].max())
     accuracy, *others = MEASURES
     known = [
@@ -24,10 +37,16 @@ def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyTyp
 
 
 def values(cells: pd.DataFrame, measure: str) -> pd.Series:
-    """Return a measure of each cell, NaN where its number means nothing, for it did not finish.
+    """Return a measure of each cell, NaN where the cell did not finish.
 
-    Epochs to target are restricted to the horizon: their mean is the area under the curve of those that have yet to
-    reach it (restricted mean survival time; Royston & Parmar, 2013), and one that diverged on the way stays a miss.
+    Epochs to the target are restricted to the horizon: a cell that missed the target counts as having taken all
+    epochs. The mean of these values is the area under the curve of the share of cells that have yet to reach the
+    target (restricted mean survival time; Royston & Parmar, 2013). A cell that diverged on the way counts as a miss;
+    only a failed cell has no value.
+
+    >>> cells = pd.DataFrame({"status": ["finished", "failed"], "epochs_to_target": [np.nan] * 2, "horizon": [20, 20]})
+    >>> values(cells, "epochs_to_target").tolist()
+    [20.0, nan]
     """
     if measure == "epochs_to_target":
         restricted = cells["epochs_to_target"].fillna(cells["horizon"]).astype(float)
@@ -36,25 +55,57 @@ def values(cells: pd.DataFrame, measure: str) -> pd.Series:
 
 
 def sample(cells: pd.DataFrame, measure: str) -> NDArray[np.float64]:
-    """Return the independent values of a measure of one group: of train times one a batch, whose cells share it."""
+    """Return the independent values of a measure of one group of cells, (n,).
+
+    Cells of one batch share its train time, so the train times of a batch are one value. Epochs to the target have no
+    values if no cell reached the target: then there is nothing to average.
+
+    >>> sample(pd.DataFrame({"status": ["finished"] * 3, "train_seconds": [0.2, 0.2, 0.3]}), "train_seconds")
+    array([0.2, 0.3])
+    """
     found = values(cells, measure).dropna()
     if measure == "epochs_to_target" and cells["epochs_to_target"].isna().all():
-        return np.empty(0)  # nobody reached it: there is nothing to average
+        return np.empty(0)
     return (found.drop_duplicates() if measure == "train_seconds" else found).to_numpy(np.float64)
 
 
 def best(cells: pd.DataFrame, backend: str) -> int | None:
-    """Return the place of a backend's best finished cell, by test accuracy, then test loss; None if none finished."""
+    """Return the row number of a backend's best finished cell; None if no cell of the backend finished.
+
+    The best cell has the highest test accuracy and, among equals, the lowest test loss.
+    """
     finished = cells[(cells["backend"] == backend) & (cells["status"] == "finished")]
     ranked = finished.sort_values(["test_accuracy", "test_loss"], ascending=[False, True], kind="stable")
     return None if ranked.empty else list(cells.index).index(ranked.index[0])
 
 
 def factors(cells: pd.DataFrame) -> list[str]:
-    """Return the columns of cells that are factors."""
+    """Return the columns of cells that are factors.
+
+    >>> factors(pd.DataFrame(columns=["study", "backend", "depth", "initializer", "seed"]))
+    ['depth']
+    """
     return [name for name in cells.columns if name not in CELLS]
 
 
+def parts(cells: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield the cells of each combination of values in the columns `by`, and before them these values by column.
+
+    Without columns all cells are one part.
+
+    >>> [key for key, _ in parts(pd.DataFrame({"depth": [2, 2, 5]}), ["depth"])]
+    [{'depth': 2}, {'depth': 5}]
+    """
+    if not by:
+        yield {}, cells
+        return
+    for key, part in cells.groupby(list(by), sort=False):
+        yield dict(zip(by, key, strict=True)), part
+
+
 def lucky(comparison: pd.DataFrame) -> pd.Series:
-    """Tell which groups of a comparison are left with less than half of their cells."""
+    """Tell of each group of a comparison whether less than half of its cells finished.
+
+    The mean of such a group is of a few lucky cells, so the group is never the best.
+    """
     return 2 * comparison["finished"] < comparison[["finished", "diverged", "failed"]].sum(axis=1)

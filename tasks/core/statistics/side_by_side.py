@@ -18,14 +18,14 @@ from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.verdicts import TURNED, UNDECIDED, seeds_needed
 
-LISTED = 20  # changed verdicts that are told; all are among the findings of either run
+LISTED = 20  # changed verdicts that are told
 RUNS = ("first", "second")
 TURNED_ROUND = ("better before, worse after", "worse before, better after")
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What two benchmarks found, and the environments that they ran in."""
+    """What two benchmarks found, and the environments in which they ran."""
 
     first: Findings
     second: Findings
@@ -38,10 +38,11 @@ class SideBySide:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row per cell of either run, paired where all settings match but those of the platform.
+        """One row per cell of either run. A cell is in both runs if all its settings agree, whatever the platform.
 
-        `in` says which runs have it; `<measure>_first`, `_second` and `_difference`, second less first; `equal` if all
-        measures but the train time agree in every digit.
+        in: `first`, `second` or `both`. `<measure>_first` and `<measure>_second`: the measure in either run;
+        `<measure>_difference`: second - first. equal: whether status and all measures but the train time agree in
+        every digit.
         """
         one, other = self._keyed
         names = ["backend", *factors(self.first.cells), "initializer", "seed"]
@@ -55,31 +56,26 @@ class SideBySide:
         both["in"] = np.where(
             both["status_second"].isna(), "first", np.where(both["status_first"].isna(), "second", "both")
         )
-        alike = both["status_first"] == both["status_second"]
         for measure in MEASURES:
-            before, after = both[f"{measure.name}_first"], both[f"{measure.name}_second"]
-            both[f"{measure.name}_difference"] = after - before
-            if measure.name != "train_seconds":
-                alike &= (before == after) | (before.isna() & after.isna())
-        return both.assign(equal=alike).reset_index(drop=True)
+            both[f"{measure.name}_difference"] = both[f"{measure.name}_second"] - both[f"{measure.name}_first"]
+        return both.assign(equal=_equal(both)).reset_index(drop=True)
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """The second run against the first under every initializer, over the cells that both have."""
+        """The second run against the first one under every initializer, over the cells that both runs have."""
         one, other = self._keyed
         shared = one.index.intersection(other.index, sort=False)
         parts = [rows.loc[shared].assign(run=run) for run, rows in zip(RUNS, (one, other), strict=True)]
-        # a factor that only one run has is no axis of the other's cells
-        columns = [name for name in parts[0] if name in parts[1]]
+        columns = [name for name in parts[0] if name in parts[1]]  # one run may have a factor that the other one lacks
         return verdicts.runs(pd.concat([part[columns] for part in parts], ignore_index=True), self.first.study.margins)
 
     @cached_property
     def changed(self) -> list[str]:
-        """The verdicts between initializers that are not the same in both runs."""
-        keys = ["backend", *factors(self.first.cells), "measure", "left", "right"]
-        one, other = self.first.pairs, self.second.pairs
+        """A line for each pair of initializers that does not have the same verdict in both runs."""
         if not self._alike:
             return []
+        keys = ["backend", *factors(self.first.cells), "measure", "left", "right"]
+        one, other = self.first.pairs, self.second.pairs
         turned = other.rename(columns={"left": "right", "right": "left"}).assign(
             verdict=other["verdict"].replace(TURNED)
         )
@@ -92,13 +88,13 @@ class SideBySide:
 
     @property
     def _alike(self) -> bool:
-        """Tell whether both have pairs of initializers, and the same factors."""
+        """Whether both runs have pairs of initializers, and the same factors."""
         one, other = self.first, self.second
         return factors(one.cells) == factors(other.cells) and len(one.pairs) > 0 and len(other.pairs) > 0
 
     @property
     def answer(self) -> str:
-        """Whether the answer changes from the first to the second, in a sentence."""
+        """Whether the answer changes from the first run to the second one, in a sentence."""
         if not self._alike:
             return "Verdicts between initializers cannot be compared: the runs have no pairs under the same factors."
         turned = [line for line in self.changed if line.endswith(TURNED_ROUND)]
@@ -114,18 +110,18 @@ class SideBySide:
             return
         for measure in RANKED_MEASURES:
             column = f"{measure.name}_against_best"
-            best = [
+            one, other = (
                 findings.comparison.loc[findings.comparison[column] == "best"].set_index(names)["initializer"]
                 for findings in (self.first, self.second)
-            ]
-            for key in best[0].index.intersection(best[1].index):
+            )
+            for key in one.index.intersection(other.index):
                 where = " · ".join(map(str, key if isinstance(key, tuple) else (key,)))
-                before, after = (each.loc[key] for each in best)
+                before, after = one.loc[key], other.loc[key]
                 word = "still" if before == after else f"{before} before, now"
                 yield f"Best mean {measure.title} in {where}: {word} {after}."
 
     def as_text(self) -> str:
-        """Return all that differs, as a terminal shows it."""
+        """Return everything that differs, as a terminal shows it."""
         counts = self.cells["in"].value_counts()
         equal = int(self.cells["equal"].sum())
         lines = [
@@ -162,8 +158,22 @@ class SideBySide:
         return str(tabulate(shown, headers="keys", disable_numparse=True))
 
 
+def _equal(both: pd.DataFrame) -> pd.Series:
+    """Tell of each cell of either run whether status and measures agree, except for the train time."""
+    alike = both["status_first"] == both["status_second"]
+    for measure in MEASURES:
+        before, after = both[f"{measure.name}_first"], both[f"{measure.name}_second"]
+        if measure.name != "train_seconds":
+            alike &= (before == after) | (before.isna() & after.isna())
+    return alike
+
+
 def _keyed(findings: Findings) -> pd.DataFrame:
-    """Return cells by a key of all that decides their outcome but the platform; the first of each key."""
+    """Return cells by a key of everything that decides their outcome, apart from the platform.
+
+    Two cells can have the same key, if their levels differ only in a setting that has no effect. Only the first of them
+    is returned.
+    """
     study = findings.study
     nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", "", {source(each): source(each) for each in study.datasets})
     keys = [key for batch in grid.batches(study, nowhere) for key in batch.keys.values()]

@@ -1,92 +1,12 @@
 import numpy as np
-import pandas as pd
 import pytest
 
-from tasks.core.design.initializers import OWN
-from tasks.core.design.study import Study
 from tasks.core.report import figures
+from tasks.core.report.styles import styles
+from tests.shared.samples import history, layers
 
 FACTORS = ["depth"]
-LOOKS = figures.styles(["he_normal", "zeros"])
-
-
-def history(depths=(2,), epochs=4, norm=1.0):
-    rows = [
-        {
-            "epoch": epoch,
-            "train_loss": 1 / (1 + epoch) + 0.1 * seed,
-            "test_accuracy": 0.2 * epoch,
-            "gradient_norm/layer_001": norm if epoch else np.nan,
-            "gradient_norm/layer_002": 2 * norm if epoch and depth > 1 else np.nan,
-            "depth": depth,
-            "backend": backend,
-            "initializer": initializer,
-            "seed": seed,
-            "status": "finished",
-        }
-        for depth in depths
-        for backend in ("pytorch", "keras")
-        for initializer in ("he_normal", "zeros")
-        for seed in range(3)
-        for epoch in range(epochs)
-    ]
-    return pd.DataFrame(rows)
-
-
-def layers(depths=(2,)):
-    rows = [
-        {
-            "layer": layer,
-            "pre_activation_variance": 0.5**layer * (1 + seed),
-            "gradient_variance": 3 * 0.5 ** (depth - layer),
-            "theory_forward": 0.5**layer,
-            "theory_backward": 0.5 ** (depth - layer) if layer <= depth else np.nan,
-            "depth": depth,
-            "backend": backend,
-            "initializer": "he_normal",
-            "seed": seed,
-            "status": "finished",
-        }
-        for depth in depths
-        for backend in ("pytorch", "keras")
-        for seed in range(3)
-        for layer in range(1, depth + 2)
-    ]
-    return pd.DataFrame(rows)
-
-
-def test_an_initializer_looks_the_same_everywhere():
-    """An initializer's style does not depend on its company, and no two look alike."""
-    names = [entry.name for entry in OWN]
-    looks = figures.styles(names)
-    assert len(set(looks.values())) == len(names)
-    assert figures.styles(["zeros", "he_normal"]) == {name: looks[name] for name in ("zeros", "he_normal")}
-
-
-def test_usual_initializers_differ_in_colour():
-    """The default study's eight initializers have eight colours."""
-    assert len({look.colour for look in figures.styles(Study().initializers).values()}) == 8
-
-
-def test_initializers_of_a_study_differ_in_colour():
-    """Where two names would share a colour, the less usual one takes another."""
-    looks = figures.styles(["lsuv", "orthogonal", "mean_field(sigma_w=1)", "he_uniform"])
-    assert len({look.colour for look in looks.values()}) == 4
-    assert looks["orthogonal"] == figures.styles(["orthogonal"])["orthogonal"]
-
-
-def test_a_scan_has_as_many_colours():
-    """Initializers of one name and many parameters differ in colour among each other."""
-    labels = [f"mean_field(sigma_w={width})" for width in (1, 2, 3, 4, 5)]
-    assert len({look.colour for look in figures.styles(labels).values()}) == 5
-
-
-def test_shades_do_not_depend_on_the_order():
-    """Several of one name are shaded by their parameters, in whatever order they come, so that all pictures agree."""
-    labels = ["random_normal(std=0.5)", "random_normal(std=0.01)", "random_normal"]
-    assert figures.styles(labels) == figures.styles(labels[::-1])
-    scan = figures.styles(["mean_field(sigma_w=10)", "mean_field(sigma_w=2)", "mean_field(sigma_w=1.5)"])
-    assert list(scan) == ["mean_field(sigma_w=1.5)", "mean_field(sigma_w=2)", "mean_field(sigma_w=10)"]
+LOOKS = styles(["he_normal", "zeros"])
 
 
 def lines(axes, style):

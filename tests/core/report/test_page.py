@@ -5,19 +5,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from tests.core.test_figures import history, layers
-from tests.core.test_findings import ENVIRONMENT, findings
-from tests.core.test_verdicts import THREE, noisy
 
-from tasks.core.design.study import Check
-from tasks.core.report import page as report
-
-NONE = pd.DataFrame()
-
-
-def page(found, *files):
-    pictures = report.pictures(found, *(files or (NONE, NONE)))
-    return report.html(found, pictures, ENVIRONMENT, "http://mlflow/#/run", lambda run_id: f"http://mlflow/#/{run_id}")
+from tasks.core.design.settings import Check
+from tasks.core.report.page import latex, markdown
+from tests.shared.reports import findings, page
+from tests.shared.samples import THREE, history, layers, noisy
 
 
 @pytest.fixture(scope="module")
@@ -70,52 +62,26 @@ def test_page_of_a_thousand_cells_is_below_3_mb():
     assert "the others are in pairs.csv" in text
 
 
-def test_drawings_keep_their_numbers():
-    """Coordinates are rounded to be short; a number that is written is left as it is."""
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    figure.subplots().text(0.5, 0.5, "0.96667 12.3456")
-    drawn = report.svg(figure)
-    assert "0.96667 12.3456" in drawn
-    assert not re.findall(r' d="[^"]*\.\d{3}', drawn)
-    assert drawn == report.svg(figure)
-    assert "#000000" not in drawn  # black is the page's ink, whichever its theme
-    assert report.on_paper(drawn).startswith('<svg style="background: white')
-
-
-def test_markers_share_their_style():
-    """A row of equal markers carries its style once, and none is lost."""
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    figure.subplots().plot(range(10), "o", color="#e69f00")
-    drawn = report.svg(figure)
-    (group,) = re.findall(r'<g style="[^"]*#e69f00[^"]*" clip-path[^>]*>(.*?)</g>', drawn, flags=re.DOTALL)
-    assert group.count("<use") == 10
-    assert "style" not in group
-
-
 def test_markdown_is_githubs():
     """The text has the headline as a list and its tables as GitHub's; it fits into an issue."""
-    text = report.markdown(findings(), "http://mlflow/#/run")
+    text = markdown(findings(), "http://mlflow/#/run")
     assert text.startswith("## iris\n\n- ")
     assert "|-----" in text
     assert "### Backends" in text
     assert len(text) < 65_536
-    assert "### Backends" not in report.markdown(findings(noisy(backends=("keras",)), backends=("keras",)), "")
+    assert "### Backends" not in markdown(findings(noisy(backends=("keras",)), backends=("keras",)), "")
 
 
 def test_latex_comments_stay_comments():
     """Words that break lines cannot leave their comment."""
     claim = Check(claim="one\n\\input{x} two", measure="test_accuracy", at_least=0)
-    lines = report.latex(findings(checks=(claim,))).splitlines()
+    lines = latex(findings(checks=(claim,))).splitlines()
     assert [line[0] for line in lines if "input{x}" in line] == ["%"]
 
 
 def test_latex_is_booktabs():
     """The tables are booktabs, signs are commands, underscores are escaped, words are comments."""
-    text = report.latex(findings(initializers=THREE))
+    text = latex(findings(initializers=THREE))
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 2
     tables = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert r"he\_normal" in tables
@@ -123,11 +89,3 @@ def test_latex_is_booktabs():
     assert not re.search(r"[^\\]_", tables)
     assert tables.isascii()
     assert text.startswith("% ")
-
-
-def test_pictures_follow_what_there_is():
-    """Each finding has its picture, and pictures of signals need a cell that was trained."""
-    names = [picture.name for picture in report.pictures(findings(), NONE, NONE)]
-    assert names == ["comparison", "ranks", "pairs", "backends", "reaching"]
-    one = findings(noisy(initializers=("zeros",), backends=("keras",)), initializers=("zeros",), backends=("keras",))
-    assert [picture.name for picture in report.pictures(one, NONE, NONE)] == ["comparison", "reaching"]

@@ -22,8 +22,9 @@ def test_ties_are_as_heavy_as_on_iris():
 def test_coverage(seeds, record_property):
     """95 % intervals cover the truth in 93 to 97 % of grids, differences and means of groups taken together.
 
-    So do those of differences by themselves, but for tied accuracies at 5 seeds, which are too long: a sum of five
-    steps takes so few values that nothing between 0.91 and 0.98 can be had. Means of groups cover at least 92 %.
+    So do the intervals of differences by themselves, except for tied accuracies at 5 seeds. Those intervals are too
+    long: the sum of five differences takes few values, so that the coverage jumps from 0.91 to 0.98 as the intervals
+    grow. Intervals of means of groups cover at least 92 %.
     """
     rng = np.random.default_rng(seeds)
     found = {

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.design.study import Check, Study
+from tasks.core.design.settings import Check
+from tasks.core.design.study import Study
 from tasks.core.statistics import checks
 
 
@@ -15,7 +16,7 @@ def cells():
             "initializer": initializer,
             "seed": seed,
             "status": "diverged" if depth == 9 and initializer == "he_normal" and seed else "finished",
-            "verdict": "healthy" if initializer == "he_normal" else "symmetric",
+            "health": "healthy" if initializer == "he_normal" else "symmetric",
             "test_accuracy": (0.9 if initializer == "he_normal" else 0.3) + 0.01 * seed,
             "forward_slope": np.nan if initializer == "zeros" else -0.7,
         }

@@ -1,9 +1,6 @@
 import numpy as np
-import pandas as pd
 import pytest
-from scikit_posthocs import posthoc_nemenyi_friedman
 from scipy import stats
-from statsmodels.duration.survfunc import SurvfuncRight
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
@@ -148,54 +145,6 @@ def test_seeds_to_settle_on_equivalence():
     assert few < many < np.inf
 
 
-def test_ranks_are_friedmans_and_nemenyis():
-    """p-values are those of scikit-posthocs, and the critical difference that of Demšar's table (q of 8 is 3.031)."""
-    values = normal(8, 10) + np.arange(8)[:, None] / 4
-    ranks = inference.ranks(values, higher_is_better=False)
-    assert ranks.friedman == pytest.approx(stats.friedmanchisquare(*values).pvalue)
-    assert ranks.p == pytest.approx(posthoc_nemenyi_friedman(pd.DataFrame(values.T)).to_numpy(), abs=1e-3)
-    assert ranks.critical == pytest.approx(3.031 * np.sqrt(8 * 9 / (6 * 10)), rel=1e-3)
-    assert inference.ranks(-values, higher_is_better=True).mean == pytest.approx(ranks.mean)
-
-
-def test_holes_rank_last():
-    """What did not finish is behind everything that did, and ties with its like."""
-    values = np.array([[np.nan, 1.0], [0.5, 2.0], [np.nan, 3.0]])
-    ranks = inference.ranks(values, higher_is_better=False)
-    assert ranks.mean == pytest.approx([(2.5 + 1) / 2, (1 + 2) / 2, (2.5 + 3) / 2])
-    assert inference.ranks(np.full((3, 4), 0.9), higher_is_better=True).friedman == 1
-    assert inference.ranks(values[:2], higher_is_better=True) is None
-
-
-def test_survival_is_kaplan_and_meiers():
-    """The share short of the target is statsmodels', misses censored; where all miss it stays at 1."""
-    epochs = np.array([2, 3, 3, np.nan, 5, np.nan, 7.0])
-    horizon = np.full(7, 10.0)
-    curve = inference.survival(epochs, horizon)
-    reference = SurvfuncRight(np.where(np.isnan(epochs), horizon, epochs), (~np.isnan(epochs)).astype(int))
-    at = np.searchsorted(curve.epochs, reference.surv_times)
-    assert curve.share[at] == pytest.approx(reference.surv_prob)
-    assert (curve.low[at] <= curve.share[at]).all()
-    assert (curve.share[at] <= curve.high[at]).all()
-    assert inference.survival(np.array([np.nan]), np.array([10.0])).share.tolist() == [1.0]
-
-
-def test_log_rank_is_scipys():
-    """Of two groups the p-value is SciPy's; of none, or where nobody reached the target, there is none."""
-    epochs = np.array([2, 3, np.nan, 4, 6, 7, 8, np.nan])
-    horizon, groups = np.full(8, 10.0), np.array(["a"] * 4 + ["b"] * 4)
-    parts = [
-        stats.CensoredData(
-            uncensored=epochs[(groups == name) & ~np.isnan(epochs)], right=horizon[(groups == name) & np.isnan(epochs)]
-        )
-        for name in ("a", "b")
-    ]
-    assert inference.log_rank(epochs, horizon, groups) == pytest.approx(stats.logrank(*parts).pvalue)
-    assert np.isnan(inference.log_rank(epochs, horizon, np.full(8, "a")))
-    assert np.isnan(inference.log_rank(np.full(8, np.nan), horizon, groups))
-    assert inference.log_rank(np.ones(8), horizon, groups) == 1
-
-
 def test_sign_test_is_the_binomial_one():
     """Its p is SciPy's binomial test of as many wins as losses; where neither was seen, it is 1."""
     wins, losses = np.array([5, 3, 9, 0, 10]), np.array([0, 2, 1, 0, 0])
@@ -213,20 +162,3 @@ def test_seeds_for_signs_have_the_power():
     plain, tied = (inference.seeds_for_signs(np.array([8]), np.array([2]), np.array([n]), 1)[0] for n in (10, 20))
     assert tied == pytest.approx(2 * plain, abs=1)
     assert np.isinf(inference.seeds_for_signs(np.array([3]), np.array([3]), np.array([6]), 1)[0])
-
-
-def test_components_are_recovered():
-    """Of values made with known variances, seeds shared by all groups, the components are those variances."""
-    rng = np.random.default_rng(0)
-    made = [
-        rng.normal(0, 2, (30, 1, 1))
-        + rng.normal(0, 1, (1, 30, 1))
-        + rng.normal(0, 0.5**0.5, (30, 30, 1))
-        + rng.normal(0, 3**0.5, (1, 1, 20))  # a seed's split, which every group has
-        + rng.normal(0, 2**0.5, (30, 30, 20))
-        for _ in range(30)
-    ]
-    assert np.mean([inference.components(values) for values in made], axis=0) == pytest.approx([4, 1, 0.5, 5], rel=0.12)
-    assert inference.components(np.ones((2, 3, 4))).tolist() == [0, 0, 0, 0]
-    alone = inference.components(made[0][:1, :1])
-    assert alone == pytest.approx([0, 0, 0, made[0][0, 0].var(ddof=1)])

@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 
 from tasks.core.design.study import Study
-from tasks.core.report import figures
+from tasks.core.report import figures, tables
+from tasks.core.report.styles import styles
 from tasks.core.statistics import table
+from tasks.core.statistics.notes import notes
 from tests.shared.samples import cells
 
 
@@ -32,14 +34,14 @@ def test_holes_are_counted():
     frame.loc[[0, 1], "status"] = "failed"
     frame.loc[2, "status"] = "diverged"
     frame.loc[[0, 1], measures] = np.nan
-    frame.loc[[0, 1], "verdict"] = ""
+    frame.loc[[0, 1], "health"] = ""
     last = table.compare(frame).iloc[-1]
     assert (last["backend"], last["finished"], last["diverged"], last["failed"]) == ("pytorch", 0, 1, 2)
     assert np.isnan(last["test_accuracy_mean"])
-    text = table.as_text(table.compare(frame), [], "simple")
+    text = tables.as_text(table.compare(frame), [], "simple")
     assert "nan" not in text
     assert "0, 1 diverged, 2 failed" in text
-    figures.intervals(frame, table.compare(frame), figures.styles(frame["initializer"])).canvas.draw()
+    figures.intervals(frame, table.compare(frame), styles(frame["initializer"])).canvas.draw()
 
 
 def test_nothing_finished():
@@ -50,17 +52,8 @@ def test_nothing_finished():
     comparison = table.compare(frame)
     assert comparison["failed"].tolist() == [3, 3, 3, 3]
     assert comparison["target_missed"].tolist() == [0, 0, 0, 0]
-    assert "nan" not in table.as_text(comparison, [], "github")
-    figures.intervals(frame, comparison, figures.styles(frame["initializer"])).canvas.draw()
-
-
-def test_misses_are_not_dropped():
-    """Two misses of three make the median a miss, where dropping them would make it 3."""
-    frame = cells()
-    frame.loc[[1, 2], "epochs_to_target"] = np.nan
-    shown = table.shown(table.compare(frame)).set_index(["backend", "initializer"])
-    assert shown.loc[("pytorch", "zeros"), "epochs to target"] == "never (2 missed)"
-    assert shown.loc[("keras", "zeros"), "epochs to target"] == "4"
+    assert "nan" not in tables.as_text(comparison, [], "github")
+    figures.intervals(frame, comparison, styles(frame["initializer"])).canvas.draw()
 
 
 def test_a_lucky_cell_is_not_best():
@@ -69,37 +62,7 @@ def test_a_lucky_cell_is_not_best():
     frame.loc[[4, 5], "status"] = "diverged"
     frame.loc[3, "test_accuracy"] = 1.0
     assert table.compare(frame).iloc[-1][["backend", "initializer"]].tolist() == ["pytorch", "he_normal"]
-    assert any("leave out 2 diverged cells" in note for note in table.notes(Study(), frame))
-
-
-def test_notes_place_reported_numbers():
-    """A number reported elsewhere is placed in the distribution over seeds."""
-    study = Study(reported={"pytorch": 0.9667, "keras": 0.8}, backends=("pytorch",), initializers=("he_normal",))
-    text = " ".join(table.placed(study, cells()))
-    assert "reported 0.9667 is at percentile 67 of pytorch · he_normal over 3 seeds" in text
-    assert "keras ·" not in text
-
-
-def test_notes_state_the_resolution():
-    """The table says how coarse its accuracies are."""
-    assert any("steps of 0.033" in note for note in table.notes(Study(), cells()))
-
-
-def test_signals_are_factors_a_layer():
-    """Slopes are shown as the factor from layer to layer, theory's in brackets where there is one."""
-    row = table.shown(table.compare(cells())).iloc[0]
-    assert (row["forward"], row["backward"]) == ("×0.5 (×0.5)", "×0.25")
-    frame = cells().assign(forward_slope=np.nan, backward_slope=np.nan)
-    assert not {"forward", "backward"} & set(table.shown(table.compare(frame)))
-
-
-def test_verdicts_are_counted():
-    """The most frequent verdict of a group stands with its count, or alone if it is everyone's."""
-    frame = cells()
-    frame.loc[0, "verdict"] = "vanishing"
-    shown = table.shown(table.compare(frame)).set_index(["backend", "initializer"])["signals"]
-    assert shown["pytorch", "zeros"] == "healthy 2/3"
-    assert shown["keras", "zeros"] == "healthy"
+    assert any("leave out 2 diverged cells" in note for note in notes(Study(), frame))
 
 
 def test_levels_stand_in_their_order():
@@ -109,26 +72,9 @@ def test_levels_stand_in_their_order():
     comparison = table.compare(frame)
     assert comparison["depth"].tolist() == [10] * 4 + [2] * 4
     assert comparison["initializer"].tolist() == ["he_normal", "he_normal", "zeros", "zeros"] * 2
-    assert list(table.shown(comparison))[:3] == ["backend", "depth", "initializer"]
+    assert list(tables.shown(comparison))[:3] == ["backend", "depth", "initializer"]
     assert "keras/10/he_normal/test_accuracy_mean" in table.metrics(comparison)
-    figures.intervals(frame, comparison, figures.styles(frame["initializer"])).canvas.draw()
-
-
-def test_copied_initializers_are_marked():
-    """What a backend does not build itself is marked, and a note says what the mark means."""
-    frame = cells().replace({"initializer": {"zeros": "lsuv"}})
-    shown = table.shown(table.compare(frame))["initializer"].tolist()
-    assert shown == ["he_normal", "he_normal", "lsuv †", "lsuv †"]
-    notes = table.notes(Study(initializers=("lsuv", "he_normal")), frame)
-    assert any("copied into both backends: lsuv." in note for note in notes)
-
-
-def test_controls_are_the_first_note():
-    """Controls that behaved are a line; one that did not makes the benchmark invalid, and says so before all else."""
-    assert table.validity(["Held: a"], []) == ["Controls behaved. Held: a."]
-    first, second = table.validity(["Not held: a"], ["a"])
-    assert first.startswith("INVALID, for controls misbehaved: a.")
-    assert second == "Not held: a"
+    figures.intervals(frame, comparison, styles(frame["initializer"])).canvas.draw()
 
 
 def test_metrics_have_names_that_mlflow_takes():

@@ -1,33 +1,17 @@
 """Verdicts on made-up cells: who is better, and what holes, misses, ties and unlike recipes do to it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from tasks.core.design.study import MarginMeasure, Network, Recipe, RecipeChanges, Study
-from tasks.core.statistics import verdicts
-from tasks.core.statistics.measures import MEASURES, best, sample, values
+from tasks.core.design.columns import MEASURES, MeasureName
+from tasks.core.design.settings import RecipeChanges
+from tasks.core.design.study import Study
+from tasks.core.statistics import ranks, verdicts
+from tasks.core.statistics.measures import sample, values
 from tasks.core.statistics.table import compare
-from tests.shared.samples import cells
-
-THREE = ("glorot_uniform", "he_normal", "zeros")
-
-
-def noisy(seeds=10, initializers=THREE, backends=("pytorch", "keras"), **levels):
-    """Return cells of which zeros are far worse; the two others differ by noise alone, in every measure."""
-    frame = cells(initializers, seeds, backends, **levels)
-    rng = np.random.default_rng(0)
-    noise = rng.normal(0, 1, len(frame))
-    poor = frame["initializer"] == "zeros"
-    frame["test_accuracy"] = (29 + rng.integers(-1, 2, len(frame)) - 15 * poor) / 30
-    frame["test_loss"] = 0.2 + 0.05 * noise + poor
-    frame["brier_score"] = 0.1 + 0.02 * noise + poor
-    frame["loss_area"] = 0.4 + 0.05 * noise + poor
-    frame["epochs_to_target"] = np.where(poor, np.nan, np.round(4 + noise))
-    return frame
+from tests.shared.samples import THREE, noisy
 
 
 def pair(pairs, measure, left="he_normal", right="zeros", backend="pytorch"):
@@ -47,7 +31,7 @@ def test_every_pair_by_every_measure():
     for measure in ("test_accuracy", "test_loss", "brier_score", "loss_area", "epochs_to_target"):
         assert pair(pairs, measure)["verdict"] == "better"
         assert pair(pairs, measure, "glorot_uniform", "he_normal")["verdict"] != "better"
-    assert {each.name for each in MEASURES} == set(MarginMeasure.__args__)
+    assert {each.name for each in MEASURES} == set(MeasureName.__args__)
 
 
 def test_pairs_are_by_seed():
@@ -109,7 +93,7 @@ def test_holes_on_both_sides_decide_nothing():
     pairs = verdicts.pairs(frame, {})
     assert set(pairs["verdict"]) == {"undecided"}
     assert set(verdicts.backends(Study(initializers=THREE), frame)["verdict"]) == {"undecided"}
-    assert verdicts.rankings(frame)[0].ranks.friedman == 1
+    assert ranks.rankings(frame)[0].ranks.friedman == 1
 
 
 def test_a_measure_that_was_not_recorded_is_no_hole():
@@ -176,78 +160,6 @@ def test_backends_are_compared_where_they_can_be():
     assert verdicts.backends(Study(backends=("keras",)), frame[frame["backend"] == "keras"]).empty
 
 
-def test_defaults_are_native_less_shared():
-    """What the frameworks' own initializers make is the difference under native less that under shared weights."""
-    native, shared = (noisy(weights=weights) for weights in ("native", "shared"))
-    native.loc[native["backend"] == "pytorch", "test_loss"] += 0.5
-    study = Study(initializers=THREE, factors={"weights": ("native", "shared")})
-    rows = verdicts.defaults(study, pd.concat([native, shared], ignore_index=True))
-    found = rows.set_index(["measure", "initializer"]).loc[("test_loss", "he_normal")]
-    assert found["difference"] == pytest.approx(0.5)
-    assert found["native"] - found["shared"] == pytest.approx(0.5)
-    assert found["low"] <= 0.5 <= found["high"]
-    assert verdicts.defaults(Study(initializers=THREE), native).empty
-    unlike = study.model_copy(update={"overrides": {"keras": RecipeChanges(learning_rate=0.1)}})
-    assert verdicts.defaults(unlike, pd.concat([native, shared], ignore_index=True)).empty
-
-
-def test_rankings_are_over_seeds_or_datasets():
-    """Seeds of one dataset are the blocks; over several datasets these are, each by its mean over seeds."""
-    (first, *_) = verdicts.rankings(noisy())
-    assert (first.blocks, first.ranks.blocks, len(first.initializers)) == ("seeds", 10, 3)
-    assert first.initializers[int(np.argmax(first.ranks.mean))] == "zeros"
-    several = pd.concat([noisy(dataset=name) for name in ("iris", "wine", "digits")], ignore_index=True)
-    several.loc[several.index[-1], "status"] = "failed"  # keras · digits · zeros, which has a hole and is last
-    over = verdicts.rankings(several)
-    assert [(each.backend, each.blocks, each.ranks.blocks) for each in over] == [
-        ("pytorch", "datasets", 3),
-        ("pytorch", "datasets", 3),
-        ("keras", "datasets", 3),
-        ("keras", "datasets", 3),
-    ]
-    assert over[-1].ranks.mean[over[-1].initializers.index("zeros")] == 3
-    assert set(verdicts.ranks_table(over)["blocks"]) == {"3 datasets"}
-
-
-def test_reaching_counts_every_cell_that_ran():
-    """A miss is censored where training ended; a failed cell was never under way."""
-    frame = noisy()
-    frame.loc[0, "status"] = "failed"
-    (first, _) = verdicts.reaching(frame)
-    assert (first.missed, first.cells) == (10, 29)
-    assert first.curves["zeros"].share.tolist() == [1.0]
-    assert first.p < 0.001
-
-
-def test_spread_is_told_apart():
-    """Levels that vary one stream alone give its share, the level of all gives backend and initializer."""
-    levels = {
-        "everything": {},
-        "split": {"recipe.order_seed": 0, "network.weights_seed": 0},
-        "weights": {"split.seed": 0, "recipe.order_seed": 0},
-    }
-    study = Study(initializers=THREE[:2], seeds=10, factors={"varied": levels})
-    assert study.at((("varied", "split"),)).recipe.order_seed == 0
-    parts = [noisy(initializers=THREE[:2], varied=name) for name in levels]
-    rng = np.random.default_rng(0)
-    for frame, sd in zip(parts, (0.05, 0.04, 0.01), strict=True):
-        frame["test_accuracy"] = rng.normal(0.9, sd, len(frame))
-    rows = verdicts.spread(study, pd.concat(parts, ignore_index=True)).set_index(["measure", "source"])
-    assert rows.loc[("test_accuracy", "split"), "sd"] == pytest.approx(0.04, rel=0.2)
-    assert rows.loc[("test_accuracy", "weights"), "sd"] == pytest.approx(0.01, rel=0.2)
-    everything = rows.loc[("test_accuracy", "split + batch order + weights")]
-    assert everything["low"] < everything["sd"] < everything["high"]
-    assert ("test_accuracy", "backend") in rows.index
-    assert verdicts.spread(Study(initializers=THREE), noisy()).empty
-
-
-def test_nemenyi_is_read_where_friedman_finds_something():
-    """Ranks beyond the critical difference are not told apart unless Friedman's test says that there are any."""
-    ranks = verdicts.rankings(noisy())[0].ranks
-    assert verdicts.apart(ranks).any()
-    assert not verdicts.apart(replace(ranks, friedman=0.06)).any()
-
-
 def test_against_the_best():
     """Each initializer stands against the best mean of its backend and level."""
     frame = noisy()
@@ -276,20 +188,3 @@ def test_runs_are_set_side_by_side():
     assert list(rows.columns[:3]) == ["backend", "measure", "initializer"]
     assert set(rows.loc[rows["measure"] == "test_loss", "verdict"]) == {"worse"}
     assert set(rows.loc[rows["measure"] == "test_accuracy", "verdict"]) == {"equivalent"}
-
-
-def test_best_cell():
-    """The best cell finished, has the highest accuracy and, among those, the lowest loss."""
-    frame = noisy(seeds=3)
-    frame["test_accuracy"], frame["test_loss"] = 0.9, 0.5
-    frame.loc[1, "test_loss"] = 0.1
-    frame.loc[2, ["test_accuracy", "status"]] = [1.0, "diverged"]
-    assert best(frame, "pytorch") == 1
-    assert best(frame.assign(status="failed"), "pytorch") is None
-
-
-def test_seeds_of_streams_are_settings():
-    """A stream held at one seed is the same in every cell, and is part of the cell's key."""
-    study = Study(network=Network(weights_seed=3), recipe=Recipe(order_seed=4))
-    settings = study.settings("pytorch", ())
-    assert (settings["network"]["weights_seed"], settings["recipe"]["order_seed"]) == (3, 4)

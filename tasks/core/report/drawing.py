@@ -1,0 +1,181 @@
+"""Drawing: which pictures a report has, and how a figure becomes a part of the page or a file."""
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tasks.core.report import figures, verdict_figures
+from tasks.core.report.styles import styles
+from tasks.core.statistics.findings import Findings
+from tasks.core.statistics.measures import factors
+
+NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
+"""Colours that follow the page's text, which is black on a light page and white on a dark one."""
+GROUND = ("#ebebeb", "#e6e6e6", "#cccccc")  # of grids and frames, which stay faint on a light and on a dark page
+MARKERS = re.compile(
+    r'<g clip-path="[^"]*">\n<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" (?P<style>style="[^"]*")/>\n'
+    r'(?:<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" (?P=style)/>\n)*</g>'
+)
+LARGE = 120_000  # characters; a larger drawing goes into the page as pixels, so that the page stays below 3 MB
+DPI, PIXELS = 90, 600_000
+
+CAPTIONS = {
+    "comparison": (
+        "Test accuracy and test loss",
+        "Dots, one a seed, with mean and 95 % interval of each initializer; the first table has the numbers.",
+    ),
+    "ranks": (
+        "Ranks",
+        "Initializers on a line of mean ranks, best on the left; bars join what Friedman's and Nemenyi's tests cannot "
+        "tell apart. They use ranks alone and are weaker than the tests of pairs, whose verdicts stand.",
+    ),
+    "pairs": (
+        "Pairs",
+        "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
+        "difference; blue is better, red is worse. The table of pairs has the numbers.",
+    ),
+    "backends": (
+        "Backends",
+        "The difference between the backends under each initializer with its 95 % interval, on the band of what is too "
+        "small to matter; the table of backends has the numbers.",
+    ),
+    "reaching": (
+        "Epochs to the target",
+        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier).",
+    ),
+    "spread": (
+        "Where the spread comes from",
+        "The standard deviation that each source gives to accuracy and loss, with its 95 % interval.",
+    ),
+    "curves": (
+        "Training",
+        "Train loss and test accuracy by epoch: the mean over seeds and its 95 % interval.",
+    ),
+    "variances": (
+        "Signals at the start",
+        "Variance of pre-activations and of their gradient by layer, untrained; dotted, what theory expects.",
+    ),
+    "gradients": (
+        "Gradients",
+        "Norm of each layer's weight gradient by epoch, a heat map for each initializer.",
+    ),
+}
+"""Title of each picture, and what it shows in words, for readers who do not see it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption. The drawing is SVG on transparent ground."""
+
+    name: str
+    title: str
+    alt: str
+    drawing: str
+    figure: Figure
+
+    @classmethod
+    def of(cls, name: str, figure: Figure) -> "Picture":
+        """Draw a figure, whose title and caption CAPTIONS has."""
+        return cls(name, *CAPTIONS[name], svg(figure), figure)
+
+    @property
+    def embedded(self) -> str:
+        """The HTML that shows the picture in the page: the drawing itself, or its pixels if the drawing is large."""
+        if len(self.drawing) <= LARGE:
+            return self.drawing
+        page = io.BytesIO()
+        width, height = self.figure.get_size_inches()
+        self.figure.savefig(page, format="png", dpi=min(DPI, (PIXELS / (width * height)) ** 0.5))
+        return f'<img alt="" src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
+
+
+def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) -> list[Picture]:
+    """Draw every picture for which there are findings.
+
+    layers, history: the rows of every cell's `layers.csv` and `history.csv`, or empty tables.
+    """
+    drawn = {**_of_findings(findings), **(_of_signals(findings, layers, history) if len(layers) else {})}
+    return [Picture.of(name, draw()) for name, draw in drawn.items()]
+
+
+def _of_findings(findings: Findings) -> dict[str, Callable[[], Figure]]:
+    cells, names = findings.cells, factors(findings.cells)
+    looks = styles(cells["initializer"])
+    drawn: dict[str, Callable[[], Figure]] = {
+        "comparison": lambda: figures.intervals(cells, findings.comparison, looks)
+    }
+    if findings.rankings:
+        drawn["ranks"] = lambda: verdict_figures.critical_differences(findings.rankings)
+    if len(findings.pairs):
+        drawn["pairs"] = lambda: verdict_figures.matrices(findings.pairs, ["backend", *names])
+    if len(findings.backends):
+        drawn["backends"] = lambda: verdict_figures.between_backends(findings.backends, names, findings.study.backends)
+    if findings.reaching:
+        drawn["reaching"] = lambda: verdict_figures.survival(findings.reaching, looks, findings.study.target)
+    if len(findings.spread):
+        drawn["spread"] = lambda: verdict_figures.sources(findings.spread)
+    return drawn
+
+
+def _of_signals(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
+    names, looks = factors(findings.cells), styles(findings.cells["initializer"])
+    return {
+        "curves": lambda: figures.curves(history, names, looks),
+        "variances": lambda: figures.variances(layers, names, looks),
+        "gradients": lambda: figures.gradients(history, names),
+    }
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG for a page.
+
+    Text stays text, the ground is transparent, black takes the colour of the page's text, grids that of the page's
+    grids. The width is left to the page. The same figure always gives the same SVG.
+    """
+    page = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "initbench", "font.sans-serif": ["DejaVu Sans"]}):
+        figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
+    drawn = page.getvalue()
+    drawn = _shortened(_themed(drawn[drawn.index("<svg") :]))
+    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
+
+
+def _themed(drawn: str) -> str:
+    for colour, word in NEUTRAL.items():
+        drawn = drawn.replace(colour, word)
+    for colour in GROUND:
+        drawn = drawn.replace(colour, "var(--grid)")
+    return drawn
+
+
+def _shortened(drawn: str) -> str:
+    """Return a drawing without what a page does not need: metadata, many digits, fonts and repeated styles."""
+    drawn = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r' (?:d|x|y|transform)="[^"]*"', _rounded, drawn)
+    drawn = re.sub(r'font-family: [^;"]*;? ?', "", drawn)
+    drawn = re.sub(r"\n\s*", "\n", drawn)
+    return MARKERS.sub(_styled_together, drawn)
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """Return an attribute of a drawing with numbers rounded to a hundredth of a point, on one line."""
+    short = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), attribute[0])
+    return short.replace(" \n", " ").replace("\n", "")
+
+
+def _styled_together(markers: re.Match[str]) -> str:
+    """Return markers that have one style with the style in the group around them."""
+    style = markers["style"]
+    return markers[0].replace(f" {style}", "").replace("<g ", f"<g {style} ", 1)
+
+
+def on_paper(drawing: str) -> str:
+    """Return a drawing as a file of its own, black on white."""
+    style = f"background: white; color: black; --grid: {GROUND[0]}; font-family: sans-serif"
+    return drawing.replace("<svg", f'<svg style="{style}"', 1)

@@ -1,0 +1,94 @@
+"""The methods: how a benchmark was trained, measured and judged, in one paragraph for a report or a paper."""
+
+from collections.abc import Mapping
+
+from tasks.core.design.columns import MEASURES, Measure
+from tasks.core.design.initializers import Backend
+from tasks.core.design.settings import source
+from tasks.core.design.study import Study
+from tasks.core.statistics import inference, table
+from tasks.core.statistics.headline import FRAMEWORKS
+
+METHODS = (
+    "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
+    "seeds {seeds}; target accuracy {target:g}. Recipe: {recipes}.{varied} What a seed decides (split, order of "
+    "visits, weights, unless one is held) it decides alike for all initializers, and but for native weights for both "
+    "backends, so all differences are paired by seed. Intervals are of 95 %: of a group's mean and interquartile mean"
+    " by the bias-corrected and accelerated bootstrap over seeds ({resamples:,} resamples from seed {seed}), its "
+    "level widened for small samples, and by Student's t below {few} seeds; of paired differences by Student's t, the"
+    " SD being at least that of one seed one step off; of shares Wilson's. A pair is better or worse if the paired "
+    "t-test says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, or all"
+    " initializers between two backends. It is equivalent if two one-sided tests, adjusted likewise, put the mean "
+    "difference within the measure's margin, as far as these seeds show it: what happens to fewer than one in so many"
+    " seeds cannot be seen. Else it is undecided, with the seeds that a power of {power:g} would take, were mean and "
+    "SD as observed. Where a seed has a hole on one side, the hole loses, and the pair is judged by a sign test over "
+    "seeds. Ranks: Friedman's test, then Nemenyi's. Epochs to target: pairs compare means restricted to the epochs "
+    "trained, curves are Kaplan and Meier's, misses censored, and held against each other by a log-rank test that "
+    "takes cells as independent. Train times count once a batch, whose cells share them. Effect sizes are Hedges' g "
+    "of the paired differences. Measures: {margins}. The champion of a backend has the highest test accuracy, then "
+    "the lowest test loss. Versions: {versions}; {machine}."
+)
+
+
+def methods(study: Study, environment: Mapping[str, object]) -> str:
+    """Return the methods of a study that ran in an environment: its settings, margins, versions and machine.
+
+    environment: `packages`, a version by name; `processor`; `precision`.
+    """
+    packages = environment["packages"]
+    return METHODS.format(
+        data=", ".join(map(source, study.datasets)),
+        split=_settings(study.split.model_dump()),
+        network=_settings(study.network.spelled_out.model_dump()),
+        weights=study.weights,
+        recipes="; ".join(_recipe(study, backend) for backend in study.backends),
+        varied=_varied(study),
+        initializers=", ".join(study.initializers),
+        seeds=", ".join(map(str, study.seed_list)),
+        target=study.target,
+        resamples=inference.RESAMPLES,
+        seed=table.BOOTSTRAP_SEED,
+        few=inference.FEW,
+        margins="; ".join(_measure(study, each) for each in MEASURES),
+        power=inference.POWER,
+        versions=_settings(packages) if isinstance(packages, Mapping) else str(packages),
+        machine=f"{environment['processor']}, {environment['precision']}",
+    )
+
+
+def _recipe(study: Study, backend: Backend) -> str:
+    return f"{FRAMEWORKS[backend]} {_settings(study.recipe_for(backend).model_dump())}"
+
+
+def _varied(study: Study) -> str:
+    factors = [f"{factor} over {', '.join(map(str, levels))}" for factor, levels in study.factors.items()]
+    return f" Varied: {'; '.join(factors)}." if factors else ""
+
+
+def _measure(study: Study, measure: Measure) -> str:
+    """Return a measure's title, which of its values are better, and its margin."""
+    margin = _margin(study, measure)
+    better = "higher" if measure.higher_is_better else "lower"
+    return f"{measure.title}, {better} is better" + (f", margin {margin}" if margin else "")
+
+
+def _margin(study: Study, measure: Measure) -> str:
+    chosen = study.margins.get(measure.name, measure.margin)
+    if chosen is None:
+        return "one test row" if measure.name == "test_accuracy" else ""
+    return f"{chosen:g} {measure.unit}".rstrip()
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    """Return settings as a sentence lists them.
+
+    >>> _settings({"hidden": (64, 32), "residual": False, "clip_norm": None})
+    'hidden 64-32, residual false'
+    """
+    return ", ".join(f"{name} {_plain(value)}" for name, value in settings.items() if value is not None)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return "-".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,320 @@
+"""Tables as people read them: the comparison for terminals, GitHub and LaTeX, and every table of the page.
+
+Nothing here draws, so that texts are made without loading matplotlib.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from tasks.core.design.columns import MEASURES, RANKED, TITLES
+from tasks.core.design.initializers import named
+from tasks.core.statistics.findings import Findings
+from tasks.core.statistics.headline import FRAMEWORKS
+from tasks.core.statistics.measures import factors
+from tasks.core.statistics.notes import COPIED
+from tasks.core.statistics.table import interval
+from tasks.core.statistics.verdicts import UNDECIDED, seeds_needed
+
+CELLS = 2_000  # cells that the page lists; cells.csv has all
+ROWS = 500  # rows of any other table of the page; its file has all
+LAST = 1e300  # sorts behind every number
+CENTRES = (("mean", ""), ("iqm", "iqm_"))
+"""Columns of the comparison, `<measure>_mean` and `_iqm`, and how the columns of their intervals begin."""
+ALONE = "intervals are of each difference by itself, p is after Holm's adjustment"
+RESTRICTED = "epochs to target, a miss counting as all epochs"
+JUDGEMENT = [
+    *("verdict", "to settle", "difference", "effect size"),
+    *("P(better)", "p (Holm)", "p equivalent (Holm)", "seeds"),
+]
+
+
+def shown(comparison: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparison as people read it: rounded, with intervals in brackets, without empty columns."""
+    names = list(comparison.columns)
+    between = names[names.index("backend") + 1 : names.index("initializer")]
+    table = pd.DataFrame(
+        {
+            **{name: comparison[name] for name in ("backend", *between)},
+            "initializer": comparison["initializer"].map(_marked),
+            "cells": comparison.apply(_counts, axis=1),
+            **{name: column for measure in RANKED for name, column in _shown_measure(comparison, measure)},
+            "epochs to target": comparison.apply(_epochs, axis=1),
+            "health": comparison.apply(_health, axis=1),
+            "forward": comparison.apply(_a_layer, axis=1, args=("forward",)),
+            "backward": comparison.apply(_a_layer, axis=1, args=("backward",)),
+            "ms/cell": comparison["train_seconds_mean"].map(_milliseconds),
+        }
+    )
+    empty = [name for name in ("forward", "backward") if not table[name].any()]
+    return table.drop(columns=empty)
+
+
+def _shown_measure(comparison: pd.DataFrame, measure: str) -> Iterator[tuple[str, pd.Series]]:
+    title = measure.replace("_", " ")
+    yield title, comparison.apply(interval, axis=1, args=(measure,))
+    if f"{measure}_against_best" in comparison:
+        yield f"{title}: against best", comparison[f"{measure}_against_best"]
+
+
+def _marked(initializer: str) -> str:
+    return initializer if named(initializer).law.native else f"{initializer} {COPIED}"
+
+
+def _counts(row: pd.Series) -> str:
+    others = [f"{row[status]} {status}" for status in ("diverged", "failed") if row[status]]
+    return ", ".join([str(row["finished"]), *others])
+
+
+def _epochs(row: pd.Series) -> str:
+    if np.isnan(row["epochs_to_target_median"]):
+        return ""
+    median = "never" if np.isinf(row["epochs_to_target_median"]) else f"{row['epochs_to_target_median']:g}"
+    return f"{median} ({row['target_missed']} missed)" if row["target_missed"] else median
+
+
+def _health(row: pd.Series) -> str:
+    cells = row["finished"] + row["diverged"]
+    return row["health"] if row["health_cells"] == cells else f"{row['health']} {row['health_cells']}/{cells}"
+
+
+def _a_layer(row: pd.Series, direction: str) -> str:
+    """Return the factor by which variance changes from layer to layer, and theory's factor in brackets."""
+    measured, theory = (np.exp(row[f"{direction}_slope{part}_mean"]) for part in ("", "_theory"))
+    if np.isnan(measured):
+        return ""
+    return f"×{measured:.2g}" if np.isnan(theory) else f"×{measured:.2g} (×{theory:.2g})"
+
+
+def _milliseconds(seconds: float) -> str:
+    return "" if np.isnan(seconds) else f"{1000 * seconds:.1f}"
+
+
+def as_text(comparison: pd.DataFrame, notes: Sequence[str], style: str) -> str:
+    """Return the comparison as a table in one of tabulate's styles (`simple`, `github`), and notes below it."""
+    body = tabulate(shown(comparison).to_dict("list"), headers="keys", tablefmt=style, disable_numparse=True)
+    return "\n\n".join([body, *notes]) + "\n"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A field of a table of the page: its text, what the page sorts it by, and the address that it links to."""
+
+    text: str
+    order: float | str
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page."""
+
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[Entry]]
+
+    def tabulated(self, style: str) -> str:
+        """Return the table as text, in one of tabulate's styles."""
+        rows = [[entry.text for entry in row] for row in self.rows]
+        return str(tabulate(rows, headers=self.columns, tablefmt=style, disable_numparse=True))
+
+
+def groups(findings: Findings) -> Table:
+    """Return the page's first table: the comparison as people read it, sorted by numbers."""
+    comparison = findings.comparison.head(ROWS)
+    texts = shown(comparison)
+    orders = {
+        **{TITLES[name]: comparison[f"{name}_mean"] for name in RANKED},
+        "cells": comparison["finished"],
+        "epochs to target": comparison["epochs_to_target_median"],
+        "ms/cell": comparison["train_seconds_mean"],
+        **{way: comparison[f"{way}_slope_mean"] for way in ("forward", "backward")},
+    }
+    columns = list(texts.columns)
+    rows = [
+        [
+            Entry(str(text), _order(orders[name].iloc[at]) if name in orders else str(text))
+            for name, text in zip(columns, row, strict=True)
+        ]
+        for at, row in enumerate(texts.itertuples(index=False))
+    ]
+    left_out = f"; {ROWS} of {len(findings.comparison)}, all in comparison.csv"
+    caption = f"Initializers, best first{left_out if len(findings.comparison) > ROWS else ''}"
+    return Table("groups", caption, columns, rows)
+
+
+def measures(findings: Findings) -> Table:
+    """Return the table of all measures of each group, or of the ranked ones alone if these are many rows."""
+    keys = ["backend", *factors(findings.cells), "initializer"]
+    many = len(findings.comparison) * len(MEASURES) > ROWS
+    told = [measure for measure in MEASURES if not many or measure.name in RANKED]
+    left_out = "; the others are in comparison.csv" if many else ""
+    rows = [
+        [
+            *_named(row, keys),
+            Entry(RESTRICTED if measure.name == "epochs_to_target" else measure.title, measure.name),
+            Entry("higher" if measure.higher_is_better else "lower", ""),
+            *(_with_interval(row, f"{measure.name}_{part}", f"{measure.name}_{ends}") for part, ends in CENTRES),
+            _number(row[f"{measure.name}_sd"], ".3g"),
+            Entry(str(row["finished"]), int(row["finished"])),
+        ]
+        for _, row in findings.comparison.iterrows()
+        for measure in told
+    ]
+    names = [*keys, "measure", "better is", "mean", "interquartile mean", "SD", "finished"]
+    return Table("measures", f"Measures of each initializer, with 95 % intervals{left_out}", names, rows)
+
+
+def pairs(findings: Findings) -> Table:
+    """Return the table of pairs of initializers."""
+    keys = ["backend", *factors(findings.cells)]
+    told, left_out = _shortened(findings.pairs, "pairs.csv")
+    rows = [
+        [*_named(row, keys), _measure(row), *_named(row, ["left", "right"]), *_judgement(row)]
+        for _, row in told.iterrows()
+    ]
+    caption = f"Pairs of initializers, the left against the right; {ALONE}{left_out}"
+    return Table("pairs", caption, [*keys, "measure", "left", "right", *JUDGEMENT], rows)
+
+
+def backends(findings: Findings, measures: Sequence[object] = tuple(TITLES)) -> Table:
+    """Return the table of the first backend against the second one under each initializer, by these measures."""
+    keys = [*factors(findings.cells), "initializer"]
+    names = [FRAMEWORKS[backend] for backend in findings.study.backends]
+    told, left_out = _shortened(findings.backends[findings.backends["measure"].isin(measures)], "backends.csv")
+    rows = [[_measure(row), *_named(row, keys), *_judgement(row)] for _, row in told.iterrows()]
+    caption = f"Backends: {' − '.join(names)}; {ALONE}{left_out}"
+    return Table("backends", caption, ["measure", *keys, *JUDGEMENT], rows)
+
+
+def _shortened(rows: pd.DataFrame, file: str) -> tuple[pd.DataFrame, str]:
+    """Return at most ROWS rows, and a phrase that says where the others are.
+
+    Rows of other than the ranked measures are left out first, then those with the largest p-values.
+    """
+    told = rows
+    if len(told) > ROWS:
+        told = told[told["measure"].isin(RANKED)]
+    if len(told) > ROWS:
+        told = told.sort_values("p").head(ROWS)
+    return told, f"; {len(told):,} of {len(rows):,}, the others are in {file}" if len(told) < len(rows) else ""
+
+
+def spread(findings: Findings) -> Table:
+    """Return the table of what each source gives to the spread."""
+    rows = [
+        [
+            _measure(row),
+            Entry(row["source"], row["source"]),
+            Entry(f"{row['sd']:.4f} [{row['low']:.4f}, {row['high']:.4f}]", row["sd"]),
+            Entry(row["level"], row["level"]),
+            Entry(str(row["seeds"]), int(row["seeds"])),
+        ]
+        for _, row in findings.spread.iterrows()
+    ]
+    return Table("spread", "Spread by source", ["measure", "source", "standard deviation", "level", "seeds"], rows)
+
+
+def defaults(findings: Findings) -> Table:
+    """Return the table of the backends' difference under native and under shared weights."""
+    keys = [*(name for name in factors(findings.cells) if name != "weights"), "initializer"]
+    rows = [
+        [
+            _measure(row),
+            *_named(row, keys),
+            *(_number(row[name], "+.4f") for name in ("native", "shared")),
+            _difference(row),
+            _p(row["p"]),
+        ]
+        for _, row in findings.defaults.iterrows()
+    ]
+    names = ["measure", *keys, "native", "shared", "native − shared", "p"]
+    return Table("defaults", "Backends' difference by weights", names, rows)
+
+
+def cells(findings: Findings, link: Callable[[str], str]) -> Table:
+    """Return the table of cells. A cell's seed links to its run; `link` returns the address of a run, given its id."""
+    keys = ["backend", *factors(findings.cells), "initializer"]
+    rows = [
+        [
+            *_named(row, keys),
+            Entry(str(row["seed"]), int(row["seed"]), link(row["run_id"])),
+            *_named(row, ["status", "health"]),
+            *(_number(row[name], ".3f") for name in ("test_accuracy", "test_loss", "brier_score")),
+            _number(row["epochs_to_target"], "g"),
+            Entry(row["reason"], row["reason"]),
+        ]
+        for _, row in findings.cells.head(CELLS).fillna({"reason": "", "health": ""}).iterrows()
+    ]
+    left_out = f", {CELLS:,} of {len(findings.cells):,}, all in cells.csv" if len(findings.cells) > CELLS else ""
+    measured = ["test accuracy", "test loss", "Brier score", "epochs to target", "reason"]
+    caption = f"Cells{left_out}; a seed leads to its run in MLflow"
+    return Table("cells", caption, [*keys, "seed", "status", "health", *measured], rows)
+
+
+def _named(row: pd.Series, keys: Sequence[str]) -> list[Entry]:
+    return [Entry(str(row[key]), str(row[key])) for key in keys]
+
+
+def _measure(row: pd.Series) -> Entry:
+    return Entry(TITLES[row["measure"]], row["measure"])
+
+
+def _judgement(row: pd.Series) -> list[Entry]:
+    """Return the fields JUDGEMENT of a pair. Train times are of batches, so no number of seeds settles them."""
+    more = row["more_seeds"]
+    settled_by_seeds = row["verdict"] == UNDECIDED and row["measure"] != "train_seconds"
+    return [
+        Entry(row["verdict"], row["verdict"]),
+        Entry(seeds_needed(more) if settled_by_seeds else "", _order(more)),
+        _difference(row),
+        _number(row["effect_size"], "+.2f"),
+        _share(row),
+        _p(row["p"]),
+        _p(row["p_equivalent"]),
+        Entry(f"{row['n']}" + (f", {row['left_out']} with holes" if row["left_out"] else ""), int(row["n"])),
+    ]
+
+
+def _with_interval(row: pd.Series, part: str, ends: str) -> Entry:
+    middle, low, high = row[part], row[f"{ends}low"], row[f"{ends}high"]
+    brackets = "" if np.isnan(low) else f" [{low:.4g}, {high:.4g}]"
+    return Entry("" if np.isnan(middle) else f"{middle:.4g}{brackets}", _order(middle))
+
+
+def _difference(row: pd.Series) -> Entry:
+    if np.isnan(row["difference"]):
+        return Entry("", _order(np.nan))
+    ends = "" if np.isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+    return Entry(f"{row['difference']:+.3f}{ends}", float(row["difference"]))
+
+
+def _share(row: pd.Series) -> Entry:
+    share, low, high = (row[f"better_share{end}"] for end in ("", "_low", "_high"))
+    return Entry("" if np.isnan(share) else f"{share:.2f} [{low:.2f}, {high:.2f}]", _order(share))
+
+
+def _number(value: float, style: str) -> Entry:
+    return Entry(format(value, style) if np.isfinite(value) else "", _order(value))
+
+
+def _p(value: float) -> Entry:
+    return Entry("" if np.isnan(value) else p_text(value).removeprefix("= "), _order(value))
+
+
+def p_text(value: float) -> str:
+    """Return how a p-value compares with a number, to be read behind `p`.
+
+    >>> p_text(0.0302), p_text(0.0001), p_text(float("nan"))
+    ('= 0.030', '< 0.001', 'unknown')
+    """
+    return "unknown" if np.isnan(value) else "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def _order(value: float) -> float:
+    """Return a number to sort by; NaN and infinity come last."""
+    return float(value) if np.isfinite(value) else LAST

@@ -1,0 +1,256 @@
+"""The headline: findings in sentences. Each function returns the sentences about one kind of finding, or none.
+
+A place is a backend with a level of every factor: where one initializer has the best mean.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from tasks.core.design.columns import RANKED, RANKED_MEASURES, TITLES, Measure
+from tasks.core.design.initializers import Backend
+from tasks.core.design.settings import source
+from tasks.core.design.study import Study
+from tasks.core.statistics import inference
+from tasks.core.statistics.measures import factors, lucky
+from tasks.core.statistics.ranks import Ranking
+from tasks.core.statistics.spread import held
+from tasks.core.statistics.table import interval
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, TURNED, UNDECIDED, WORSE, seeds_needed
+
+FRAMEWORKS = {"pytorch": "PyTorch", "keras": "Keras"}
+TIED = 1e-9  # means that differ by less differ by rounding
+PLACES = 6  # up to so many places are told one by one; of more, how often each initializer is best
+REPORTED_DIGITS = 4  # of accuracies published elsewhere
+
+
+def validity(lines: Sequence[str], misbehaved: Sequence[str]) -> list[str]:
+    """Return what the controls say of a benchmark, given a line for each of their claims and the claims not held."""
+    if misbehaved:
+        return [f"INVALID, for controls misbehaved: {'; '.join(misbehaved)}. Trust nothing below.", *lines]
+    return [f"Controls behaved. {'. '.join(lines)}."]
+
+
+def placed(study: Study, cells: pd.DataFrame) -> list[str]:
+    """Return where accuracies that were published elsewhere lie in the distribution over seeds."""
+    return [
+        _placed(backend, initializer, value, cells)
+        for backend, value in study.reported.items()
+        if backend in study.backends
+        for initializer in study.initializers
+    ]
+
+
+def _placed(backend: Backend, initializer: str, value: float, cells: pd.DataFrame) -> str:
+    group = f"{backend} · {initializer}"
+    finished = cells[
+        (cells["backend"] == backend) & (cells["initializer"] == initializer) & (cells["status"] == "finished")
+    ]
+    sample = finished["test_accuracy"].to_numpy(np.float64)
+    if not len(sample):
+        return f"The reported {value:.4f} cannot be placed among {group}: no cell of it finished."
+    percentile = inference.percentile_of(value, sample, digits=REPORTED_DIGITS)
+    return (
+        f"The reported {value:.4f} is at percentile {percentile:.0f} of {group} over "
+        f"{len(sample)} seeds (ties counted half), which run from {sample.min():.4f} to {sample.max():.4f} with mean "
+        f"{sample.mean():.4f}."
+    )
+
+
+def lost(cells: pd.DataFrame) -> Iterator[str]:
+    """Yield how many cells did not finish."""
+    counts = cells["status"].value_counts().drop("finished", errors="ignore")
+    if len(counts):
+        told = " and ".join(f"{count} {status}" for status, count in counts.items())
+        yield f"Of {len(cells)} cells {told}."
+
+
+def best(cells: pd.DataFrame, comparison: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
+    """Yield the best initializer of each place by each ranked measure, with the verdicts against its rivals.
+
+    If there are more than PLACES places, the sentences count how often each initializer is best.
+    """
+    keys = ["backend", *factors(cells)]
+    groups = dict(iter(comparison.groupby(keys, sort=False)))
+    places = list(cells[keys].drop_duplicates().itertuples(index=False, name=None))
+    for measure in RANKED_MEASURES:
+        if len(places) > PLACES:
+            yield from _often_best(comparison, measure, len(places))
+            continue
+        for key in places:
+            yield _place(dict(zip(keys, key, strict=True)), groups[key], pairs, measure)
+
+
+def _often_best(comparison: pd.DataFrame, measure: Measure, places: int) -> Iterator[str]:
+    rows = comparison.loc[comparison[f"{measure.name}_against_best"] == "best"]
+    for backend, of_backend in rows.groupby("backend", sort=False):
+        counts = [f"{name} in {count}" for name, count in of_backend["initializer"].value_counts().items()]
+        levels = places // comparison["backend"].nunique()
+        yield (
+            f"{FRAMEWORKS[str(backend)]}, best mean {measure.title} over {levels} levels: {_listed(counts)}; "
+            "each level's verdicts are in the tables."
+        )
+
+
+def _place(key: Mapping[str, object], group: pd.DataFrame, pairs: pd.DataFrame, measure: Measure) -> str:
+    backend, *levels = key.values()
+    at = [f"{name} {level}" for name, level in zip(list(key)[1:], levels, strict=True)]
+    where = f"{', '.join([FRAMEWORKS[str(backend)], *at])}, by {measure.title}: "
+    able = group[~lucky(group)]
+    if able.empty:
+        return f"{where}no initializer finished half of its cells."
+    if len(group) == 1:
+        return f"{where}{able['initializer'].iloc[0]} has the mean {interval(able.iloc[0], measure.name)}."
+    row = group.loc[group[f"{measure.name}_against_best"] == "best"].iloc[0]
+    rivals = _rivals(pairs, key, measure, row["initializer"])
+    return f"{where}{_with_ties(row, able, measure)}{_decided(rivals)}{_open(rivals)}."
+
+
+def _with_ties(row: pd.Series, able: pd.DataFrame, measure: Measure) -> str:
+    """Return the best row of a place in words, with the other initializers that have the same mean."""
+    mean = row[f"{measure.name}_mean"]
+    ties = able[np.isclose(able[f"{measure.name}_mean"], mean, rtol=0, atol=TIED)]
+    alike = [name for name in ties["initializer"] if name != row["initializer"]]
+    return f"{row['initializer']} has the best mean, {mean:.3f}{', with ' if alike else ''}{_listed(alike)}"
+
+
+def _rivals(pairs: pd.DataFrame, key: Mapping[str, object], measure: Measure, best: str) -> pd.DataFrame:
+    """Return the pairs of a place's best initializer with each of its rivals, as seen from the best."""
+    meant = np.logical_and.reduce([pairs[name] == value for name, value in key.items()])
+    here = pairs[meant & (pairs["measure"] == measure.name)]
+    left, right = here[here["left"] == best], here[here["right"] == best]
+    turned = right.assign(rival=right["left"], verdict=right["verdict"].replace(TURNED))
+    rivals: pd.DataFrame = pd.concat([left.assign(rival=left["right"]), turned]).sort_values("more_seeds")
+    return rivals
+
+
+def _decided(rivals: pd.DataFrame) -> str:
+    words = [
+        f"{phrase} {_listed(list(rivals.loc[rivals['verdict'] == verdict, 'rival']))}"
+        for verdict, phrase in ((BETTER, "better than"), (EQUIVALENT, "equivalent to"), (WORSE, "worse than"))
+        if (rivals["verdict"] == verdict).any()
+    ]
+    return f"; it is {', '.join(words)}" if words else ""
+
+
+def _open(rivals: pd.DataFrame) -> str:
+    """Return which rivals are undecided, and how many more seeds would settle the first and the last of them."""
+    undecided = rivals[rivals["verdict"] == UNDECIDED]
+    if undecided.empty:
+        return ""
+    told = f"; nothing separates it from {_listed(list(undecided['rival']))}"
+    known = undecided.dropna(subset="more_seeds")
+    if known.empty:
+        return f"{told} ({seeds_needed(np.nan)})"
+    first, last = known.iloc[0], known.iloc[-1]
+    rest = f", {seeds_needed(last['more_seeds'])} {last['rival']}" if len(known) > 1 else ""
+    return f"{told}: {seeds_needed(first['more_seeds'])} would settle {first['rival']}{rest}"
+
+
+def over_datasets(rankings: Sequence[Ranking]) -> Iterator[str]:
+    """Yield the order of the initializers over datasets, where a study varies the dataset."""
+    for each in rankings:
+        if each.blocks == "datasets":
+            order = np.argsort(each.ranks.mean)
+            ranked = [f"{each.initializers[at]} {each.ranks.mean[at]:.2f}" for at in order]
+            differ = f"those more than {each.ranks.critical:.2f} apart differ"
+            apart = differ if each.ranks.apart.any() else "none can be told apart"
+            yield (
+                f"{FRAMEWORKS[each.backend]}, mean rank by {each.title} over {each.ranks.blocks} datasets: "
+                f"{_listed(ranked)}; {apart}."
+            )
+
+
+def between_backends(study: Study, cells: pd.DataFrame, backends: pd.DataFrame) -> Iterator[str]:
+    """Yield under which initializers one backend is better than the other, and why some have no verdict."""
+    if backends.empty:
+        return
+    differences = _differences(study)
+    if (backends["verdict"] == NOT_COMPARABLE).all():
+        yield f"No verdict between the backends, for they differ in {'; '.join(differences)}."
+        return
+    comparable = backends[(backends["verdict"] != NOT_COMPARABLE) & backends["measure"].isin(RANKED)]
+    apart = factors(cells) if len(study.levels()) <= PLACES else []
+    for (name, *levels), rows in comparable.groupby(["measure", *apart], sort=False):
+        where = "".join(f", {factor} {level}" for factor, level in zip(apart, levels, strict=True))
+        yield _under(study, f"{where}, by {TITLES[name]}", rows)
+    if differences:
+        yield f"Without a verdict where the backends differ in {'; '.join(differences)}."
+
+
+def _differences(study: Study) -> list[str]:
+    """Return what keeps the backends from being compared in any level."""
+    return list(dict.fromkeys(each for levels in study.levels() for each in study.at(levels).backend_differences()))
+
+
+def _under(study: Study, where: str, rows: pd.DataFrame) -> str:
+    first, second = (FRAMEWORKS[backend] for backend in study.backends)
+    phrases = {
+        EQUIVALENT: "equivalent",
+        BETTER: f"{first} better",
+        WORSE: f"{second} better",
+        UNDECIDED: "undecided",
+    }
+    counts = [
+        f"{phrase} under {_few(rows, verdict)}"
+        for verdict, phrase in phrases.items()
+        if (rows["verdict"] == verdict).any()
+    ]
+    return f"{first} against {second}{where}: {'; '.join(counts)}."
+
+
+def _few(rows: pd.DataFrame, verdict: str) -> str:
+    """Return the initializers that have a verdict, or only how many rows, if an initializer has several rows."""
+    meant = rows[rows["verdict"] == verdict]
+    if rows["initializer"].is_unique and len(meant) < len(rows):
+        return _listed(list(meant["initializer"]))
+    if len(rows) == 1:
+        return str(meant["initializer"].iloc[0])
+    every = "all " if len(meant) == len(rows) else f"{len(meant)} of "
+    return f"{every}{len(rows)}"
+
+
+def from_defaults(study: Study, defaults: pd.DataFrame) -> Iterator[str]:
+    """Yield how much of the backends' difference their own initializers make, where a study asks for it."""
+    if defaults.empty:
+        return
+    first, second = (FRAMEWORKS[backend] for backend in study.backends)
+    for measure in RANKED_MEASURES:
+        rows = defaults[defaults["measure"] == measure.name].dropna(subset="difference")
+        if rows.empty:
+            continue
+        clear = list(rows.loc[rows["p"] < inference.ALPHA, "initializer"])
+        largest = rows.iloc[int(rows["difference"].abs().argmax())]
+        ends = f"{largest['difference']:+.3f} [{largest['low']:+.3f}, {largest['high']:+.3f}]"
+        yield (
+            f"{first} − {second} in {measure.title}, the part of it that native weights make (native less shared): "
+            f"significant under {_listed(clear) or 'no initializer'}; the largest is {ends}, under "
+            f"{largest['initializer']}."
+        )
+
+
+def by_source(spread: pd.DataFrame) -> Iterator[str]:
+    """Yield the standard deviation that each source gives to a measure, where a study asks for it."""
+    for measure, rows in spread.groupby("measure", sort=False) if len(spread) else ():
+        ordered = rows.sort_values("sd", ascending=False)
+        told = [f"{row['source']} {row['sd']:.3f}" for _, row in ordered.iterrows()]
+        yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(told)}."
+
+
+def caution(study: Study) -> Iterator[str]:
+    """Yield what the findings do not cover."""
+    if any(held(study.at(levels)) for levels in study.levels()):
+        yield "Where split, order or weights are held at one seed, verdicts are about that one draw."
+    used = [source(dataset) for dataset in study.datasets]
+    if len(used) == 1:
+        yield f"All this is about {used[0]}: seeds of one dataset say nothing of others."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them.
+
+    >>> _listed(["he_normal", "lsuv", "zeros"])
+    'he_normal, lsuv and zeros'
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,51 @@
+"""Notes: what a reader has to know to read the comparison."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from tasks.core.design.initializers import named
+from tasks.core.design.study import Study
+from tasks.core.statistics.table import SLOPES
+
+COPIED = "†"  # marks an initializer that is drawn in NumPy and copied into both backends
+REASONS = 3  # of failures that are told; cells.csv has all
+
+
+def notes(study: Study, cells: pd.DataFrame) -> list[str]:
+    """Return the notes on a study's comparison, the gravest first."""
+    return [*_holes(cells), *_initializers(study), *_columns(study, cells)]
+
+
+def _holes(cells: pd.DataFrame) -> Iterator[str]:
+    left_out = cells["status"].value_counts().drop("finished", errors="ignore")
+    if len(left_out):
+        counts = " and ".join(f"{count} {status}" for status, count in left_out.items())
+        yield f"Means and intervals leave out {counts} cells."
+    reasons = cells.loc[cells["status"] == "failed", "reason"].value_counts()
+    yield from (f"{count} failed with: {reason}" for reason, count in reasons.head(REASONS).items())
+
+
+def _initializers(study: Study) -> Iterator[str]:
+    if copied := [name for name in study.initializers if not named(name).law.native]:
+        yield f"{COPIED} Drawn once in NumPy and copied into both backends: {', '.join(copied)}."
+    if study.network.bias == "zeros" and "pytorch_default" in study.initializers:
+        yield "pytorch_default is here PyTorch's default for kernels alone: network.bias starts biases at zero."
+
+
+def _columns(study: Study, cells: pd.DataFrame) -> Iterator[str]:
+    rows = sorted(cells["test_rows"].dropna().astype(int).unique())
+    steps = ", ".join(f"{1 / each:.3f}" for each in rows) or "unknown size"
+    yield (
+        f"Test accuracy moves in steps of {steps}: one of {', '.join(map(str, rows))} test samples. Brackets are the "
+        "95 % interval of the mean over seeds."
+    )
+    if cells[list(SLOPES)].notna().any(axis=None):
+        yield (
+            "forward, backward: by what factor the variance of pre-activations, and of the gradient in them, changes "
+            "from one hidden layer to the next in its direction at the start; in brackets, what theory expects."
+        )
+    yield (
+        f"Epochs to target: the median epoch at which test accuracy first reached {study.target:g}, misses counted as "
+        "never. ms/cell: a cell's share of its batch's training time."
+    )

@@ -1,0 +1,101 @@
+"""Epochs to the target: the share of cells that have yet to reach it, epoch by epoch.
+
+A cell that never reaches the target is censored: one knows only that it needs more epochs than were trained. Its
+horizon is the number of epochs trained.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.core.statistics.inference import CONFIDENCE, Floats
+from tasks.core.statistics.measures import factors, parts
+
+
+@dataclass(frozen=True)
+class Survival:
+    """The share of cells that have yet to reach the target after each epoch, with its 95 % interval; all (epochs,)."""
+
+    epochs: Floats
+    share: Floats
+    low: Floats
+    high: Floats
+
+
+def survival(epochs: Floats, horizon: Floats) -> Survival:
+    """Return Kaplan and Meier's (1958) estimate of the share of cells that have yet to reach the target.
+
+    epochs: the epoch in which each cell reached the target, (cells,), NaN for a cell that is censored at its horizon,
+    (cells,).
+
+    >>> survival(np.array([2.0, np.nan]), np.array([10.0, 10.0])).share
+    array([0.5, 0.5])
+    """
+    from scipy import stats
+
+    reached, missed = epochs[np.isfinite(epochs)], horizon[~np.isfinite(epochs)]
+    curve = stats.ecdf(stats.CensoredData(uncensored=reached, right=missed)).sf
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where all or no cells are short, the interval has no ends
+        band = curve.confidence_interval(CONFIDENCE, method="log-log")
+    ends = [getattr(end, "probabilities") for end in (band.low, band.high)]  # noqa: B009  # typed as numbers
+    return Survival(curve.quantiles, curve.probabilities, *ends)
+
+
+def log_rank(epochs: Floats, horizon: Floats, groups: NDArray[np.str_]) -> float:
+    """Return the p-value of all groups reaching the target alike (Mantel, 1966), NaN if there is nothing to compare.
+
+    epochs, horizon: as for `survival`. groups: the group of each cell, (cells,). The test takes cells as independent.
+    Cells of one seed are alike, so differences between groups are clearer than the p-value says.
+
+    >>> log_rank(np.array([1.0, 1.0]), np.array([10.0, 10.0]), np.array(["he_normal", "zeros"]))
+    1.0
+    """
+    from statsmodels.duration.survfunc import survdiff
+
+    if len(np.unique(groups)) < 2 or not np.isfinite(epochs).any():
+        return float("nan")
+    times = np.where(np.isfinite(epochs), epochs, horizon)
+    if np.ptp(times) == 0:
+        return 1.0  # statsmodels would divide by zero
+    _, p = survdiff(times, np.isfinite(epochs).astype(int), groups)
+    return float(p)
+
+
+@dataclass(frozen=True)
+class Reaching:
+    """How the cells of one backend and level reach the target.
+
+    curves: the survival of each initializer's cells. p: the log-rank test's p-value of all initializers being alike.
+    missed: how many of the `cells` never reached the target.
+    """
+
+    title: str
+    curves: dict[str, Survival]
+    p: float
+    missed: int
+    cells: int
+
+
+def reaching(cells: pd.DataFrame) -> list[Reaching]:
+    """Return how the initializers of every backend and level reach the target.
+
+    A cell that diverged on the way is censored at its horizon. A failed cell was never trained and is left out.
+    """
+    trained = cells[cells["status"] != "failed"]
+    return [
+        _reaching(" · ".join([key["backend"], *(f"{name} {key[name]}" for name in factors(cells))]), part)
+        for key, part in parts(trained, ["backend", *factors(cells)])
+    ]
+
+
+def _reaching(title: str, cells: pd.DataFrame) -> Reaching:
+    epochs, horizon = (cells[name].to_numpy(np.float64) for name in ("epochs_to_target", "horizon"))
+    groups = cells["initializer"].to_numpy(str)
+    curves = {
+        str(name): survival(epochs[groups == name], horizon[groups == name]) for name in cells["initializer"].unique()
+    }
+    return Reaching(title, curves, log_rank(epochs, horizon, groups), int(np.isnan(epochs).sum()), len(epochs))
