@@ -26,8 +26,8 @@ DATA_FOLDERS = "INITBENCH_DATA"  # folders from which CSV files may be read, sep
 class Plan(BaseModel):
     """What a benchmark of a study would do here. Prefect's page shows a plan as its study.
 
-    fresh: no earlier cell is reused; controls: the study that is trained along, if any; keys and control_keys: the key
-    of each cell of the two, in the order of their grids; reused: the run ids of earlier cells, by key; batches and
+    fresh: no earlier cell is reused; controls: the study that is trained along, if any; cell_keys and control_keys: the
+    key of each cell of the two, in the order of their grids; reused: the run ids of earlier cells, by key; batches and
     control_batches: the cells that are left to train.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
@@ -40,7 +40,7 @@ class Plan(BaseModel):
     fresh: bool
     controls: Study | None
     platform: Platform
-    keys: dict[Cell, str]
+    cell_keys: dict[Cell, str]
     control_keys: dict[Cell, str]
     reused: dict[str, str]
     batches: tuple[Batch, ...]
@@ -52,11 +52,13 @@ class Plan(BaseModel):
 
     def run_ids(self, trained: dict[str, str]) -> dict[Cell, str]:
         """Return the run id of every cell of the study, in the order of its grid; trained: run ids by key."""
-        return {cell: (self.reused | trained)[key] for cell, key in self.keys.items()}
+        known = self.reused | trained
+        return {cell: known[key] for cell, key in self.cell_keys.items()}
 
     def control_run_ids(self, trained: dict[str, str]) -> dict[Cell, str]:
         """Return the run id of every cell of the controls, in the order of their grid."""
-        return {cell: (self.reused | trained)[key] for cell, key in self.control_keys.items()}
+        known = self.reused | trained
+        return {cell: known[key] for cell, key in self.control_keys.items()}
 
     def __str__(self) -> str:
         return "\n".join(f"{name:14}{value}" for name, value in self._lines())
@@ -71,7 +73,7 @@ class Plan(BaseModel):
         for factor, levels in study.factors.items():
             yield short(factor), ", ".join(map(str, levels))
         yield "seeds", ", ".join(map(str, study.seed_list))
-        yield "cells", f"{len(self.keys)}: {self._todo()}"
+        yield "cells", f"{len(self.cell_keys)}: {self._todo()}"
         if self.controls:
             yield "controls", f"{len(self.control_keys)}: {_size(self.control_batches)} to train"
         untested = [check.claim for check in study.checks if not study.has_cells_for(check)]
@@ -81,7 +83,7 @@ class Plan(BaseModel):
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
 
     def _todo(self) -> str:
-        reused = sum(key in self.reused for key in self.keys.values())
+        reused = sum(key in self.reused for key in self.cell_keys.values())
         known = f"{reused} reused" if self.study.runner == "local" else "workers reuse what they have"
         return f"{_size(self.batches)} to train in {len(self.batches)} tasks, {known}"
 
@@ -120,7 +122,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
         fresh=fresh,
         controls=controls,
         platform=platform,
-        keys=_keys(own),
+        cell_keys=_keys(own),
         control_keys=_keys(others),
         reused=reused,
         batches=_cut(study, left[: len(own)]),

@@ -1,6 +1,7 @@
 """The plan of a benchmark: what is trained once, and how Prefect's page shows it."""
 
 from fastapi.encoders import jsonable_encoder
+from prefect.utilities.collections import visit_collection
 
 from flows.plan import plan
 from tasks.core.design.settings import Recipe
@@ -14,13 +15,13 @@ def keys(batches):
 def test_a_cell_that_is_also_a_control_is_trained_once(folder):
     """Cells of the study that equal one of the controls stand in the study's batches alone, and serve both."""
     planned = plan(Study(initializers=("zeros", "lsuv"), seeds=2), fresh=False)
-    shared = {*planned.keys.values()} & {*planned.control_keys.values()}
+    shared = {*planned.cell_keys.values()} & {*planned.control_keys.values()}
     assert len(shared) == 4  # zeros in two backends and two seeds
     trained = [*keys(planned.batches), *keys(planned.control_batches)]
     assert len(trained) == len({*trained}) == 8 + len(planned.control_keys) - 4
     run_ids = {key: f"run {at}" for at, key in enumerate(trained)}
     for ids, own in (
-        (planned.run_ids(run_ids), planned.keys),
+        (planned.run_ids(run_ids), planned.cell_keys),
         (planned.control_run_ids(run_ids), planned.control_keys),
     ):
         assert list(ids) == list(own)
@@ -38,3 +39,9 @@ def test_prefect_shows_a_plan_as_its_study(folder):
     """What Prefect keeps of a plan that a flow was called with is the study, however many cells it has."""
     study = Study(seeds=3)
     assert Study.model_validate(jsonable_encoder(plan(study, fresh=True))) == study
+
+
+def test_prefect_takes_a_plan_as_a_parameter(folder):
+    """Prefect looks into the parameters of a flow for results of other runs, and finds its way through a plan."""
+    planned = plan(Study(seeds=1), fresh=True)
+    assert visit_collection(planned, visit_fn=lambda each, context: each, return_data=True, context={}) == planned
