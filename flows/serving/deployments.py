@@ -59,7 +59,7 @@ def register(timezone: str) -> list[str]:
     if url is None:
         raise ValueError("PREFECT_API_URL must be the address of a Prefect server, as `initbench up` prints it")
     try:
-        _register_what_prefect_yaml_cannot_hold()
+        register_pools_and_automations()
     except httpx.HTTPError as error:
         raise DeploymentError(f"Prefect's server at {url} must take the work pools; it says: {error}") from None
     file = INFRA / "prefect.yaml"
@@ -92,7 +92,8 @@ def nightly_due(timezone: str) -> str:
     return f"{int(hour):02}:{int(minute):02} {timezone}"
 
 
-def _register_what_prefect_yaml_cannot_hold() -> None:
+def register_pools_and_automations() -> None:
+    """Register what infra/prefect.yaml cannot hold: the work pools, and the automations that end runs whose worker died."""
     with get_client(sync_client=True) as client:
         for pool in (POOL, *BACKENDS):
             with suppress(ObjectAlreadyExists):  # of whatever type its owner has made it

@@ -159,7 +159,7 @@ def test_dry_run_leaves_nothing(tmp_path, initbench):
     result = initbench(tmp_path, "run", "--dry-run")
     assert result.returncode == 0
     assert "160: 160 to train in 160 tasks, 0 reused" in result.stdout
-    assert "12: 12 to train" in result.stdout  # the controls
+    assert "12: 4 to train" in result.stdout  # the controls, but for those that are cells of the study as well
     assert list(tmp_path.iterdir()) == []
 
 

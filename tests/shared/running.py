@@ -16,8 +16,8 @@ from dotenv import dotenv_values
 from tests.shared.postgres import free_port
 
 INITBENCH = Path(sys.executable).with_name("initbench")
-START_SECONDS = 180
-STOP_SECONDS = 90
+START_SECONDS = 300
+STOP_SECONDS = 150
 
 
 @dataclass

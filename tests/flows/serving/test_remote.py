@@ -128,16 +128,16 @@ def test_host_and_origin_are_checked(running, client):
 def test_nobody_is_there_to_train(running, client):
     """A study for workers without a worker of each backend is refused, in one line, before anything runs."""
     process = run(running, client, STUDY)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)
     assert (process.returncode, out) == (2, "")
     assert "runner: workers needs a worker of each backend, pytorch has none online" in err
 
 
-@pytest.fixture
-def workers(running, client, eventually):
+@pytest.fixture(scope="module")
+def workers(running, client):
     """Return a worker of PyTorch and one of Keras, once both have reported."""
     with worker(client, "pytorch") as pytorch, worker(client, "keras") as keras:
-        eventually(lambda: len(online(running, client)) >= 2, seconds=60)
+        eventually(lambda: len(online(running, client)) >= 2)
         yield pytorch, keras
 
 
@@ -153,7 +153,7 @@ def test_workers(running, client, workers):
     study = STUDY.replace("800", "2")
     for name, options in {"far": [], "near": ["--fresh", "--no-parity", "--set", "runner=local"]}.items():
         process = run(running, client, study, "--export", name, *options)
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=400)
         assert process.returncode == 0, err
         assert "PyTorch against Keras" in out
     far, near = (pd.read_csv(running.folder / name / "cells.csv") for name in ("far", "near"))
@@ -170,12 +170,12 @@ def test_workers(running, client, workers):
 def test_an_interrupt(running, client, workers, eventually):
     """Ctrl-C on a benchmark ends what its workers are at."""
     process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
-    eventually(lambda: under_way(running, client, "keras · 16 cells"), seconds=90)
+    eventually(lambda: under_way(running, client, "keras · 16 cells"), seconds=300)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=150)
     assert process.returncode == 130
     parts = [each["id"] for each in flow_runs(running, client).values() if each["name"].endswith("16 cells")]
-    eventually(lambda: {flow_runs(running, client)[part]["state_type"] for part in parts} == {"CANCELLED"}, seconds=60)
+    eventually(lambda: {flow_runs(running, client)[part]["state_type"] for part in parts} == {"CANCELLED"}, seconds=150)
 
 
 def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
@@ -183,14 +183,14 @@ def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
     monkeypatch.setattr(deployments, "SILENCE", SILENCE)
     settings = {PREFECT_API_URL: client["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: client["PREFECT_API_AUTH_STRING"]}
     with temporary_settings(settings):
-        deployments.register("UTC")
+        deployments.register_pools_and_automations()
     first, _ = workers
     process = run(running, client, STUDY, "--no-parity", "--export", "out", *PYTORCH)
-    eventually(lambda: under_way(running, client, "pytorch · 8 cells"), seconds=90)
+    eventually(lambda: under_way(running, client, "pytorch · 8 cells"), seconds=300)
     (killed,) = under_way(running, client, "pytorch · 8 cells")
     os.kill(first.pid, signal.SIGKILL)
     with worker(client, "pytorch"):
-        _, err = process.communicate(timeout=250)
+        _, err = process.communicate(timeout=700)
     assert process.returncode == 0, err
     runs = flow_runs(running, client)
     assert "the process or machine of a run died: no heartbeat" in runs[killed]["state"]["message"]
