@@ -44,8 +44,8 @@ def log_model(
     """Log a framework's model with a cell's run and register it; return its version.
 
     The model takes features (rows, features) as in `example`, and gives logits (rows, classes). MLflow shows the
-    metrics of epoch `step` as the model's. It saves a PyTorch model as an exported program and a Keras model as `.keras`;
-    neither is a pickle.
+    metrics of epoch `step` as the model's. It saves a PyTorch model as an exported program and a Keras model as
+    `.keras`; neither is a pickle.
     """
     mlflow.set_tracking_uri(benchmark.uri)  # for this process, a trainer: flavors cannot be given a client
     features = TensorSpec(np.dtype(np.float64), (-1, example.shape[1]))
