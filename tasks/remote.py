@@ -44,7 +44,7 @@ FLOW = "work"  # the flow that workers run; its deployments and their pools are 
 TRIES = 3
 POLL_SECONDS, SLOWEST_SECONDS = 1.0, 10.0  # shortest and longest time between two looks at a part's state
 SHARE = 0.05  # the time between two looks, as a share of the time that the part has taken so far
-PATIENCE_SECONDS = 600.0  # then a part fails: so long no worker of its backend, or no answer from Prefect's server
+PATIENCE_SECONDS = 600.0  # a part fails after this time without a worker, or without an answer from Prefect's server
 
 
 class WorkError(TrainerError):

@@ -221,7 +221,7 @@ def handed_over(benchmark: Benchmark, name: str) -> Any:
 
 
 def export(run_id: str, names: Sequence[str], folder: Path) -> list[str]:
-    """Copy those of the files that a benchmark's run has into a folder, making it if needed; return their names."""
+    """Copy files of a benchmark's run into a folder; return the names of the files that the run has."""
     folder.mkdir(parents=True, exist_ok=True)
     client = store.client(store.uri())
     there = _files(client, run_id)

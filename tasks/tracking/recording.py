@@ -27,7 +27,7 @@ from tasks.tracking import store, view
 from tasks.tracking.store import BENCHMARK, Benchmark, RecordError, StoreError
 
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
-POINTS = 1000  # MLflow takes at most so many metrics in one request
+POINTS = 1000  # metrics in one request, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
 _writing = threading.Lock()  # SQLite takes one writer at a time, and MLflow fails if several wait

@@ -23,7 +23,7 @@ from tasks.core.training.outcome import Outcome
 from tasks.trainers.process import Slot, Trainer, TrainerError, UnusableSlotError
 
 MAX_BATCH = 128  # cells trained together; with more cells, memory grows and a cell gets no cheaper
-QUIET = 0.2  # seconds; a batch is complete if no further request came for so long
+QUIET = 0.2  # seconds without a further request, after which a batch counts as complete
 
 
 @dataclass

@@ -15,7 +15,7 @@ ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
 
 LEAKY_SLOPE = 0.01  # slope of leaky_relu below zero, as in PyTorch; Keras's layer has .3 and its function .2
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717  # Klambauer et al. (2017)
-REACH = 12.0  # integrals reach so many standard deviations from zero; 1e-33 of the mass lies beyond
+REACH = 12.0  # standard deviations from zero to the ends of the integrals; 1e-33 of the mass lies beyond
 NODES = 200  # of the quadrature, on each side of zero
 
 

@@ -35,7 +35,7 @@ from tasks.core.design.settings import (
     short,
 )
 
-MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried with so many
+MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried with this number
 ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
 FRAMEWORK_BIAS: dict[Backend, str] = {"pytorch": "U(±1/√fan_in)", "keras": "zeros"}
 
@@ -157,7 +157,7 @@ class Study(Settings):
     @model_validator(mode="after")
     def _shared_weights_have_shared_biases(self) -> Self:
         if self.weights == "shared" and self.network.bias == "framework":
-            raise ValueError("weights: shared needs network.bias: zeros, for a framework's own biases are not shared")
+            raise ValueError("weights: shared needs network.bias: zeros, because each framework has its own biases")
         return self
 
     @property

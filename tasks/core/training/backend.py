@@ -95,7 +95,7 @@ class Framework(Protocol):
         """Draw a kernel (fan_in, fan_out) with the framework's own initializer, for a law whose `native` is true."""
 
     def program(self, network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
-        """Return a program for so many cells; one that is already compiled for these arguments is used again."""
+        """Return a program for this number of cells; a program compiled for the same arguments is used again."""
 
     def deployed(
         self,

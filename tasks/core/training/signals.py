@@ -18,7 +18,7 @@ from tasks.core.design.activations import ActivationName
 SATURATED = 0.97  # where |tanh| is larger, its slope is less than 6 % of the slope at zero
 GQ_EPSILON = 1e-5  # ε of the gradient quotient (Dauphin & Schoenholz, 2019)
 ALIKE = 1e-5  # units are alike if their pre-activations differ by at most this share of the largest one
-JACOBIAN_ROWS = 128  # Jacobians are computed for the first train rows, at most so many; their order is random
+JACOBIAN_ROWS = 128  # Jacobians are computed for at most this many train rows, taken in random order
 
 STANDARD_DEVIATIONS = ("pre_activation_variance", "activation_variance", "gradient_variance")
 STATE = ("dead", "saturated", "finite")
