@@ -1,4 +1,8 @@
-"""The benchmark: gate, fan out, settle, compare, publish."""
+"""The benchmark: train a study's grid and publish the comparison of its initializers.
+
+The flow first checks that the backends agree (parity gate), then fans the cells out to tasks, settles the failed tasks,
+compares the initializers, and publishes the report.
+"""
 
 from prefect import get_run_logger, runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -16,11 +20,11 @@ from tasks.tracking import recording
 
 
 def run_name() -> str:
-    """Return what the Prefect UI calls a flow run: the study and the extent of its grid."""
+    """Return the name of a flow run in Prefect: the study and the size of its grid."""
     parameters = runtime.flow_run.parameters
     try:
         return form.asked(parameters).summary
-    except ValueError:  # which the run itself will tell
+    except ValueError:  # the flow itself will fail with this error
         return f"{parameters['study']} · invalid"
 
 
@@ -38,14 +42,14 @@ def benchmark(
     """Train a study's grid in every backend and compare its initializers.
 
     Args:
-        study: A study that ships; from Python, any, or a plan. Fields that are left empty, or 0, stay as it has them.
-        seeds: How many seeds; 0: as the study has it, usually 10.
-        epochs: Passes over the train rows; 0: as the study has it, usually 20.
-        backends: Frameworks to train in; none: as the study has it, usually both.
-        initializers: Of the hidden layers; none: as the study has it. Those with parameters are among the changes.
-        fresh: Train every cell again, also those that an earlier benchmark has finished.
-        parity: First check that the backends agree on identical weights and batches.
-        advanced: Any other setting of the study, or one of those above once more, which then counts.
+        study: A study that ships. Python code may also pass a Study or a Plan.
+        seeds: How many seeds. 0 keeps the study's number, usually 10.
+        epochs: Passes over the train rows. 0 keeps the study's number, usually 20.
+        backends: Frameworks to train in. An empty list keeps the study's, usually both.
+        initializers: Initializers of the hidden layers. An empty list keeps the study's. For parameters, use advanced.
+        fresh: Train every cell again, also cells that an earlier benchmark has finished.
+        parity: First check that the backends compute the same from identical weights and batches.
+        advanced: Changes to any setting of the study. A change here takes precedence over the fields above.
 
     Raises:
         StudyError: if a change to the study is not valid.
@@ -61,7 +65,7 @@ def benchmark(
 
 
 def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
-    """Do what a plan says, in the flow run at hand; see `benchmark`."""
+    """Carry out a plan in the current flow run; `benchmark` says how."""
     log, study, crew = get_run_logger(), todo.study, CREWS[todo.study.runner]
     log.info("Asked for:\n%s", todo)
     environment = machine.describe() | {"data": dict(todo.platform.data)}

@@ -1,4 +1,7 @@
-"""The `initbench` command. Prefect, MLflow and pandas take seconds to import: each command imports what it needs."""
+"""The `initbench` command.
+
+Prefect, MLflow and pandas take seconds to import, so each command imports only the modules that it needs.
+"""
 
 import os
 import socket
@@ -25,7 +28,7 @@ INVALID = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 LOGGING = {
     "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # why a task failed is in the table and the Prefect UI
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the table and Prefect's page say why a task failed
 }
 QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -35,15 +38,15 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "ALEMBIC_LOGGING_LEVEL": "WARNING",
 }
-SERVING = ("up", "deploy", "worker")  # whose flow runs log to Prefect
+SERVING = ("up", "deploy", "worker")  # the flow runs of these commands log to Prefect
 PORT = click.IntRange(1, 65535)
 
 
 def _here() -> str:
-    """Return the name of this machine's timezone; UTC, if that cannot be told."""
+    """Return the name of this machine's timezone, or UTC if the machine does not say."""
     try:
         name = get_localzone_name()
-    except ZoneInfoNotFoundError:  # two of its settings contradict each other
+    except ZoneInfoNotFoundError:  # the machine's settings contradict each other
         name = None
     return name if name in available_timezones() else "UTC"
 
@@ -60,12 +63,12 @@ TIMEZONE = click.option(
     default=_here,
     show_default="this machine's",
     callback=_timezone,
-    help="The timezone of the hour at which the nightly is due.",
+    help="Timezone of the hour at which the nightly starts.",
 )
 
 
 class Invalid(click.ClickException):
-    """Wrong input: its message is printed, one fault a line, and nothing runs."""
+    """Wrong input: the command prints one line for each fault, and runs nothing."""
 
     exit_code = INVALID
 
@@ -76,7 +79,7 @@ class Invalid(click.ClickException):
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Tell what the input is at fault for, instead of a traceback."""
+    """Turn errors about the input into Invalid, so that the user sees a line and no traceback."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -98,13 +101,14 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--export", type=click.Path(file_okay=False, path_type=Path), help="Copy report and tables into this folder."
 )
-@click.option("--fresh", is_flag=True, help="Train every cell again, also those trained before.")
-@click.option("--parity/--no-parity", default=True, help="Check first that the backends agree on equal inputs.")
-@click.option("--dry-run", is_flag=True, help="Print the grid and what would be trained; train nothing.")
+@click.option("--fresh", is_flag=True, help="Train every cell again, also cells that an earlier run finished.")
+@click.option("--parity/--no-parity", default=True, help="First check that the backends agree on equal inputs.")
+@click.option("--dry-run", is_flag=True, help="Print the grid and the cells to train; train nothing.")
 def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, parity: bool, dry_run: bool) -> None:
     """Train a study's grid and print the comparison. Cells that an earlier run finished are reused.
 
-    Exit status: 0 if every cell has an outcome, diverging being one; 1 if some failed; 2 if the input is invalid.
+    Exit status: 0 if every cell finished or diverged; 1 if a cell failed or a control misbehaved; 2 if the input is
+    invalid.
     """
     with refusing():
         asked = studies.load(study, changes)
@@ -133,11 +137,11 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
 
 def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult", click.ClickException | None]:
-    """Return what was found, and what to tell in the end if some cells failed."""
+    """Return the result, and the error with which the command has to end, if any."""
     from flows.serving import server
 
     with refusing():
-        server.start()  # it takes the longest, so it goes first
+        server.start()  # first, because its start takes the longest
     from flows.benchmark import benchmark
     from flows.plan import ready
     from flows.result import BenchmarkError
@@ -163,7 +167,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
 @click.argument("run_id", metavar="RUN_ID|latest")
 @click.option("--out", default="report", show_default=True, type=click.Path(file_okay=False, path_type=Path))
 def report(run_id: str, out: Path) -> None:
-    """Write a benchmark's report anew, from what MLflow holds of it."""
+    """Write the report of an earlier benchmark again, from its record in MLflow."""
     from tasks import comparison
 
     with refusing():
@@ -175,11 +179,11 @@ def report(run_id: str, out: Path) -> None:
 @cli.command()
 @click.argument("run_a", metavar="RUN_A")
 @click.argument("run_b", metavar="RUN_B")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write every cell and verdict there.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write all cells and verdicts there.")
 def compare(run_a: str, run_b: str, out: Path | None) -> None:
-    """Set two benchmark runs side by side, to see whether the answer changes.
+    """Set two benchmarks side by side, to see whether the answer changes.
 
-    A run is an id, or `latest`.
+    RUN_A and RUN_B are the ids of their MLflow runs, or `latest`.
     """
     from tasks import comparison
 
@@ -197,7 +201,7 @@ def compare(run_a: str, run_b: str, out: Path | None) -> None:
 @cli.command("studies")
 @click.argument("name", required=False)
 def list_studies(name: str | None) -> None:
-    """List the studies that ship, or print one with all its settings."""
+    """List the studies that ship or, given a NAME, print all settings of one."""
     with refusing():
         for each in [name] if name else studies.names():
             study = studies.load(each)
@@ -210,16 +214,16 @@ def list_studies(name: str | None) -> None:
 @cli.command()
 @click.option("--port", type=PORT, default=5000, show_default=True, help="Port on this machine's loopback address.")
 def ui(port: int) -> None:
-    """Open MLflow on the results of this folder.
+    """Serve MLflow's page with the results in this folder.
 
-    With MLFLOW_TRACKING_URI, on those of the store that it names.
+    If MLFLOW_TRACKING_URI names another store, serve the results in that store.
     """
     from flows.serving.server import LOOPBACK, check_free, tuning
     from tasks.tracking import store
 
     with refusing():
         if store.served():
-            raise Invalid(f"MLFLOW_TRACKING_URI must be a store without a server; {store.uri()} is one to open")
+            raise Invalid(f"MLFLOW_TRACKING_URI must be a store without a server; open {store.uri()} in a browser")
         check_free("--port", port)
         store.open_store()
     command = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port)]
@@ -228,15 +232,19 @@ def ui(port: int) -> None:
 
 
 @cli.command()
-@click.option("--prefect-port", type=PORT, default=4200, show_default=True, help="Prefect's, on the loopback address.")
-@click.option("--mlflow-port", type=PORT, default=5000, show_default=True, help="MLflow's, on the loopback address.")
-@click.option("--postgres", envvar="INITBENCH_POSTGRES", metavar="URL", help="Keep the data of both in PostgreSQL.")
-@click.option("--auth", is_flag=True, help="Ask for a password; secrets are made and kept in .initbench/secrets.env.")
+@click.option(
+    "--prefect-port", type=PORT, default=4200, show_default=True, help="Prefect's port on the loopback address."
+)
+@click.option(
+    "--mlflow-port", type=PORT, default=5000, show_default=True, help="MLflow's port on the loopback address."
+)
+@click.option("--postgres", envvar="INITBENCH_POSTGRES", metavar="URL", help="Keep the servers' data in PostgreSQL.")
+@click.option("--auth", is_flag=True, help="Ask users for passwords; .initbench/secrets.env holds them.")
 @TIMEZONE
 def up(prefect_port: int, mlflow_port: int, postgres: str | None, auth: bool, timezone: str) -> None:
     """Run Prefect, MLflow and a worker here, until Ctrl-C.
 
-    The deployments are registered, and the nightly is due. Data are kept in this folder.
+    The command registers the deployments and schedules the nightly. All data are kept in this folder.
     """
     from flows.serving.deployments import DeploymentError
     from flows.serving.up import Options, UpError
@@ -254,9 +262,9 @@ def up(prefect_port: int, mlflow_port: int, postgres: str | None, auth: bool, ti
 @cli.command()
 @TIMEZONE
 def deploy(timezone: str) -> None:
-    """Register the deployments with Prefect's server.
+    """Register the deployments with the Prefect server at PREFECT_API_URL.
 
-    PREFECT_API_URL names it. Again changes nothing, but for the nightly's timezone.
+    A second call changes nothing, except the timezone of the nightly.
     """
     from flows.serving.deployments import DeploymentError, nightly_due, register
 
@@ -272,7 +280,7 @@ def deploy(timezone: str) -> None:
 def doctor() -> None:
     """Check packages, GPUs, servers, stores and disk.
 
-    Below each problem is its remedy. Exit status: 0 if all is well, 1 if there is a problem.
+    The line below a problem is its remedy. Exit status: 0 if all is well, 1 if there is a problem.
     """
     from flows.serving.doctor import examine
 
@@ -286,11 +294,11 @@ def doctor() -> None:
 
 @cli.command()
 @click.argument("backend", type=click.Choice(BACKENDS))
-@click.option("--gpu", type=click.IntRange(min=0), help="Index of the one GPU to use; without it every one there is.")
+@click.option("--gpu", type=click.IntRange(min=0), help="Index of the one GPU to use. Default: all GPUs.")
 def worker(backend: str, gpu: int | None) -> None:
-    """Train in a backend for studies that say `runner: workers`.
+    """Run a worker: it trains in one backend for studies that say `runner: workers`.
 
-    PREFECT_API_URL and MLFLOW_TRACKING_URI name the servers.
+    PREFECT_API_URL and MLFLOW_TRACKING_URI must name the servers.
     """
     from flows.plan import check_servers
     from flows.serving import server
@@ -301,7 +309,7 @@ def worker(backend: str, gpu: int | None) -> None:
         server.start()
     there = [each.index for each in machine.gpus()]
     if gpu is not None and gpu not in there:
-        raise Invalid(f"--gpu must be one of those that nvidia-smi lists, {there or 'none'}; got {gpu}")
+        raise Invalid(f"--gpu must be the index of a GPU that nvidia-smi lists: {there or 'none'}; got {gpu}")
     name = "-".join([socket.gethostname(), backend, str(os.getpid()) if gpu is None else f"gpu{gpu}"])
     command = ["prefect", "worker", "start", "--pool", backend, "--type", "process", "--limit", "1", "--name", name]
     only = {} if gpu is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
@@ -310,7 +318,7 @@ def worker(backend: str, gpu: int | None) -> None:
 
 
 def main() -> None:
-    """Run the command; wrong usage is one line, as any other wrong input."""
+    """Run the command; print one line for wrong usage, as for other wrong input."""
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -322,5 +330,5 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was recorded will be reused", err=True)
+        click.echo("interrupted; the next run reuses the cells recorded so far", err=True)
         sys.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Who does the work of a benchmark: trainers of this machine, or workers elsewhere."""
+"""Crews: who does the work of a benchmark, trainers on this machine or workers elsewhere."""
 
 import os
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from tasks import cells, models, parity, remote
 from tasks.tracking.store import Benchmark
 from tasks.trainers import process
 
-THREADS = 200  # tasks at once; nearly all wait, and those that wait for the same backend train together
+THREADS = 200  # tasks at once; nearly all of them wait, and the cells of waiting tasks are trained together
 
 
 @dataclass(frozen=True)
 class Crew:
-    """The tasks that need a framework, and a context that holds whatever does them."""
+    """The tasks that need a framework, and a context that holds the trainers, or the workers' parts, meanwhile."""
 
     open: Callable[[Plan], AbstractContextManager[object]]
     train_cells: Task[..., Any]
@@ -37,10 +37,10 @@ CREWS = {
         remote.crown,
     ),
 }
-"""By the study's `runner`."""
+"""The crew for each value of the study's `runner`."""
 
 
 def end_with_worker() -> None:
-    """End this process once the worker that started it is gone, for it would share GPUs with the next worker's."""
+    """End this process once the worker that started it has died: the next worker's processes need the GPUs."""
     if runtime.deployment.id:
         process.end_with(os.getppid())

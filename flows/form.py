@@ -1,7 +1,7 @@
 """The form that Prefect shows for a benchmark: a study that ships, and changes to it.
 
-Each field's schema is that of Study itself, without its default: what is left empty, or 0, stays as the chosen study
-has it.
+Prefect builds the form from the JSON schema of the flow's parameters. The schema of each field comes from Study, but
+without the default: if a field is left empty, or 0, the chosen study keeps its own value.
 """
 
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from flows.plan import Plan
 from tasks.core.design.study import Study
 
 COMMON = {"seeds": "seeds", "epochs": "recipe.epochs", "backends": "backends", "initializers": "initializers"}
-"""The fields beside the study itself, and the setting that each of them changes."""
-EMPTY: tuple[object, ...] = (0, (), [])  # as a field comes that nobody has filled in; null the form itself refuses
+"""The fields that the form shows below the study, and the setting of the study that each field changes."""
+EMPTY: tuple[object, ...] = (0, (), [])  # values of a field that nobody filled in; the form refuses null
 
 
 class _Names:
-    """The names of the studies that ship, as a drop-down."""
+    """The schema of a drop-down with the names of the studies that ship."""
 
     def __get_pydantic_json_schema__(self, core_schema: object, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"type": "string", "enum": studies.names()}
 
 
 class _Common:
-    """What the Study's schema says of a setting; of alternatives, the plainest.
+    """The schema of one setting of Study; if the setting allows several types, of the simplest type alone.
 
-    It is asked for late, since installed packages add initializers.
+    The schema is made when Prefect asks for it, because installed packages add initializers.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,7 +44,7 @@ class _Common:
 
 
 class _Advanced:
-    """What the Study's schema says of all settings, folded away until it is asked for."""
+    """The schema of all settings of Study, as a choice: `as the study has it` shows none, `changes` shows all."""
 
     def __get_pydantic_json_schema__(self, core_schema: object, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         folded = {"title": "as the study has it", "type": "object", "properties": {}, "additionalProperties": False}
@@ -65,14 +65,14 @@ def _plainest(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """Return a schema whose references are resolved, and whose defaults are told instead of filled in."""
+    """Return a schema without references and defaults; the description of a setting tells its default instead."""
     if isinstance(schema, list):
         return [_plain(each, definitions) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
         schema = definitions[schema["$ref"].removeprefix("#/$defs/")] | schema
-    if schema.get("type") == "boolean":  # a switch could not be left as it is
+    if schema.get("type") == "boolean":  # a switch is on or off, a list can also be empty
         schema = {**schema, "type": None, "enum": [True, False]}
     plain = {
         name: _plain(value, definitions)
@@ -80,7 +80,7 @@ def _plain(schema: Any, definitions: Mapping[str, Any]) -> Any:
         if name not in ("$ref", "default") and value is not None
     }
     default = schema.get("default", "")
-    if default is None and "anyOf" in plain:  # empty is the default, as which the field may be left
+    if default is None and "anyOf" in plain:  # null is the default: the field is left empty for it
         first, *others = (each for each in plain.pop("anyOf") if each != {"type": "null"})
         plain |= {"anyOf": [first, *others]} if others else first
     if default not in (None, "") and not isinstance(default, dict) and "description" in plain:
@@ -99,7 +99,7 @@ Advanced = Annotated[dict[str, Any], _Advanced()]
 
 
 def asked(parameters: Mapping[str, Any]) -> Study:
-    """Return the study that the parameters of the flow ask for.
+    """Return the study that the parameters of the flow `benchmark` ask for.
 
     Raises:
         StudyError: if there is no such study, or a change is not valid.

@@ -1,4 +1,8 @@
-"""The nightly: every study of the night, trained anew and held against the night before."""
+"""The nightly: train every study anew, and compare its answer with that of the last nightly.
+
+A night is one flow run of the nightly. If a night was due while the last one was still at work, it is Cancelled. If
+several nights were due while no worker was there to run them, only the newest runs, and the others are Cancelled.
+"""
 
 import os
 from collections.abc import Sequence
@@ -35,16 +39,16 @@ from tasks.tracking import reading
 from tasks.tracking.store import NIGHTLY, Benchmark
 
 ARTIFACT = "nightly"
-STUDIES = tuple(name for name in studies.names() if name != "controls")  # which every one of them trains along
+STUDIES = tuple(name for name in studies.names() if name != "controls")  # the others train the controls along
 
 
 class FailedStudiesError(RuntimeError):
-    """Some studies of a night failed; all others were published."""
+    """Some studies of a night failed; the others were published."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """What became of a study: its state and fault in words, its benchmark and the one of the night before."""
+    """One study of a night: its state, its fault in words, its result, and its benchmark in the last nightly."""
 
     study: str
     state: str
@@ -53,7 +57,7 @@ class Night:
     before: Benchmark | None = None
 
     def row(self) -> dict[str, str]:
-        """Return what the table says of it."""
+        """Return the study's row of the table."""
         return {
             "study": self.study,
             "outcome": f"{self.state}: {self.fault}" if self.fault else self.state,
@@ -68,12 +72,12 @@ class Night:
             return "nothing to hold against"
         try:
             return comparison.side_by_side(self.before.run_id, self.tonight.run_id).answer
-        except Exception as error:  # of another release, or with cells deleted: the table is published all the same
+        except Exception as error:  # e.g. of another release: publish the table all the same
             return f"cannot be told: {_line(error)}"
 
 
 def run_name() -> str:
-    """Return what the Prefect UI calls a flow run: its night, where the schedule is, and how many studies it has."""
+    """Return the name of a flow run in Prefect: the date on which it is due there, and its number of studies."""
     night = runtime.flow_run.scheduled_start_time.astimezone(ZoneInfo(os.environ.get("INITBENCH_TIMEZONE", "UTC")))
     return f"{night:%Y-%m-%d} · {len(runtime.flow_run.parameters['studies'])} studies"
 
@@ -82,25 +86,24 @@ def run_name() -> str:
 def nightly(
     studies: tuple[form.StudyName, ...] = STUDIES, runner: Literal["local", "workers"] = "local"
 ) -> State[None] | None:
-    """Train each study anew in a flow run of its own, and publish a table that holds each against its last nightly.
+    """Train each study anew in a flow run of its own, and publish a table that compares each with its last nightly.
 
-    A night that another one has taken the place of is Cancelled: one that came while the last was still at work, and of
-    several that nobody was there to run, all but the last.
+    A night is Cancelled if it was due while the last night was still at work, or if a later night is due as well.
 
     Args:
-        studies: Which of the studies that ship.
-        runner: Where cells train: on this machine, or on workers of the work pools pytorch and keras.
+        studies: The studies to train, of those that ship.
+        runner: Where cells train: on this machine; or on workers elsewhere, which serve the pools pytorch and keras.
 
     Raises:
-        FailedStudiesError: if one failed; all are tried, and the table is published first.
+        FailedStudiesError: if a study failed; the other studies are trained and the table is published first.
     """
     end_with_worker()
     if replaced := _replaced():
         return Cancelled(message=replaced)
-    frameworks = trainers(BACKENDS) if runner == "local" else nullcontext()  # they load once a night
-    with frameworks, tags(NIGHTLY, *runtime.flow_run.tags):  # a subflow has those of its parent only if told
+    frameworks = trainers(BACKENDS) if runner == "local" else nullcontext()  # so that frameworks load once a night
+    with frameworks, tags(NIGHTLY, *runtime.flow_run.tags):  # Prefect does not give a flow's tags to its subflows
         nights = [_night(study, runner) for study in studies]
-    before: Any = Artifact.get(ARTIFACT)  # awaitable only in asynchronous flows
+    before: Any = Artifact.get(ARTIFACT)  # typed as awaitable, which it is only in asynchronous flows
     link = f"{PREFECT_UI_URL.value()}/artifacts/artifact/{before.id}" if before else None
     rows = tabulate([night.row() for night in nights], headers="keys", tablefmt="github")
     last = f"[The table of the night before]({link})" if link else "The first night."
@@ -112,7 +115,10 @@ def nightly(
 
 
 def _replaced() -> str:
-    """Return in words which other night has taken the place of this one, if any; none without a deployment."""
+    """Return in words why another night takes the place of this one; empty if none does.
+
+    Flow runs that no deployment started are no nights: none takes their place.
+    """
     due, deployment = runtime.flow_run.scheduled_start_time, runtime.deployment.id
     if deployment is None:
         return ""
@@ -134,7 +140,7 @@ def _replaced() -> str:
 def _night(study: str, runner: str) -> Night:
     try:
         night = _trained(study, runner)
-    except Exception as error:  # whatever ails a study or the store, the others have their turn
+    except Exception as error:  # of any kind: the other studies are still trained
         night = Night(study, "Failed", _line(error))
     get_run_logger().info("%s: %s %s", study, night.state, night.fault)
     return night

@@ -1,6 +1,7 @@
-"""What a benchmark would do: which cells are reused, which are trained, in what batches.
+"""The plan of a benchmark: which cells it reuses from the record, which cells it trains, and in what batches.
 
-Here, and only here, the levels of a study are resolved, the keys of its cells hashed, and earlier cells looked up.
+Only this module resolves the levels of a study, hashes the keys of its cells and looks up earlier cells. A benchmark
+does all of this once, before it starts.
 """
 
 import os
@@ -20,15 +21,15 @@ from tasks.core.design.study import Study
 from tasks.core.training import datasets
 from tasks.tracking import reading, store
 
-DATA_FOLDERS = "INITBENCH_DATA"  # folders from which CSV files may be read, separated as in PATH
+DATA_FOLDERS = "INITBENCH_DATA"  # variable that lists the folders of CSV files, separated as in PATH
 
 
 class Plan(BaseModel):
-    """What a benchmark of a study would do here. Prefect's page shows a plan as its study.
+    """What a benchmark of a study does on this machine. Prefect's page shows a plan as its study.
 
-    fresh: no earlier cell is reused; controls: the study that is trained along, if any; cell_keys and control_keys: the
-    key of each cell of the two, in the order of their grids; reused: the run ids of earlier cells, by key; batches and
-    control_batches: the cells that are left to train.
+    fresh: no earlier cell is reused; controls: the study that is trained along, or None; cell_keys, control_keys: the
+    key of each cell of the study and of the controls, in the order of their grids; reused: the run ids of earlier cells,
+    by key; batches, control_batches: the cells that are left to train.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
     study is also one of the controls. Only the first of them is trained.
@@ -51,7 +52,7 @@ class Plan(BaseModel):
         return self.study.model_dump(mode="json")
 
     def run_ids(self, trained: dict[str, str]) -> dict[Cell, str]:
-        """Return the run id of every cell of the study, in the order of its grid; trained: run ids by key."""
+        """Return the run id of every cell of the study, in the order of its grid; trained: new run ids by key."""
         known = self.reused | trained
         return {cell: known[key] for cell, key in self.cell_keys.items()}
 
@@ -102,9 +103,9 @@ def _size(batches: Sequence[Batch]) -> int:
 
 
 def plan(study: Study, *, fresh: bool) -> Plan:
-    """Resolve a study and its controls, and look up which of their cells earlier benchmarks have finished.
+    """Return the plan of a study: resolve it and its controls, and look up earlier cells.
 
-    fresh: look up nothing.
+    fresh: look up no earlier cells, so that every cell is trained.
 
     Raises:
         StoreError: if the tracking store cannot be used.
@@ -114,7 +115,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     platform = survey([study, *([controls] if controls else [])])
     own = grid.batches(study, platform)
     others = grid.batches(controls, platform) if controls else []
-    # what a worker can reuse only that worker can tell, for its platform may be another one
+    # a worker looks up earlier cells itself, because keys depend on its platform
     reused = {} if fresh or study.runner != "local" else reading.find(study.name, [*own, *others])
     left = _once([*own, *others], set(reused))
     return Plan(
@@ -131,12 +132,12 @@ def plan(study: Study, *, fresh: bool) -> Plan:
 
 
 def ready(study: Study, *, fresh: bool) -> Plan:
-    """Return the plan of a study that can be carried out at once.
+    """Return the plan of a study, after a check that the workers are there if the study asks for workers.
 
     Raises:
         StoreError: if the tracking store cannot be used.
-        ValueError: if the study cannot be planned; or if it asks for workers, and there are none, or they could not
-            reach the servers.
+        ValueError: if the study cannot be planned; or if it asks for workers and a backend has none, or there are no
+            servers that workers can reach.
     """
     planned = plan(study, fresh=fresh)
     if study.runner == "workers":
@@ -146,7 +147,7 @@ def ready(study: Study, *, fresh: bool) -> Plan:
 
 
 def _controls(study: Study) -> Study | None:
-    """Return the controls of a study, under the study's own name, for their cells stand in its experiment.
+    """Return the controls of a study, under the study's name, so that their cells are recorded in its experiment.
 
     Raises:
         ValueError: if there are no such controls.
@@ -166,7 +167,7 @@ def _keys(batches: Sequence[Batch]) -> dict[Cell, str]:
 
 
 def _once(batches: Sequence[Batch], known: set[str]) -> list[Batch]:
-    """Return the batches without cells whose key is known, or stands in an earlier batch."""
+    """Return the batches without the cells whose key is known or is the key of a cell in an earlier batch."""
     left = []
     for batch in batches:
         left.append(batch.without(known))
@@ -175,16 +176,16 @@ def _once(batches: Sequence[Batch], known: set[str]) -> list[Batch]:
 
 
 def _cut(study: Study, batches: Sequence[Batch]) -> tuple[Batch, ...]:
-    """Divide batches into as many as the study allows tasks."""
+    """Divide batches, so that a task trains no more cells than `grid.largest_batch` allows."""
     most = grid.largest_batch(study, _size(batches))
     return tuple(part for batch in batches for part in batch.cut(most))
 
 
 def check_servers() -> None:
-    """Refuse to have anything to do with workers where no servers are configured.
+    """Check that servers are configured which workers on other machines can reach.
 
     Raises:
-        ValueError: if Prefect's or MLflow's is not, or MLflow's does not answer.
+        ValueError: if Prefect's or MLflow's server is not configured, or MLflow's does not answer.
     """
     if PREFECT_API_URL.value() is None or not store.served():
         raise ValueError(
@@ -194,7 +195,7 @@ def check_servers() -> None:
 
 
 def survey(asked: Sequence[Study]) -> Platform:
-    """Look at the data of studies, and return the platform that this machine is with the data.
+    """Check the data of studies, and return the platform of this machine with the checksums of the data.
 
     Raises:
         ValueError: if the data may not be read, or cannot be split as the studies say.
@@ -208,10 +209,10 @@ def survey(asked: Sequence[Study]) -> Platform:
 
 
 def checked(dataset: str | CsvFile, split: Split, seed: int) -> str:
-    """Return the checksum of a dataset that may be read and can be split.
+    """Return the checksum of a dataset, after a check that it may be read and can be split.
 
     Raises:
-        ValueError: if it may not, or cannot.
+        ValueError: if the dataset may not be read, or cannot be read or split.
     """
     if isinstance(dataset, CsvFile):
         _allow(dataset)
@@ -221,7 +222,7 @@ def checked(dataset: str | CsvFile, split: Split, seed: int) -> str:
 
 
 def _allow(file: CsvFile) -> None:
-    """Refuse a file outside of the folders that may be read: a form in a web page must not open any file there is."""
+    """Refuse a file outside of the folders of data, because a form in a web page must not open just any file."""
     folders = os.environ.get(DATA_FOLDERS) or str(Path.cwd())
     allowed = [Path(folder).resolve() for folder in folders.split(os.pathsep) if folder]
     if not any(Path(file.path).resolve().is_relative_to(folder) for folder in allowed):

@@ -1,4 +1,4 @@
-"""How far a benchmark is, for those who watch it in a terminal and for those who watch it in Prefect."""
+"""Show the progress of a benchmark, in the terminal and in Prefect."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ EVERY = 1.0  # seconds between two updates of the artifact, each a request
 
 
 def followed(futures: Sequence[PrefectFuture[Any]], name: str) -> None:
-    """Wait for all of the futures, showing how many are done."""
+    """Wait for all futures, and show meanwhile how many are done."""
     if not futures:
         return
     artifact: Any = create_progress_artifact(0.0, key="progress", description=f"{name}: 0 of {len(futures)} tasks done")

@@ -1,4 +1,4 @@
-"""What a benchmark returns, and the errors that hold it where something went wrong."""
+"""The result of a benchmark, and the errors that carry it if something went wrong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from tasks.tracking.store import Benchmark
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What a benchmark found.
+    """The result of a benchmark.
 
-    run_id and link: its run in MLflow, and where MLflow's page shows the run; comparison: a row per backend, level of
-    the factors and initializer, best first within a level; headline: the findings in words; notes: what one has to know
-    to read the comparison.
+    run_id: the benchmark's run in MLflow; link: the address at which MLflow's page shows the run; comparison: a row for
+    each backend, combination of levels and initializer, best first within a combination; headline: the findings in
+    words; notes: remarks that the comparison needs.
     """
 
     run_id: str
@@ -26,13 +26,13 @@ class BenchmarkResult:
 
     @classmethod
     def of(cls, record: Benchmark, findings: Findings) -> "BenchmarkResult":
-        """Return what was found in a benchmark that has been published."""
+        """Return the result of a benchmark that has been published."""
         words = tuple(findings.headline), tuple(findings.notes)
         return cls(record.run_id, record.link, findings.comparison, *words)
 
 
 class BenchmarkError(RuntimeError):
-    """A benchmark was published, and yet it failed; `result` holds what was found."""
+    """A benchmark failed, although it was published; `result` holds its result."""
 
     def __init__(self, words: str, result: BenchmarkResult) -> None:
         self.result = result
@@ -49,24 +49,25 @@ class FailedCellsError(BenchmarkError):
 
 
 class UncrownedError(BenchmarkError):
-    """A best cell could not be registered as a model."""
+    """The best cell of a backend could not be registered as a model."""
 
     def __init__(self, error: BaseException, result: BenchmarkResult) -> None:
         super().__init__(f"the best cell could not be registered as a model: {error}", result)
 
 
 class InvalidBenchmarkError(BenchmarkError):
-    """The controls did not behave, so that nothing can be concluded."""
+    """A claim of the controls does not hold, so that nothing can be concluded from the benchmark."""
 
     def __init__(self, misbehaved: list[str], result: BenchmarkResult) -> None:
-        words = f"the benchmark is invalid, for its controls misbehaved: {'; '.join(misbehaved)}"
+        words = f"the benchmark is invalid, because its controls misbehaved: {'; '.join(misbehaved)}"
         super().__init__(words, result)
 
 
 def raise_faults(result: BenchmarkResult, misbehaved: list[str], crowns: Sequence[object]) -> None:
-    """Raise the gravest fault of a benchmark, if there is one.
+    """Raise an error for the worst fault of a benchmark, if it has one.
 
-    misbehaved: claims of the controls that do not hold; crowns: what registering the best cells returned or raised.
+    misbehaved: the claims of the controls that do not hold; crowns: for each best cell, the version or the error that
+    registering it gave.
 
     Raises:
         InvalidBenchmarkError: if a control misbehaved.

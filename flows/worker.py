@@ -1,4 +1,4 @@
-"""What a worker of a backend runs: a part of a benchmark that was asked for elsewhere."""
+"""The flow that a worker runs: one part of a benchmark, for a benchmark on another machine (tasks/remote.py)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,14 +20,14 @@ from tasks.tracking.store import Benchmark
 
 @served_flow(name=remote.FLOW, task_runner=ThreadPoolTaskRunner(THREADS))
 def work(part: remote.Train | remote.Trace | remote.Log, benchmark: Benchmark) -> None:
-    """Do a part of a benchmark on this machine and leave what was found in the benchmark's run.
+    """Do a part of a benchmark on this machine, and store the result in the benchmark's run.
 
     Args:
-        part: What to do.
-        benchmark: Whose part it is.
+        part: Cells to train, the parity gate, or a model to register.
+        benchmark: The benchmark to which the part belongs.
     """
     end_with_worker()
-    benchmark = replace(benchmark, uri=store.uri())  # a worker has a way of its own to the store
+    benchmark = replace(benchmark, uri=store.uri())  # this machine's address of the store
     store.check_files(benchmark)
     with recorded(), trainers([part.backend]):
         match part:
@@ -41,10 +41,10 @@ def work(part: remote.Train | remote.Trace | remote.Log, benchmark: Benchmark) -
 
 
 def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
-    """Return the run id of each cell; cells that this platform has finished before are not trained again.
+    """Train and record cells, and return the run id of each; cells that this platform finished earlier are reused.
 
     Raises:
-        ValueError: if the data or the release of initbench are others than where the part was asked for.
+        ValueError: if the data or the release of initbench differ from those of the benchmark.
     """
     data = source(part.settings.dataset)
     checksum = checked(part.settings.dataset, part.settings.split, part.cells[0].seed)
@@ -52,7 +52,7 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
     here, there = {"initbench": platform.release, data: checksum}, {"initbench": part.release, data: part.data}
     differ = [f"{name} ({here[name]}, not {there[name]})" for name in here if here[name] != there[name]]
     if differ:
-        raise ValueError(f"{part} must find the data and the release it was asked with; differing: {', '.join(differ)}")
+        raise ValueError(f"{part}: a worker must have the benchmark's data and release; differing: {', '.join(differ)}")
     whole = Batch.of(part.settings, part.cells, platform, part.target)
     known = reading.find(part.study, [whole], benchmark.run_id if part.fresh else None)
     batches = whole.without(known).cut(most=1)

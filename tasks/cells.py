@@ -1,4 +1,4 @@
-"""Train batches of cells and record what became of each."""
+"""Train batches of cells, and record the outcome of each cell."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -19,22 +19,22 @@ from tasks.tracking import recording
 from tasks.tracking.store import NIGHTLY, Benchmark
 from tasks.trainers import pool, process
 
-RETRIES = 2  # a trainer that died is replaced at the first; the cells it held then train apart
+RETRIES = 2  # a trainer that died is replaced, and tasks whose cells it held then train apart from each other
 
 
 def trainers(backends: Sequence[Backend]) -> AbstractContextManager[pool.Pool]:
-    """Hold trainers for these backends on every GPU of this machine or, without any, on shares of its processors."""
+    """Hold trainers for these backends, on every GPU of this machine or, without GPUs, on shares of its processors."""
     return pool.pool(process.slots([gpu.index for gpu in machine.gpus()], machine.processors()), backends)
 
 
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
-    """Tell whether a failed task could end otherwise: not where its backend cannot use the slot at all."""
+    """Tell whether it can help to run a failed task again; it cannot if the backend cannot use its slot."""
     return not isinstance(state.result(raise_on_failure=False), process.UnusableSlotError)
 
 
 @task(task_run_name="{batch}", retries=RETRIES, retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE)
 def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
-    """Train these cells on a free slot, with others that wait, and record each; return the run ids by cell key."""
+    """Train these cells on a free slot, together with waiting cells, and record them; return run ids by cell key."""
     outcomes = pool.current().train(batch.settings, batch.cells)
     asked = batch.settings.dataset
     datasets.unchanged(asked, batch.platform.data[source(asked)])
@@ -44,9 +44,10 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
 def settle(
     batches: Sequence[Batch], futures: Sequence[PrefectFuture[dict[str, str]]], benchmark: Benchmark
 ) -> dict[str, str]:
-    """Return the run id of every cell by its key; cells whose task failed are recorded as failed, with the reason.
+    """Return the run id of every cell by its key; record the cells of a failed task as failed, with the reason.
 
-    This is no task: Prefect skips a task that is given a failed future, and with it the comparison of all other cells.
+    This function is not a task, because Prefect skips a task that gets a failed future. One failed batch would then
+    prevent the comparison of all other cells.
     """
     settled: dict[str, str] = {}
     for batch, future in zip(batches, futures, strict=True):
@@ -59,7 +60,7 @@ def settle(
 
 
 def prefect_tags() -> dict[str, str]:
-    """Return the MLflow tags that lead back to the Prefect run at hand, one of them the run's description."""
+    """Return the MLflow tags that name the current Prefect run; MLflow shows one of them, a link, as description."""
     flow_run, task_run = runtime.flow_run.id, runtime.task_run.id
     link = f"Prefect flow run [{runtime.flow_run.name}]({url_for('flow-run', flow_run)})"
     tags = {

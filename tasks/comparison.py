@@ -1,4 +1,4 @@
-"""Read the cells back, compare them, and publish what was found in MLflow and Prefect."""
+"""Read the cells back from the store, compare them, and publish the findings in MLflow and Prefect."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ from tasks.tracking.store import Benchmark
 
 REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
 TABLES = ("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv", "defaults.csv", "spread.csv")
-"""Those of defaults and spread are there where a study asks for them."""
-OWN, CONTROLS = "study", "controls"  # whose claims those of checks.csv are
+"""A benchmark has defaults.csv and spread.csv only if its study asks for them."""
+OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the study's or its controls'
 
 
 @dataclass(frozen=True)
 class Result:
-    """A study's cells as the store holds them, one row each, and its claims as they were judged."""
+    """A study's cells as the store holds them, one row each, and its claims with the judgement of each."""
 
     cells: pd.DataFrame
     judged: pd.DataFrame
@@ -36,7 +36,7 @@ class Result:
 
 @task(cache_policy=NO_CACHE)
 def collect(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> Result:
-    """Read a study's cells back, and hold its claims against them."""
+    """Read a study's cells back from the store, and judge the study's claims by them."""
     return _result(study, benchmark, run_ids)
 
 
@@ -47,13 +47,13 @@ def _result(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> 
 
 @task(cache_policy=NO_CACHE)
 def compare(study: Study, result: Result, controls: Result | None) -> Findings:
-    """Return what a study's cells, and those of its controls, allow one to say."""
+    """Return the findings from a study's cells, and from those of its controls."""
     return Findings.of(study, result.cells, result.judged, controls.judged if controls else None)
 
 
 @task(cache_policy=NO_CACHE)
 def publish(benchmark: Benchmark, findings: Findings) -> None:
-    """Store the report and its tables with the benchmark's run and show them in Prefect."""
+    """Store the report and its tables in the benchmark's run, and show a summary in Prefect."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(benchmark, findings, folder)
@@ -69,14 +69,14 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
 
 
 def _summary(benchmark: Benchmark, words: str, pictures: Sequence[str]) -> str:
-    """Return, in Markdown, where the report is and each cell, what was found in words, and the pictures."""
+    """Return the summary in Markdown: links to the report and the cells, the findings in words, and the pictures."""
     report, cells = f"{benchmark.link}/artifacts/report.html", benchmark.cells_link
     links = f"[The report]({report}) · [every cell, by initializer]({cells}) · [all of it in MLflow]({benchmark.link})"
     return "\n\n".join([links, words, *(f"![{name}]({benchmark.file_link(name)})" for name in pictures)])
 
 
 def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
-    """Write the report, as page and as text, its tables and its pictures into a folder."""
+    """Write the report, as a page and as text, with its tables and pictures into a folder."""
     own = [findings.judged.assign(part=OWN)]
     others = [] if findings.controls is None else [findings.controls.assign(part=CONTROLS)]
     files = {
@@ -102,10 +102,10 @@ def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
 
 
 def rebuild(run_id: str, folder: Path) -> tuple[Benchmark, Findings]:
-    """Write a benchmark's report anew from what MLflow holds of it, into a folder made if it is not there.
+    """Write a benchmark's report again, from its record in MLflow, into a folder; make the folder if needed.
 
     Raises:
-        StoreError: if there is no such benchmark, or some of its cells are gone.
+        StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
     benchmark, findings = recall(run_id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,17 +117,17 @@ def side_by_side(first: str, second: str) -> SideBySide:
     """Return two published benchmarks side by side.
 
     Raises:
-        StoreError: if there is no such benchmark, or some of its cells are gone.
+        StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
     (one, before), (other, after) = recall(first), recall(second)
     return SideBySide(before, after, reading.environment(one), reading.environment(other))
 
 
 def recall(run_id: str) -> tuple[Benchmark, Findings]:
-    """Return a benchmark that was published, and what its cells allow one to say.
+    """Return a published benchmark, with the findings from its cells.
 
     Raises:
-        StoreError: if there is no such benchmark, or some of its cells are gone.
+        StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
     benchmark, study = reading.opened(run_id)
     listed = reading.table(benchmark, "cells.csv")["run_id"]

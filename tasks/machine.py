@@ -1,4 +1,4 @@
-"""What this machine is: the processors, GPUs and versions that a result depends on."""
+"""The machine at hand: the processors, GPUs and versions on which a result depends."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ class Gpu:
 
 
 def gpus() -> list[Gpu]:
-    """Return the NVIDIA GPUs that this process may use; CUDA_VISIBLE_DEVICES narrows them, -1 or empty to none."""
+    """Return the NVIDIA GPUs that this process may use: all, or those that CUDA_VISIBLE_DEVICES lists (-1: none)."""
     listed = [Gpu(int(index), uuid, name, driver) for index, uuid, name, driver in _nvidia_smi()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -49,7 +49,10 @@ def processors() -> int:
 
 
 def platform_for(data: Mapping[str, str]) -> Platform:
-    """Return what decides a cell's numbers here beside its study, for data of these checksums; imports no framework."""
+    """Return this machine's platform: all that, beside a study, decides a cell's numbers.
+
+    data: the checksum of each dataset, by its name or path. No framework is imported.
+    """
     found = gpus()
     return Platform(
         frameworks={
@@ -63,12 +66,12 @@ def platform_for(data: Mapping[str, str]) -> Platform:
 
 
 def requirements(backend: Backend) -> list[str]:
-    """Return what pip installs to load a backend's model, at the versions here."""
+    """Return the packages that loading a backend's model needs, for pip, at the versions of this machine."""
     return [f"{package}=={version(package).partition('+')[0]}" for package in FRAMEWORK_PACKAGES[backend]]
 
 
 def _version(package: str) -> str:
-    """Return a package's version; a machine need not have every framework."""
+    """Return a package's version, or `not installed`: a machine need not have every framework."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -76,7 +79,7 @@ def _version(package: str) -> str:
 
 
 def describe() -> dict[str, object]:
-    """Return all of this machine that is worth a record, and the git commit of this code."""
+    """Return the description of this machine that a benchmark records, with the git commit of this code."""
     return {
         "packages": {package: _version(package) for package in PACKAGES},
         "python": platform.python_version(),
@@ -97,7 +100,7 @@ def _processor() -> str:
 
 
 def _output(command: list[str]) -> str:
-    """Return what a command prints, or nothing where it is not installed or fails."""
+    """Return the output of a command, or an empty string if the command is not installed or fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (FileNotFoundError, subprocess.CalledProcessError):

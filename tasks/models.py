@@ -1,4 +1,4 @@
-"""The best cell of each backend as a model that MLflow serves and anybody loads."""
+"""Register the best cell of each backend as a model, which MLflow can serve and anybody can load."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ RETRIES = 1  # a trainer that died is replaced
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cell whose model is to be registered under a name; run_id is that of the run in which the cell is recorded."""
+    """A cell whose model will be registered under a name; run_id: the MLflow run in which the cell is recorded."""
 
     name: str
     settings: CellSettings
@@ -38,9 +38,9 @@ class Candidate:
 
 @task(task_run_name="crown {backend}", retries=RETRIES, cache_policy=NO_CACHE)
 def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchmark) -> str | None:
-    """Register a backend's best cell as `initbench-<study>-<backend>`, its alias `champion`; return the version.
+    """Register a backend's best cell as `initbench-<study>-<backend>` with the alias `champion`; return its version.
 
-    A cell that is registered already is not registered again. If no cell of the backend finished, None is returned.
+    A cell that is registered already keeps its version. If no cell of the backend finished, return None.
     """
     return register(study, backend, cells, benchmark, log)
 
@@ -52,7 +52,7 @@ def register(
     benchmark: Benchmark,
     log: Callable[[Candidate, Benchmark], str],
 ) -> str | None:
-    """Do as `crown` says; `log` builds and registers the model wherever the framework is, and returns its version."""
+    """Do the work of `crown`; `log` builds and registers the model where the framework is, and returns its version."""
     place = best(cells, backend)
     if place is None:
         return None
@@ -61,22 +61,22 @@ def register(
     candidate = Candidate(f"initbench-{study.name}-{backend}", settings, cell, str(row["run_id"]))
     version = registry.version_of(benchmark, candidate.name, candidate.run_id) or log(candidate, benchmark)
     words = (
-        f"{cell}: test accuracy {row['test_accuracy']:.4f}, the best of {(cells['backend'] == backend).sum()} cells, "
-        "and so flattered by having been chosen. Takes unscaled features, gives logits."
+        f"{cell}: test accuracy {row['test_accuracy']:.4f}, the best of {(cells['backend'] == backend).sum()} cells. "
+        "This accuracy is optimistic, because the cell was chosen by it. Takes unscaled features, gives logits."
     )
     registry.crown(benchmark, candidate.name, version, words)
     return version
 
 
 def log(candidate: Candidate, benchmark: Benchmark) -> str:
-    """Register a cell's model from a trainer, which alone holds the framework; return the version."""
+    """Register a cell's model from a trainer, because only a trainer holds the framework; return the version."""
     backend = candidate.cell.backend
     with pool.current().lease(backend) as trainer:
         return trainer.call(_log, candidate, benchmark, machine.requirements(backend))
 
 
 def _log(candidate: Candidate, benchmark: Benchmark, requirements: Sequence[str]) -> str:
-    """Build a cell's model of its recorded weights and log it, in the process of a trainer."""
+    """Build a cell's model from its recorded weights, and log it; this runs in the process of a trainer."""
     cell, settings = candidate.cell, candidate.settings
     framework: Framework = importlib.import_module(f"tasks.backends.{cell.backend}")
     data = datasets.load(settings.dataset)

@@ -19,7 +19,7 @@ from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
 
 Traces = Mapping[str, Sequence[Weights]]
-"""By optimizer, the weights of every step: a kernel (in, out) and biases (out,) of each layer."""
+"""By optimizer, the weights at the start and after each step: a kernel and a bias for each layer, for one cell."""
 
 
 @task(retries=1, cache_policy=NO_CACHE)
@@ -27,7 +27,7 @@ def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
     """Store the largest weight difference between the backends at each step, by optimizer, and judge it.
 
     Raises:
-        ParityError: if one exceeds its bound.
+        ParityError: if a difference exceeds its bound.
     """
     hold(benchmark, lambda backend: trace(backend, seed))
 
@@ -39,17 +39,17 @@ def trace(backend: Backend, seed: int) -> Traces:
 
 
 def hold(benchmark: Benchmark, traces: Callable[[Backend], Traces]) -> None:
-    """Hold the backends against each other, whose traces come from wherever they train.
+    """Compare the backends; `traces` returns the trace of a backend, from wherever the backend trains.
 
     Raises:
         ParityError: if they disagree.
     """
-    threads = ThreadPoolExecutor(len(BACKENDS))  # both at once, for each has a framework to load
+    threads = ThreadPoolExecutor(len(BACKENDS))  # both at once, because each loads a framework first
     try:
         asked = [threads.submit(copy_context().run, traces, backend) for backend in BACKENDS]
         ours, theirs = (future.result() for future in asked)
     finally:
-        threads.shutdown(wait=False)  # an interrupt ends what they wait for only later
+        threads.shutdown(wait=False)  # after an interrupt, the threads still wait for trainers that are stopped later
     found = {optimizer: parity.gaps(ours[optimizer], theirs[optimizer]) for optimizer in parity.RECIPES}
     with TemporaryDirectory() as folder:
         pd.DataFrame(found).rename_axis("step").to_csv(Path(folder, "parity.csv"))

@@ -1,8 +1,12 @@
-"""The tasks of a benchmark, done by workers elsewhere: each part is a flow run that a worker of its backend picks up.
+"""The tasks of a benchmark, when workers elsewhere do the work (`runner: workers`).
 
-A worker takes one run at a time, on the GPU that it was given, from the work pool that is named after its backend.
-What it found it leaves in the benchmark's run in MLflow. A run whose process or machine dies is Crashed, by its worker
-or for want of heartbeats, and is run again by whichever worker is free.
+A worker is a process, often on another machine, that serves one backend. A benchmark is cut into parts, and each part
+is a flow run in the Prefect work pool that is named after its backend. A worker takes one flow run at a time from its
+pool, and leaves the result in the benchmark's run in MLflow.
+
+If the process or the machine of a flow run dies, the flow run becomes Crashed: its worker says so or, if the worker
+died too, an automation does, because heartbeats are missing. The part is then asked for again, and any free worker
+takes it.
 """
 
 import time
@@ -36,38 +40,38 @@ from tasks.tracking import reading
 from tasks.tracking.store import Benchmark
 from tasks.trainers.process import TrainerError
 
-FLOW = "work"  # what workers run; its deployments and their pools are named after the backends
+FLOW = "work"  # the flow that workers run; its deployments and their pools are named after the backends
 TRIES = 3
-POLL_SECONDS, SLOWEST_SECONDS = 1.0, 10.0  # the longer a part takes, the more rarely it is asked for
-SHARE = 0.05  # of the time that it has taken, until it is asked for again
-PATIENCE_SECONDS = 600.0  # without any worker that could do a part, or without an answer from Prefect's server
+POLL_SECONDS, SLOWEST_SECONDS = 1.0, 10.0  # shortest and longest time between two looks at a part's state
+SHARE = 0.05  # the time between two looks, as a share of the time that the part has taken so far
+PATIENCE_SECONDS = 600.0  # a part fails after this time without a worker, or without an answer from Prefect's server
 
 
 class WorkError(TrainerError):
-    """A worker could not do its part; trying again does not help."""
+    """A worker could not do a part; asking for the part again does not help."""
 
 
 class Part(BaseModel):
-    """A part of a benchmark that one backend does. The worker leaves what it found as JSON in the benchmark's run."""
+    """A part of a benchmark for one backend. The worker stores the part's result as JSON in the benchmark's run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @staticmethod
     def encoded(found: Any) -> Any:
-        """Return what was found as JSON can hold it."""
+        """Return a result in a form that JSON can hold."""
         return found
 
     @staticmethod
     def decoded(found: Any) -> Any:
-        """Return what was found, from what `encoded` has made of it."""
+        """Return the result that `encoded` put into this form."""
         return found
 
 
 class Train(Part):
-    """Train these cells and record each; found is the run id of each, in their order.
+    """Train these cells and record each; the result is their run ids, in the same order.
 
-    study: the name of the study, in whose experiment earlier cells are looked for, unless `fresh`. data and release:
-    the checksum of the dataset and the release of initbench, which the worker's must equal.
+    study: the name of the study. The worker looks for earlier cells in the study's experiment, unless `fresh`. data,
+    release: the checksum of the dataset and the release of initbench; those of the worker must equal them.
     """
 
     study: str
@@ -87,7 +91,7 @@ class Train(Part):
 
 
 class Trace(Part):
-    """Train the small networks of the parity gate; found are the weights of every step, by optimizer."""
+    """Train the small networks of the parity gate; the result is the weights of every step, by optimizer."""
 
     backend: Backend
     seed: int
@@ -109,7 +113,7 @@ class Trace(Part):
 
 
 class Log(Part):
-    """Register a cell's model; found is its version."""
+    """Register a cell's model; the result is its version."""
 
     candidate: Candidate
 
@@ -123,7 +127,7 @@ class Log(Part):
 
 @dataclass(frozen=True)
 class _Benchmark:
-    """The benchmark whose parts are being done: its study, whether it takes no earlier cell, and whether it is over."""
+    """The current benchmark: its study, whether it trains every cell anew, and an event that is set when it ends."""
 
     study: str
     fresh: bool
@@ -134,10 +138,10 @@ _current: ContextVar[_Benchmark] = ContextVar("current")
 
 
 def check_workers(backends: Sequence[Backend]) -> None:
-    """Refuse to wait for workers that are not there.
+    """Check that every backend has a worker.
 
     Raises:
-        ValueError: if a backend has no deployment, or no worker online.
+        ValueError: if a backend has no deployment, or no worker that is online.
     """
     with get_client(sync_client=True) as client:
         for backend in backends:
@@ -160,7 +164,7 @@ def _online(client: SyncPrefectClient, backend: Backend) -> bool:
 
 @contextmanager
 def parts(study: str, *, fresh: bool) -> Iterator[None]:
-    """Have parts of a benchmark done by workers; cancel the parts that are not done in the end, as after an interrupt.
+    """Let workers do parts of a benchmark; at the end, cancel the parts that are not done, as after an interrupt.
 
     fresh: workers train every cell anew, also cells that an earlier benchmark of the study has finished.
     """
@@ -170,12 +174,12 @@ def parts(study: str, *, fresh: bool) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-        current.over.set()  # for the threads that wait for a part; an interrupt reaches the main one alone
+        current.over.set()  # threads that wait for a part look at it, because an interrupt reaches only the main thread
 
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
 def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
-    """Have these cells trained and recorded; return the run ids by cell key."""
+    """Let a worker train and record these cells; return the run ids by cell key."""
     part = Train(
         study=_current.get().study,
         settings=batch.settings,
@@ -190,7 +194,7 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
 
 @task(cache_policy=NO_CACHE)
 def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
-    """Do as `parity.check_parity` does, with each backend wherever its worker is.
+    """Do the work of `parity.check_parity`, each backend on its worker.
 
     Raises:
         ParityError: if the backends disagree.
@@ -200,41 +204,41 @@ def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
 
 @task(task_run_name="crown {backend}", cache_policy=NO_CACHE)
 def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchmark) -> str | None:
-    """Do as `models.crown` does, with the model logged by a worker."""
+    """Do the work of `models.crown`; a worker logs the model."""
     return models.register(study, backend, cells, benchmark, lambda found, run: str(_done(Log(candidate=found), run)))
 
 
 def _done(part: Train | Trace | Log, benchmark: Benchmark) -> Any:
-    """Return what a worker has found.
+    """Let a worker do a part, and return its result.
 
     Raises:
-        WorkError: if its flow run fails or is cancelled, or the benchmark ends before.
-        TrainerError: if it crashes time and again, or nobody does it.
+        WorkError: if the part's flow run fails or is cancelled, or the benchmark ends first.
+        TrainerError: if the part crashes TRIES times, or no worker takes it.
     """
-    here = replace(benchmark, uri="")  # it may hold a password, and a worker has a way of its own to the store
+    here = replace(benchmark, uri="")  # the address may hold a password; a worker has an address of its own
     for _ in range(TRIES):
         run: Any = run_deployment(
             f"{FLOW}/{part.backend}",
             parameters={"part": part.model_dump(mode="json"), "benchmark": asdict(here)},
             flow_run_name=str(part),
             tags=list(runtime.flow_run.tags),
-            timeout=0,  # it is looked at from time to time, so that no connection has to hold
+            timeout=0,  # do not wait here: `_ended` looks at it from time to time, over a new connection
         )
         state = _ended(run.id, part)
         if state.is_completed():
             return part.decoded(reading.handed_over(benchmark, str(run.id)))
         if not state.is_crashed():
             raise WorkError(f"{part}: {state.name}: {state.message}")
-        get_run_logger().warning("%s: its worker is gone (%s); another one has to do it", part, state.message)
+        get_run_logger().warning("%s: its worker died (%s); the part is asked for again", part, state.message)
     raise TrainerError(f"{part}: workers died {TRIES} times; the last one: {state.message}")
 
 
 def _ended(run_id: UUID, part: Train | Trace | Log) -> State[Any]:
-    """Wait for the flow run of a part and return its last state.
+    """Wait until the flow run of a part has ended, and return its last state.
 
     Raises:
-        WorkError: if the benchmark ends before.
-        TrainerError: if nobody does it.
+        WorkError: if the benchmark ends first, or the flow run was deleted.
+        TrainerError: if no worker takes it, or Prefect's server does not answer, for PATIENCE_SECONDS.
     """
     over, asked = _current.get().over, time.monotonic()
     heard = asked
@@ -249,7 +253,7 @@ def _ended(run_id: UUID, part: Train | Trace | Log) -> State[Any]:
                 missing = f"no worker of {part.backend} was online"
             except ObjectNotFound:
                 raise WorkError(f"{part}: its flow run, or the pool {part.backend}, was deleted") from None
-            except httpx.HTTPError as error:  # a server that restarts is back soon
+            except httpx.HTTPError as error:  # the server may be restarting
                 missing = f"Prefect's server did not answer: {error}"
             if time.monotonic() - heard > PATIENCE_SECONDS:
                 _cancel(client, run_id)

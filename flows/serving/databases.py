@@ -1,4 +1,4 @@
-"""Where the servers of `initbench up` keep their data, and the secrets that they ask for."""
+"""The databases of the servers that `initbench up` runs, and the secrets that the servers ask for."""
 
 import secrets
 from pathlib import Path
@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from tasks.tracking import store
 
 SERVERS = ("prefect", "mlflow")  # each has a database of its own
-SECRETS = (  # what .initbench/secrets.env holds: what a client needs of Prefect, its server, MLflow, and its server
+SECRETS = (  # in .initbench/secrets.env: for Prefect's clients and server, then for MLflow's clients and server
     "PREFECT_API_AUTH_STRING",
     "PREFECT_SERVER_API_AUTH_STRING",
     "MLFLOW_TRACKING_USERNAME",
@@ -23,8 +23,11 @@ SECRETS = (  # what .initbench/secrets.env holds: what a client needs of Prefect
 
 
 def on_sqlite(state: Path) -> dict[str, str]:
-    """Return where the servers keep their data: in the current folder, MLflow as a run without a server keeps it."""
-    store.open_store(store.local_uri())  # which puts it in WAL mode
+    """Return the variables that make the servers keep their data in SQLite, in the current folder.
+
+    MLflow's data are where a run without a server keeps them, so that both find the same cells.
+    """
+    store.open_store(store.local_uri())  # makes the store, in WAL mode
     return {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{state / 'prefect' / 'prefect.db'}",
         "MLFLOW_BACKEND_STORE_URI": store.local_uri(),
@@ -33,10 +36,10 @@ def on_sqlite(state: Path) -> dict[str, str]:
 
 
 def on_postgres(given: str) -> dict[str, str]:
-    """Return where the servers keep their data: databases of a PostgreSQL server, made if they are not there.
+    """Return the variables that make the servers keep their data in PostgreSQL; make the databases if needed.
 
     Raises:
-        ValueError: if the URL is none, or the server cannot be used.
+        ValueError: if the URL is not that of a PostgreSQL server, or the server cannot be used.
     """
     example = "postgresql://user:password@host:5432/initbench"
     try:
@@ -54,7 +57,7 @@ def on_postgres(given: str) -> dict[str, str]:
     except psycopg.Error as error:
         said = " ".join(str(error).split())
         raise ValueError(f"--postgres must be a server whose user may create databases; {url!r} says: {said}") from None
-    asynchronous = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}  # asyncpg's word
+    asynchronous = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}  # asyncpg's name
     return {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": _url(
             url.set(query=asynchronous), "postgresql+asyncpg", names["prefect"]
@@ -68,10 +71,10 @@ def _url(url: URL, driver: str, database: str) -> str:
 
 
 def secrets_of(file: Path) -> dict[str, str]:
-    """Return the secrets that a file keeps for its owner alone, made if it is not there.
+    """Return the secrets in a file; make the file with new secrets if needed, readable by its owner alone.
 
     Raises:
-        ValueError: if the file lacks one, without which a server would ask for no password.
+        ValueError: if the file lacks a secret: without it, a server would not ask for a password.
     """
     if not file.exists():
         prefect, mlflow, cookies = (secrets.token_urlsafe(24) for _ in range(3))

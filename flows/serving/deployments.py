@@ -1,4 +1,13 @@
-"""What Prefect offers to run: the deployments of infra/prefect.yaml, their work pools, and who misses a dead worker."""
+"""Register what Prefect can run: the deployments of infra/prefect.yaml, their work pools, and automations.
+
+A deployment is a flow that people can start from Prefect's page, or that a schedule starts. A worker takes flow runs
+from a work pool. A deployment has a limited number of slots, and a flow run holds a slot until it ends.
+
+The automations end flow runs that no process works on any more. Prefect does not notice when the machine of a flow run
+dies, so the flow run would hold its deployment's slot for ever. Flow runs send heartbeats, and an automation acts when
+the heartbeats stop. The automations watch only flow runs of deployments, which bear the tag TAG: `initbench run` starts
+a benchmark without a deployment, so no automation waits for its heartbeats.
+"""
 
 import os
 import subprocess
@@ -30,16 +39,16 @@ from prefect.states import Cancelling, Crashed
 from flows.serving.server import INFRA
 from tasks.core.design.initializers import BACKENDS
 
-POOL = "initbench"  # of the process worker that `initbench up` runs
-TAG = "initbench"  # infra/prefect.yaml gives it to every deployment, and Prefect to their flow runs
-HEARTBEAT = "heartbeat"  # the event of a flow run that lives; infra/prefect.yaml has one sent every 30 s
-# the states between a worker's taking a flow run and its start
+POOL = "initbench"  # the work pool of the worker that `initbench up` runs
+TAG = "initbench"  # infra/prefect.yaml tags every deployment with it, and Prefect their flow runs
+HEARTBEAT = "heartbeat"  # a running flow run sends this event every 30 s, as infra/prefect.yaml says
+# states of a flow run that a worker has taken and not yet started
 TAKEN = {"Pending", "Submitting", "InfrastructurePending"}
 ENDED = {"Completed", "Failed", "Cancelled", "Crashed"}
-SILENCE = timedelta(seconds=90)  # longer than a restart of the server, at which heartbeats are lost
-CANCEL_SECONDS = 30  # Prefect's own limit, after which a worker kills what it was asked to cancel
+SILENCE = timedelta(seconds=90)  # longer than a restart of the server, during which heartbeats are lost
+CANCEL_SECONDS = 30  # after this time a worker of Prefect kills a flow run that it was told to cancel
 POLL_SECONDS = 0.5
-START = timedelta(minutes=20)  # longer than the template in infra/containers lets a pod pull its image
+START = timedelta(minutes=20)  # longer than pulling an image may take in infra/containers/kubernetes-work-pool.json
 
 
 class DeploymentError(RuntimeError):
@@ -47,13 +56,13 @@ class DeploymentError(RuntimeError):
 
 
 def register(timezone: str) -> list[str]:
-    """Register pools, deployments and automations on the configured server; return the names of the deployments.
+    """Register work pools, deployments and automations with the configured server; return the deployments' names.
 
-    Again changes nothing.
+    A second call changes nothing, except the timezone of the nightly.
 
     Raises:
         ValueError: if no server is configured.
-        DeploymentError: if it does not answer, or refuses.
+        DeploymentError: if the server does not answer, or refuses.
     """
     url: str | None = PREFECT_API_URL.value()
     if url is None:
@@ -82,7 +91,7 @@ def _deployments() -> list[dict[str, Any]]:
 
 
 def nightly_due(timezone: str) -> str:
-    """Return when the nightly is due: the hour that infra/prefect.yaml schedules, and the timezone.
+    """Return when the nightly starts: the hour in infra/prefect.yaml, and the timezone.
 
     >>> nightly_due("Europe/Paris")
     '02:00 Europe/Paris'
@@ -96,23 +105,19 @@ def register_pools_and_automations() -> None:
     """Register what infra/prefect.yaml cannot hold: the work pools, and the automations that end runs whose worker died."""
     with get_client(sync_client=True) as client:
         for pool in (POOL, *BACKENDS):
-            with suppress(ObjectAlreadyExists):  # of whatever type its owner has made it
+            with suppress(ObjectAlreadyExists):  # a pool that exists keeps its type
                 client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
         for automation in _automations():
             found = client.read_automations_by_name(automation.name)
             if not found:
                 client.create_automation(automation)
             elif found[0].model_dump(exclude={"id"}) != automation.model_dump():
-                # only then, for it forgets which runs it waits for
+                # an update makes it forget the runs it watches: only if it differs
                 client.update_automation(found[0].id, automation)
 
 
 def _automations() -> list[AutomationCore]:
-    """Return what ends flow runs that nobody is at work on any more.
-
-    Prefect itself never misses a flow run whose machine is gone, which would hold its deployment's slot for ever. A
-    benchmark that was started by `initbench run` has no deployment, so that nobody waits for its heartbeats.
-    """
+    """Return the automations that end flow runs on which no process works any more."""
     return [
         _ending(
             StateType.CRASHED, "the process or machine of a run died: no heartbeat", {"Running", HEARTBEAT}, {HEARTBEAT}
@@ -125,7 +130,11 @@ def _automations() -> list[AutomationCore]:
 def _ending(
     state: StateType, name: str, after: set[str], unless: set[str], within: timedelta | None = None
 ) -> AutomationCore:
-    """Return what puts a flow run into a state that, after an event, has none of others, and no end, for so long."""
+    """Return an automation that puts a flow run into `state`, with `name` as the message.
+
+    The automation starts to wait when an event in `after` comes from the flow run. It acts if `within` passes and the
+    flow run neither sends an event in `unless` nor ends. Without `within`, SILENCE is the time.
+    """
     expected = unless | ENDED
     return AutomationCore(
         name=f"initbench: {name}",
@@ -139,23 +148,26 @@ def _ending(
             threshold=1,
             within=within or SILENCE,
         ),
-        actions=[ChangeFlowRunState(state=state, message=name)],  # unforced: a run that has ended meanwhile stays so
+        actions=[ChangeFlowRunState(state=state, message=name)],  # not forced: a run that has ended keeps its state
     )
 
 
 def crash_orphans() -> None:
-    """End flow runs that an earlier worker of `initbench up` left behind, which would hold their deployments' slots."""
+    """End flow runs that the worker of an earlier `initbench up` left behind.
+
+    Otherwise they would hold their deployments' slots.
+    """
     with get_client(sync_client=True) as client:
-        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))  # as `cancel_runs` has left it
+        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))  # `cancel_runs` paused it
         for run in _begun(client):
             client.set_flow_run_state(run.id, Crashed(message="the worker that ran it is gone"), force=True)
 
 
 def cancel_runs() -> None:
-    """Cancel what the worker of `initbench up` is at, and wait until it has ended."""
+    """Cancel the flow runs of the worker of `initbench up`, and wait until they have ended."""
     deadline = time.monotonic() + CANCEL_SECONDS
     with suppress(httpx.HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
-        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))  # else the worker begins what waits for its turn
+        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))  # the worker must start no other run
         for run in _begun(client):
             client.set_flow_run_state(run.id, Cancelling())
         while _begun(client) and time.monotonic() < deadline:

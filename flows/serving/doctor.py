@@ -1,6 +1,6 @@
-"""What ails this environment, a line a check.
+"""`initbench doctor`: check this environment, and print one line for each check.
 
-Checks make nothing, and import what may be broken only inside.
+Checks create no files. A package that may be broken is imported inside its check, so that the other checks still run.
 """
 
 import json
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "infra" / "requirements.txt"
 REINSTALL = shlex.join([sys.executable, "-m", "pip", "install", "--requirement", str(LOCK)])
-REPAIR = f"{REINSTALL}  # with --force-reinstall if all is there and broken"
-SHOWN = 5  # packages that differ, by name
-START_SECONDS = 120  # after which a framework that has not loaded never will
+REPAIR = f"{REINSTALL}  # add --force-reinstall if nothing is missing"
+SHOWN = 5  # packages that differ and are named in a line
+START_SECONDS = 120  # a framework that has not loaded by then never will
 ANSWER_SECONDS = 5
 REFUSED = (401, 403)
-WAL = b"\2\2"  # bytes 18 and 19 of an SQLite file, which are read without making files beside it
+WAL = b"\2\2"  # bytes 18 and 19 of an SQLite file in WAL mode; opening the database would make files beside it
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Line:
-    """What was looked at and what was found; with a remedy it is a problem."""
+    """The name and the finding of a check. A line with a remedy is a problem."""
 
     name: str
     found: str
@@ -50,23 +50,23 @@ class Line:
 
 
 def examine() -> Iterator[Line]:
-    """Make every check at once; yield what each found as it is known, the slowest last."""
+    """Run all checks at the same time; yield their lines in the order of CHECKS, which has the slowest last."""
     with ThreadPoolExecutor(len(CHECKS)) as threads:
         checks = [(name, threads.submit(list[Line], check())) for name, check in CHECKS.items()]
         for name, check in checks:
             try:
                 yield from check.result()
-            except Exception as error:  # whatever is broken, the other checks have to be told
-                remedy = REPAIR if isinstance(error, ImportError) else "mend what it names, then ask again"
+            except Exception as error:  # of any kind: the other checks must be shown
+                remedy = REPAIR if isinstance(error, ImportError) else "repair what the error names"
                 yield Line(name, _said(error), remedy)
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]  # `first_line` may be what does not import
+    return f"{type(error).__name__}: {error}".partition("\n")[0]  # the module of `first_line` may not import
 
 
 def python() -> Iterator[Line]:
-    """Hold the interpreter against what initbench asks for."""
+    """Compare the Python interpreter with the versions that initbench supports."""
     from packaging.specifiers import SpecifierSet
 
     here, asked = ".".join(map(str, sys.version_info[:3])), metadata("initbench")["Requires-Python"]
@@ -75,13 +75,13 @@ def python() -> Iterator[Line]:
 
 
 def packages() -> Iterator[Line]:
-    """Hold what is installed against the lock."""
+    """Compare the installed packages with the lock, infra/requirements.txt."""
     from packaging.requirements import Requirement
 
     try:
         lock, project = LOCK.read_text(), tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     except FileNotFoundError as error:
-        yield Line("packages", f"nothing to hold them against: {error.filename} is not there")
+        yield Line("packages", f"cannot be compared with the lock: {error.filename} is missing")
         return
     names = re.findall(r"^[\w.-]+", lock, re.MULTILINE)
     absent = _absent()
@@ -89,7 +89,7 @@ def packages() -> Iterator[Line]:
     differ = differing(lock, {name: found for name in names if (found := _version(name))}, _needed(wanted))
     if differ:
         more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
-        # an absent framework is not to be installed over the CUDA libraries of the one that is here
+        # installing an absent framework would overwrite CUDA libraries of the other one
         named = shlex.join(line.partition(" ")[0] for line in differ)
         mend = f"{sys.executable} -m pip install --constraint {LOCK} {named}" if absent else REINSTALL
         yield Line("packages", f"not as locked: {'; '.join(differ[:SHOWN])}{more}", mend)
@@ -98,7 +98,11 @@ def packages() -> Iterator[Line]:
 
 
 def _absent() -> set[str]:
-    """Return the packages of backends that this environment is not for; of those that lack all, it is for any."""
+    """Return the packages of the backends that are left out of this environment on purpose.
+
+    A backend is left out if none of its packages is installed and another backend is there. If no backend is there,
+    none was left out on purpose.
+    """
     from tasks.machine import FRAMEWORK_PACKAGES
 
     lacking = [names for names in FRAMEWORK_PACKAGES.values() if not any(map(_version, names))]
@@ -113,7 +117,7 @@ def _version(name: str) -> str | None:
 
 
 def differing(lock: str, installed: Mapping[str, str], needed: Collection[str]) -> list[str]:
-    r"""Return where installed versions differ from the lock; only needed packages have to be there.
+    r"""Return the differences between installed versions and the lock; only needed packages have to be installed.
 
     >>> differing("torch==2.13.0\nnumpy==2.4.1\npytest==9.2.0", {"torch": "2.13.0+cpu"}, needed=["torch", "numpy"])
     ['numpy is missing']
@@ -126,7 +130,7 @@ def differing(lock: str, installed: Mapping[str, str], needed: Collection[str]) 
         if asked.marker and not asked.marker.evaluate():
             continue
         found = installed.get(asked.name)
-        if found and not asked.specifier.contains(found, prereleases=True):  # == takes any local version, like +cpu
+        if found and not asked.specifier.contains(found, prereleases=True):  # == accepts local versions, like +cpu
             differ.append(f"{asked.name} {found}, not {str(asked.specifier).removeprefix('==')}")
         if not found and asked.name in needed:
             differ.append(f"{asked.name} is missing")
@@ -134,11 +138,11 @@ def differing(lock: str, installed: Mapping[str, str], needed: Collection[str]) 
 
 
 def _needed(dependencies: Iterable[str]) -> set[str]:
-    """Return the names of packages and of all that these depend on, as far as what is installed tells."""
+    """Return the names of packages and of all their dependencies, as far as the installed packages list them."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    seen: set[tuple[str, str]] = set()  # names, each with an extra or none
+    seen: set[tuple[str, str]] = set()  # pairs of a name and an extra, or an empty string
     todo = [(line, "") for line in dependencies]
     while todo:
         line, extra = todo.pop()
@@ -151,7 +155,7 @@ def _needed(dependencies: Iterable[str]) -> set[str]:
 
 
 def prefect_server() -> Iterator[Line]:
-    """Ask the configured Prefect server for its version and for a worker."""
+    """Ask the configured Prefect server for its version, and whether a worker is there."""
     import httpx
     import prefect
     from prefect.client.orchestration import get_client
@@ -168,7 +172,7 @@ def prefect_server() -> Iterator[Line]:
 
     url: str | None = PREFECT_API_URL.value()
     if url is None:
-        yield Line("Prefect server", "none is configured: a private one runs beside each run")
+        yield Line("Prefect server", "none is configured: each run starts a private one")
         return
     hasty = {PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
@@ -194,7 +198,7 @@ def prefect_server() -> Iterator[Line]:
 
 
 def mlflow_server() -> Iterator[Line]:
-    """Ask the configured MLflow server, or PostgreSQL, whether it lets us in."""
+    """Ask the configured MLflow server, or PostgreSQL, whether it accepts our credentials."""
     name, variable, uri = "MLflow server", "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         yield Line(name, "none is configured: results are kept in the current folder")
@@ -233,7 +237,7 @@ def _shown(url: str) -> str:
 
 
 def _unusable(name: str, variable: str, url: str, error: Exception) -> Line:
-    url, answer = _shown(url), getattr(error, "response", None)  # httpx's words would show a password in the URL
+    url, answer = _shown(url), getattr(error, "response", None)  # the message of httpx may show a password in the URL
     if answer is None:
         return Line(name, f"{url} does not answer: {_said(error)}", f"infra/bench up; or unset {variable}")
     if answer.status_code in REFUSED:
@@ -243,20 +247,20 @@ def _unusable(name: str, variable: str, url: str, error: Exception) -> Line:
 
 
 def sqlite_store() -> Iterator[Line]:
-    """Look up the journal mode of MLflow's SQLite store."""
+    """Read the journal mode of MLflow's SQLite store."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     yield store("store", uri if uri.startswith("sqlite") else f"sqlite:///{Path.cwd() / 'mlflow.db'}")
 
 
 def prefect_database() -> Iterator[Line]:
-    """Look up the journal mode of Prefect's own database."""
+    """Read the journal mode of Prefect's own database."""
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL as URL
 
     yield store("Prefect's database", URL.value())
 
 
 def store(name: str, url: str) -> Line:
-    """Tell whether a store is in WAL mode, without which writers and readers wait for each other."""
+    """Tell whether a store is in WAL mode; in other modes, writers and readers wait for each other."""
     if not url.startswith("sqlite"):
         return Line(name, f"{_shown(url)}, which has no WAL mode to be in")
     file = Path(url.partition(":///")[2].partition("?")[0])
@@ -270,21 +274,21 @@ def store(name: str, url: str) -> Line:
 
 
 def disks() -> Iterator[Line]:
-    """Look up the space that is left where results and flow runs are kept."""
-    yield disk("disk, here", Path.cwd(), "make room, or work in a folder elsewhere")
+    """Read how much disk space is left where results and flow runs are kept."""
+    yield disk("disk, here", Path.cwd(), "free some space, or work in a folder on another disk")
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    yield disk("disk, Prefect", home, "make room, or let PREFECT_HOME name a folder elsewhere")
+    yield disk("disk, Prefect", home, "free some space, or set PREFECT_HOME to a folder on another disk")
 
 
 def disk(name: str, folder: Path, remedy: str) -> Line:
-    """Tell how much space is left in a folder, or where it would be made."""
+    """Tell how much space is left in a folder, which need not exist yet."""
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     free = shutil.disk_usage(there).free
     return Line(name, f"{free / GIB:.1f} GiB free in {folder}", remedy if free < GIB else "")
 
 
 def frameworks() -> Iterator[Line]:
-    """List the GPUs, and start a trainer for each backend on each of them, or on the CPU."""
+    """List the GPUs, and start a trainer for each backend on each GPU or, without GPUs, on the CPU."""
     from tasks import machine
     from tasks.trainers import process
 
@@ -310,11 +314,11 @@ def _no_gpus() -> Line:
         return fine
     asked = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
     said = f"{asked.stdout}{asked.stderr}".strip().partition("\n")[0]
-    return Line("GPUs", f"nvidia-smi fails: {said}", "mend the NVIDIA driver") if asked.returncode else fine
+    return Line("GPUs", f"nvidia-smi fails: {said}", "repair the NVIDIA driver") if asked.returncode else fine
 
 
 def trainer(backend: "Backend", slot: "Slot", logs: Path) -> Line:
-    """Start a trainer for a backend on a slot, and end it."""
+    """Start a trainer for a backend on a slot, stop it, and tell whether it started."""
     from tasks.trainers.process import Trainer, UnusableSlotError
 
     where = "the CPU" if slot.gpu is None else f"GPU {slot.gpu}"
@@ -326,7 +330,7 @@ def trainer(backend: "Backend", slot: "Slot", logs: Path) -> Line:
     except UnusableSlotError as error:
         found, _, remedy = str(error).partition("; ")
         return Line(backend, found, f"{remedy}, or leave {backend} out of `--set backends=[...]`")
-    except Exception as error:  # what a framework may raise as it loads, nobody lists
+    except Exception as error:  # a framework may raise any error while it loads
         return Line(backend, f"does not start on {where}: {_said(error)}", REPAIR)
     finally:
         limit.cancel()

@@ -1,7 +1,8 @@
-"""A real Prefect server for every run: the configured one, or a private one that loses no task run.
+"""A Prefect server for every flow run: the configured server, or a private one that loses no task run.
 
-Prefect's own temporary server stops with its queues: of 500 quick tasks it records some 470. This one is tuned to
-record in bulk and stops only when this process has sent all it had to say.
+If no server is configured, Prefect would start a temporary one, which stops while events of task runs still wait in its
+queues: of 500 quick tasks it records some 470. The private server of this module records in bulk, and stops only after
+this process has sent everything to it.
 """
 
 import atexit
@@ -35,29 +36,31 @@ from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 P = ParamSpec("P")
 R = TypeVar("R")
 
-START_SECONDS = 90  # a first start migrates an empty database, 15 s on two slow cores
+START_SECONDS = 90  # the first start makes the database, which takes 15 s on two slow cores
 RECORD_SECONDS = 120
 POLL_SECONDS = 0.1
 INFRA = Path(__file__).parents[2] / "infra"
 LOOPBACK = "127.0.0.1"
-HOME_PORT = 4200  # where `initbench up` and `prefect server start` serve, unless told otherwise
-# The shell ends the server when its own input closes, which it does however this process ends.
+HOME_PORT = 4200  # the default port of `initbench up` and `prefect server start`
+# The shell runs the server, and ends it when its own input closes. The input closes whenever this process ends, even if
+# it is killed.
 SUPERVISE = '"$@" & cat >/dev/null; kill $!'
 
 
 def tuning() -> dict[str, str]:
-    """Return how servers are tuned, as environment variables."""
+    """Return the environment variables of infra/servers.env, which tune the servers."""
     return {name: value or "" for name, value in dotenv_values(INFRA / "servers.env").items()}
 
 
 def check_free(option: str, port: int) -> None:
-    """Refuse a port of the loopback address that somebody listens on.
+    """Check that no process listens on a port of the loopback address; `option` names the port in the error.
 
     Raises:
-        ValueError: if one does.
+        ValueError: if a process listens there.
     """
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do, after which a port rests
+        # the servers set this option too: a port that was just closed then counts as free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
@@ -70,18 +73,18 @@ class ServerError(ValueError):
 
 
 class ServedFlow(Flow[P, R]):
-    """A flow that runs on a private server when it is called where none is configured."""
+    """A flow that runs on a private server, if it is called directly and no server is configured."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the flow.
 
         Raises:
             ServerError: if the configured server does not answer.
-            TimeoutError: if a private one does not start.
+            TimeoutError: if the private server does not start.
         """
         url = api_url()
         configured = url == PREFECT_API_URL.value()
-        shown = PREFECT_UI_URL.value() if configured else f"http://{LOOPBACK}:{HOME_PORT}"  # a private one ends with us
+        shown = PREFECT_UI_URL.value() if configured else f"http://{LOOPBACK}:{HOME_PORT}"  # a private one ends soon
         with temporary_settings({PREFECT_API_URL: url, PREFECT_UI_URL: shown}):
             return super().__call__(*args, **kwargs)
 
@@ -92,11 +95,11 @@ def served_flow(**options: Any) -> Callable[[Callable[P, R]], ServedFlow[P, R]]:
 
 
 def api_url() -> str:
-    """Return the address of the configured server, or of the private one once it answers.
+    """Return the address of the configured server or, once it answers, of the private server.
 
     Raises:
-        ServerError: if the configured one does not.
-        TimeoutError: if the private one does not.
+        ServerError: if the configured server does not answer.
+        TimeoutError: if the private server does not start.
     """
     url = start()
     if url == PREFECT_API_URL.value():
@@ -107,13 +110,13 @@ def api_url() -> str:
 
 
 def start() -> str:
-    """Return the address of the configured server, or of a private one that begins to start.
+    """Return the address of the configured server, or start the private server and return its address at once.
 
-    A private one keeps its database where Prefect keeps it by default, so that `prefect server start` shows its runs
-    later; it ends with this process.
+    The private server keeps its database where Prefect keeps it by default, so that `prefect server start` shows its
+    flow runs later. The private server ends with this process.
 
     Raises:
-        ServerError: if one is configured and does not answer.
+        ServerError: if a server is configured and does not answer.
     """
     configured: str | None = PREFECT_API_URL.value()
     if configured is None:
@@ -137,7 +140,7 @@ def _start_private() -> str:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**tuning(), **os.environ},
-        start_new_session=True,  # an interrupt from the keyboard is for the flow, which has yet to tell the server
+        start_new_session=True,  # Ctrl-C must not end the server: the flow still reports to it
     )
     atexit.register(process.communicate)
     return f"http://{LOOPBACK}:{port}/api"
@@ -156,9 +159,9 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def recorded() -> Iterator[None]:
-    """Leave the body of a flow only when the server has recorded every task run started in it, each in its last state.
+    """Wait, at the end of a flow's body, until the server has recorded the last state of every task run.
 
-    Task runs reach the server as events, some time after their end. An interrupt does not wait for them.
+    Task runs reach the server as events, some time after they end. After an interrupt there is no waiting.
     """
     try:
         yield
@@ -177,11 +180,11 @@ def _wait_until_recorded() -> None:
     ended = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=list(TERMINAL_STATES))))
     deadline = time.monotonic() + RECORD_SECONDS
     with get_client(sync_client=True) as client:
-        # the last of the expected runs is there when all are
+        # the run at the last offset exists only if all expected runs do
         while expected and not client.read_task_runs(
             flow_run_filter=this, task_run_filter=ended, limit=1, offset=expected - 1
         ):
             if time.monotonic() > deadline:
-                warnings.warn(f"Prefect's server has yet to record all {expected} task runs", stacklevel=2)
+                warnings.warn(f"Prefect's server has not yet recorded all {expected} task runs", stacklevel=2)
                 return
             time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Everything on one machine: Prefect's server, MLflow's and a worker, under one process manager."""
+"""`initbench up`: Prefect's server, MLflow's server and a worker on one machine, under one process manager."""
 
 import fcntl
 import os
@@ -23,20 +23,20 @@ from flows.serving import databases, deployments
 from flows.serving.server import INFRA, LOOPBACK, SUPERVISE, check_free, tuning
 from tasks.tracking import store
 
-HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # of the servers, by their names in supervisord.conf
-START_SECONDS = 180  # a first start makes both databases, half a minute on two slow cores
+HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # by the servers' names in supervisord.conf
+START_SECONDS = 180  # the first start makes both databases, which takes half a minute on two slow cores
 POLL_SECONDS = 0.25
 SIGN_IN = "in Prefect with PREFECT_API_AUTH_STRING, in MLflow as admin with MLFLOW_TRACKING_PASSWORD"
-TAIL = 5  # lines of a log that are told when its process has failed
+TAIL = 5  # last lines of a log to show when its process has failed
 
 
 class UpError(RuntimeError):
-    """A process did not start, or has ended for good."""
+    """A process did not start, or has ended and does not start again."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where servers listen and keep their data; postgres: the URL of a PostgreSQL server, None for SQLite."""
+    """The options of the command; postgres: the URL of a PostgreSQL server for the data, or None for SQLite."""
 
     prefect_port: int
     mlflow_port: int
@@ -46,11 +46,11 @@ class Options:
 
 
 def up(options: Options) -> None:
-    """Run the servers and a worker until an interrupt, and end them in order.
+    """Run the servers and a worker until an interrupt; then end the worker first and the servers after it.
 
     Raises:
-        ValueError: if a port is taken, or the folder, or the PostgreSQL server cannot be used.
-        UpError: if a process does not start, or ends for good.
+        ValueError: if a port is taken, another `up` uses the folder, or the PostgreSQL server cannot be used.
+        UpError: if a process does not start, or ends and does not start again.
     """
     ports = {"prefect": options.prefect_port, "mlflow": options.mlflow_port}
     if len({*ports.values()}) < len(ports):
@@ -66,7 +66,7 @@ def up(options: Options) -> None:
 
 @contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """Keep a folder to one `up`, for two would write over each other."""
+    """Lock a folder for one `up`, because two would overwrite each other's data."""
     with (state / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,37 +114,37 @@ def _run(options: Options, addresses: Mapping[str, str], state: Path) -> None:
                     _check_alive(supervisor, state)
                     time.sleep(POLL_SECONDS)
             except KeyboardInterrupt:
-                click.echo("Stopping: what runs is cancelled; Ctrl-C again does not wait for it.")
+                click.echo("Stopping: flow runs are being cancelled. Press Ctrl-C again to stop without waiting.")
                 deployments.cancel_runs()
                 raise
 
 
 def _words(options: Options, addresses: Mapping[str, str], state: Path) -> str:
-    """Return what a user is told who may begin."""
+    """Return the lines that tell the user where everything is, once it runs."""
     lines = {
         "Prefect": addresses["prefect"],
         "MLflow": addresses["mlflow"],
-        **({"Sign in": f"with what {state / 'secrets.env'} holds, {SIGN_IN}"} if options.auth else {}),
+        **({"Sign in": f"with the secrets in {state / 'secrets.env'}: {SIGN_IN}"} if options.auth else {}),
         "Nightly": deployments.nightly_due(options.timezone),
         "Logs": str(state / "logs"),
         "Terminals": f"export PREFECT_API_URL={addresses['prefect']}/api MLFLOW_TRACKING_URI={addresses['mlflow']}",
     }
     rows = [f"{name:11}{value}" for name, value in lines.items()]
-    return "\n".join([*rows, "Ready; Ctrl-C ends it, and the next `up` in this folder finds all data."])
+    return "\n".join([*rows, "Ready. Ctrl-C ends everything; the next `up` in this folder finds all data."])
 
 
 @contextmanager
 def _supervised(environment: dict[str, str]) -> Iterator[Any]:
-    """Run the process manager; yield its commands, and end it with all that it runs."""
+    """Run the process manager and yield its interface; at the end, stop it and all processes that it runs."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="initbench-") as folder:
-        path = Path(folder, "supervisor")  # the path of a socket may have 107 characters
+        path = Path(folder, "supervisor")  # in a short path: that of a socket may have 107 characters
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(INFRA / "supervisord.conf")]
         process = subprocess.Popen(
             ["sh", "-c", f"{SUPERVISE}; wait", "sh", *command],
             stdin=subprocess.PIPE,
             env={**environment, "INITBENCH_SOCKET": str(path)},
-            start_new_session=True,  # an interrupt from the keyboard is for us
+            start_new_session=True,  # Ctrl-C reaches only this process, which stops the others in order
         )
         try:
             while not path.exists():

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from tasks.core.design.study import Study
 
 FOLDER = Path(__file__).parent
-LONG = 120  # characters; what was given is shown up to here
+LONG = 120  # characters; an error shows a wrong value only if it is shorter
 
 
 class StudyError(ValueError):
-    """A study is not valid; `faults` are one line each."""
+    """A study is not valid; `faults` has one line for each fault."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = faults
@@ -28,7 +28,7 @@ def names() -> list[str]:
 
 
 def summary(name: str) -> str:
-    """Return what the file of a study that ships says of it: its opening comment."""
+    """Return the description of a study that ships: the comment at the top of its file."""
     lines = takewhile(lambda line: line.startswith("#"), (FOLDER / f"{name}.yaml").read_text().splitlines())
     return " ".join(line.removeprefix("# ") for line in lines)
 
@@ -37,7 +37,10 @@ def load(source: str, changes: Sequence[str] = ()) -> Study:
     """Return a study that ships, or one from a YAML file, with changes of the form `dotted.key=value`.
 
     Raises:
-        StudyError: if there is no such study, or it or a change is not valid.
+        StudyError: if there is no such study, or the study or a change is not valid.
+
+    >>> load("iris", ["recipe.epochs=5"]).recipe.epochs
+    5
     """
     path = FOLDER / f"{source}.yaml" if source in names() else Path(source)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
@@ -54,7 +57,9 @@ def load(source: str, changes: Sequence[str] = ()) -> Study:
 
 
 def changed(study: Study | str, changes: Mapping[str, Any], groups: Mapping[str, Any]) -> Study:
-    """Return a study, or the one that ships under a name, with changes: by dotted names, and in groups as in a file.
+    """Return a study, given itself or by the name under which it ships, with changes.
+
+    changes: values by dotted names, as `recipe.epochs`; groups: nested settings, as in a YAML file.
 
     Raises:
         StudyError: if there is no such study, or a change is not valid.
@@ -71,7 +76,7 @@ def changed(study: Study | str, changes: Mapping[str, Any], groups: Mapping[str,
 
 
 def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with changes to them; groups of settings are changed, everything else is replaced."""
+    """Return settings with changes: groups of settings are merged, all other values are replaced."""
     merged = dict(settings)
     for name, value in changes.items():
         old = merged.get(name)
@@ -103,7 +108,7 @@ def _change(settings: dict[str, Any], name: str, value: object) -> None:
 
 
 def _faults(error: ValidationError, settings: dict[str, Any]) -> list[str]:
-    """Return a line for each setting at fault: where it is, the rule, and what was given."""
+    """Return a line for each wrong setting: its name, the rule, and the value that was given."""
     by_place: dict[tuple[str, ...], list[Any]] = {}
     for fault in error.errors():
         by_place.setdefault(_place(fault["loc"], settings), []).append(fault)
@@ -111,7 +116,7 @@ def _faults(error: ValidationError, settings: dict[str, Any]) -> list[str]:
 
 
 def _place(location: tuple[int | str, ...], settings: Any) -> tuple[str, ...]:
-    """Return the part of a location that leads to a setting; the rest names alternatives that pydantic tried."""
+    """Return the name of a setting from pydantic's location, without the alternatives that pydantic tried there."""
     path = []
     for step in location:
         listed = isinstance(settings, list) and isinstance(step, int)
@@ -137,7 +142,7 @@ def _line(place: tuple[str, ...], faults: Sequence[Any]) -> str:
 
 
 def _settings(group: tuple[str, ...]) -> list[str]:
-    """Return the settings of a group of a study.
+    """Return the names of the settings in a group of a study.
 
     >>> _settings(("overrides", "keras"))[:2]
     ['optimizer', 'learning_rate']

@@ -1,3 +1,3 @@
--- Run once by PostgreSQL's image, when its volume is empty.
+-- PostgreSQL's image runs this once, when its volume is empty.
 CREATE DATABASE initbench_prefect;
 CREATE DATABASE initbench_mlflow;

@@ -1,6 +1,6 @@
-"""Succeed if Prefect's server hears from a worker of the pool: python healthy.py POOL.
+"""Succeed if Prefect's server hears from a worker of a pool: python healthy.py POOL.
 
-The server misses a worker after three heartbeats, 90 s.
+The server takes a worker as dead after three missing heartbeats, 90 s.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Print what the image of a variant installs, at versions that infra/requirements.txt pins.
+"""Print the packages that the image of a variant installs: python requirements.py VARIANT <pyproject.toml.
 
-python requirements.py VARIANT <pyproject.toml
+infra/requirements.txt pins their versions.
 """
 
 import re
@@ -19,6 +19,6 @@ if __name__ == "__main__":
     for requirement in tomllib.load(sys.stdin.buffer)["project"]["dependencies"]:
         name = re.split(r"\W", requirement, maxsplit=1)[0]
         if name not in LEFT_OUT[variant]:
-            extra = "[and-cuda]" if name == "tensorflow" and variant == "keras-gpu" else ""  # PyPI's torch brings CUDA
+            extra = "[and-cuda]" if name == "tensorflow" and variant == "keras-gpu" else ""  # PyPI's torch has CUDA
             sys.stdout.write(f"{name}{extra}{requirement.removeprefix(name)}\n")
-    sys.stdout.write("setuptools\n")  # builds this package
+    sys.stdout.write("setuptools\n")  # it builds this package

@@ -1,4 +1,4 @@
-"""What is read back from the record: cells to reuse, the rows of a comparison, and the files of a benchmark."""
+"""Read the record back: cells to reuse, the rows of a comparison, and the files of a benchmark."""
 
 import json
 import tempfile
@@ -29,15 +29,16 @@ from tasks.core.training.outcome import epochs_to_target, first_line
 from tasks.tracking import store
 from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, Benchmark, StoreError
 
-PAGE = 1000  # runs of one search
-IDS = 200  # run ids of one filter
+PAGE = 1000  # runs in one answer to a search
+IDS = 200  # run ids in one filter
 REUSABLE = ("finished", "diverged")
 
 
 def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> dict[str, str]:
-    """Return, by cell key, the run id of each cell that has finished or diverged before; the newest of several.
+    """Return the run ids of cells that have finished or diverged before, by cell key; the newest run of each cell.
 
-    study: the name of the study in whose experiment to look; parent: take only cells of the benchmark with this run id.
+    study: the name of the study, whose experiment is searched. parent: the run id of a benchmark; only cells of this
+    benchmark are taken.
     """
     if store.unmade(store.uri()):
         return {}
@@ -71,10 +72,10 @@ def _search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Ru
 
 
 def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
-    """Return cells read back from the store, one row each, in the given order; see `columns.CELLS`.
+    """Return cells as the store holds them, one row each, in the given order; `columns.CELLS` has the columns.
 
     Raises:
-        StoreError: if the run of one is gone.
+        StoreError: if the run of a cell was deleted.
     """
     client = store.client(benchmark.uri)
     runs = _runs(client, benchmark, list(run_ids.values()))
@@ -97,12 +98,12 @@ def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) ->
 def _row(client: MlflowClient, cell: Cell, run: Run, study: Study) -> dict[str, object]:
     metrics, params, tags = run.data.metrics, run.data.params, run.data.tags
     reached = metrics.get("epochs_to_target")
-    if float(params["target"]) != study.target and "test_accuracy" in metrics:  # it was recorded for another target
+    if float(params["target"]) != study.target and "test_accuracy" in metrics:  # recorded for another target
         history = client.get_metric_history(run.info.run_id, "test_accuracy")
         curve = np.array([point.value for point in sorted(history, key=lambda point: point.step)], np.float32)
         reached = epochs_to_target(curve, study.target)
     measures = {name: metrics.get(name, np.nan) for name in columns.CELLS}
-    largest = np.finfo(np.float64).max  # SQL stores keep infinity so
+    largest = np.finfo(np.float64).max  # SQL stores keep infinity as this number
     return {name: np.inf if value >= largest else value for name, value in measures.items()} | {
         "study": study.name,
         "backend": cell.backend,
@@ -120,9 +121,9 @@ def _row(client: MlflowClient, cell: Cell, run: Run, study: Study) -> dict[str, 
 
 
 def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[pd.DataFrame]:
-    """Return, for each name, the rows of that file of every trained cell, with the cell's columns.
+    """Return a table for each name: the rows of this file of every trained cell, with columns that name the cell.
 
-    Names are `history.csv` and `layers.csv`; where no cell was trained the rows are none.
+    The names are `history.csv` and `layers.csv`. If no cell was trained, the tables are empty.
     """
     trained = cells[cells["status"].isin(REUSABLE)]
     runs = _runs(store.client(benchmark.uri), benchmark, trained["run_id"].tolist())
@@ -138,7 +139,7 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[p
 
 
 def _csv(files: ArtifactRepository, name: str) -> pd.DataFrame:
-    """Read a file of a run where it lies, or download it for the while."""
+    """Read a file of a run: from its place if it is on this machine, else from a temporary download."""
     if isinstance(files, LocalArtifactRepository):
         return pd.read_csv(files.download_artifacts(name))
     with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +147,7 @@ def _csv(files: ArtifactRepository, name: str) -> pd.DataFrame:
 
 
 def opened(run_id: str) -> tuple[Benchmark, Study]:
-    """Return a benchmark by its run's id, `latest` being the newest that has been compared, and its study.
+    """Return a compared benchmark and its study, by the id of its run; `latest` means the newest benchmark.
 
     Raises:
         StoreError: if there is no such benchmark.
@@ -179,14 +180,14 @@ def _latest(client: MlflowClient) -> Run:
 
 
 def _published(client: MlflowClient, experiment_ids: Sequence[str], query: str) -> Run | None:
-    """Return the newest of the runs that were compared, or None."""
+    """Return the newest run that matches the query and holds a comparison, or None."""
     order = ["attributes.start_time DESC"]
     runs = client.search_runs([*experiment_ids], query, order_by=order) if experiment_ids else []
     return next((run for run in runs if CELLS in _files(client, run.info.run_id)), None)
 
 
 def last_nightly(study: str) -> Benchmark | None:
-    """Return the newest benchmark of a study that a nightly made and that was compared, or None."""
+    """Return the newest compared benchmark of a study that a nightly made, or None."""
     client = store.client(store.uri())
     experiment = client.get_experiment_by_name(f"initbench/{study}")
     query = f"tags.{BENCHMARK} = 'yes' AND tags.`{NIGHTLY}` = 'yes'"
@@ -204,7 +205,7 @@ def _text(client: MlflowClient, run_id: str, name: str) -> str:
 
 
 def environment(benchmark: Benchmark) -> dict[str, Any]:
-    """Return what was recorded of the machine that a benchmark ran on."""
+    """Return the recorded description of the machine that a benchmark ran on."""
     found: dict[str, Any] = json.loads(_text(store.client(benchmark.uri), benchmark.run_id, "environment.json"))
     return found
 
@@ -215,12 +216,12 @@ def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
 
 
 def handed_over(benchmark: Benchmark, name: str) -> Any:
-    """Return what a worker has left."""
+    """Return the result that a worker stored with `recording.hand_over`."""
     return json.loads(_text(store.client(benchmark.uri), benchmark.run_id, f"workers/{name}.json"))["result"]
 
 
 def export(run_id: str, names: Sequence[str], folder: Path) -> list[str]:
-    """Copy those files that a benchmark's run has into a folder, made if it is not there; return their names."""
+    """Copy files of a benchmark's run into a folder; return the names of the files that the run has."""
     folder.mkdir(parents=True, exist_ok=True)
     client = store.client(store.uri())
     there = _files(client, run_id)
@@ -231,6 +232,6 @@ def export(run_id: str, names: Sequence[str], folder: Path) -> list[str]:
 
 
 def weights(benchmark: Benchmark, run_id: str) -> dict[str, NDArray[np.float32]]:
-    """Return the trained variables of a cell, under the names of its framework's own model."""
+    """Return the trained variables of a cell, by their names in the framework's own model."""
     with tempfile.TemporaryDirectory() as folder:
         return dict(load_file(store.client(benchmark.uri).download_artifacts(run_id, "weights.safetensors", folder)))

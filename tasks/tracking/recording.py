@@ -1,4 +1,4 @@
-"""What is written to the record: a benchmark's run, and the run of each of its cells."""
+"""Write the record: a benchmark's run, and the run of each of its cells."""
 
 import json
 import tempfile
@@ -26,20 +26,20 @@ from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, firs
 from tasks.tracking import store, view
 from tasks.tracking.store import BENCHMARK, Benchmark, RecordError, StoreError
 
-KIND = "mlflow.experimentKind"  # without it the page opens on traces of language models
-POINTS = 1000  # metrics of one request
-WHOLE = ("initializers", "seeds", "factors", "checks")  # in study.yaml alone, for they are longer than a param may be
+KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
+POINTS = 1000  # metrics in one request, which is the most that MLflow takes
+WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
-_writing = threading.Lock()  # SQLite takes one writer at a time; MLflow's connection pool gives up on a queue
+_writing = threading.Lock()  # SQLite takes one writer at a time, and MLflow fails if several wait
 
 
 @contextmanager
 def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[Benchmark]:
-    """Open the run of a benchmark with its study, environment and data; end it as FINISHED, or FAILED on an error.
+    """Open the run of a benchmark, with its study, environment and data; end the run as FINISHED, FAILED or KILLED.
 
     Raises:
         StoreError: if the store cannot be used.
-        RecordError: if it fails on the way.
+        RecordError: if the store fails during the benchmark.
     """
     client = store.client(store.uri())
     experiment = _experiment(client, study)
@@ -58,7 +58,7 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     except MlflowException as error:
         with suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
-        words = f"MLflow failed on the way, and what it holds will be reused: {first_line(error)}"
+        words = f"MLflow failed during the benchmark; the cells that it holds will be reused: {first_line(error)}"
         raise RecordError(words) from error
     except BaseException as error:
         client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
@@ -98,7 +98,7 @@ def _params(settings: Mapping[str, object]) -> list[Param]:
 
 
 def record(benchmark: Benchmark, batch: Batch, outcomes: Iterable[Outcome], tags: Mapping[str, str]) -> dict[str, str]:
-    """Record each outcome of a batch's cells as a run nested under the benchmark's; return the run id by cell key."""
+    """Record each outcome of a batch as a run nested under the benchmark's run; return the run ids by cell key."""
     shared = _params(_flat({**batch.settings.model_dump(), "target": batch.target}))
     return {batch.keys[each.cell]: _record(benchmark, batch, shared, each, tags) for each in outcomes}
 
@@ -125,7 +125,7 @@ def _record(benchmark: Benchmark, batch: Batch, shared: list[Param], outcome: Ou
 
 
 def _point(outcome: Outcome) -> list[Param]:
-    """Return where in the grid a cell is, and how many test rows it was scored on."""
+    """Return the params that say which cell it is, and on how many test rows it was measured."""
     cell = outcome.cell
     levels = {f"factor.{short(factor)}": level for factor, level in cell.levels}
     rows = {"test_rows": len(outcome.trained.predictions.rows)} if outcome.trained else {}
@@ -133,7 +133,7 @@ def _point(outcome: Outcome) -> list[Param]:
 
 
 def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
-    """Return the tags by which a cell is found again, grouped in MLflow's page, and read back."""
+    """Return the tags of a cell: for finding it by key, for grouping it in MLflow's page, and for the comparison."""
     name = str(outcome.cell).rpartition(" · seed ")[0]
     health = {"initbench.health": outcome.trained.health} if outcome.trained else {}
     return {
@@ -180,7 +180,7 @@ def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
         history.to_csv(Path(folder, "history.csv"))
         layers.to_csv(Path(folder, "layers.csv"))
         samples.to_csv(Path(folder, "predictions.csv"), index=False)
-        # the client's own log_artifacts first reads the run back, at twice the cost
+        # MlflowClient.log_artifacts would read the run back first, and take twice as long
         get_artifact_repository(run.info.artifact_uri, tracking_uri=uri).log_artifacts(folder)
 
 
@@ -195,7 +195,7 @@ def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], ta
 
 
 def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
-    """Leave what a worker found, as JSON, in the benchmark's run, from which `handed_over` takes it."""
+    """Store a worker's result as JSON in the benchmark's run; `reading.handed_over` reads it."""
     store.client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")
 
 
@@ -209,5 +209,5 @@ def _experiment(client: MlflowClient, study: Study) -> str:
     local = client.tracking_uri.startswith("sqlite:")
     try:
         return str(client.create_experiment(name, store.local_artifacts() if local else None))
-    except MlflowException:  # another benchmark made it meanwhile
+    except MlflowException:  # another benchmark has made it since
         return str(client.get_experiment_by_name(name).experiment_id)

@@ -1,4 +1,4 @@
-"""The registry of models: the best cell of each backend, as MLflow serves it and anybody loads it."""
+"""The registry of models: MLflow keeps the best cell of each backend as a model that anybody can load."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "mod
 
 
 def version_of(benchmark: Benchmark, model: str, run_id: str) -> str | None:
-    """Return the version under which a cell's model is registered already, or None."""
+    """Return the version under which a cell's model is already registered, or None if it is not."""
     found = store.client(benchmark.uri).search_model_versions(f"name = '{model}' AND run_id = '{run_id}'")
     return str(found[0].version) if found else None
 
@@ -43,11 +43,11 @@ def log_model(
 ) -> str:
     """Log a framework's model with a cell's run and register it; return its version.
 
-    It takes features (rows, features) as in `example` and gives logits (rows, classes); `step` is the epoch whose
-    metrics are the model's. MLflow keeps PyTorch's as an exported program and Keras's as `.keras`: neither is a pickle.
-    It knows both backends by our names.
+    The model takes features (rows, features) as in `example`, and gives logits (rows, classes). MLflow shows the
+    metrics of epoch `step` as the model's. It saves a PyTorch model as an exported program and a Keras model as
+    `.keras`; neither is a pickle.
     """
-    mlflow.set_tracking_uri(benchmark.uri)  # of this process, a trainer's: flavors know no client
+    mlflow.set_tracking_uri(benchmark.uri)  # for this process, a trainer: flavors cannot be given a client
     features = TensorSpec(np.dtype(np.float64), (-1, example.shape[1]))
     signature = ModelSignature(Schema([features]), Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]))
     logged = Model.log(
@@ -61,26 +61,26 @@ def log_model(
         signature=signature,
         input_example=example,
         pip_requirements=list(requirements),
-        validate_serving_input=False,  # which loads it all again
+        validate_serving_input=False,  # the validation would load the model again
         **{MODEL_ARGUMENTS[backend]: model},
     )
     return str(logged.registered_model_version)
 
 
 def _flavor(backend: Backend) -> Any:
-    """Return how MLflow saves a backend's models."""
+    """Return the MLflow flavor that saves a backend's models; MLflow and initbench name backends alike."""
     flavor = importlib.import_module(f"mlflow.{backend}")
 
     def save_model(path: str, **options: Any) -> None:
         options.pop("validate_serving_input", None)
-        Path(path).mkdir(exist_ok=True)  # MLflow 3.17 writes Keras's input example before it makes the folder for it
+        Path(path).mkdir(exist_ok=True)  # MLflow 3.17 writes Keras's input example before it makes this folder
         flavor.save_model(path=path, **options)
 
     return SimpleNamespace(__name__=flavor.__name__, save_model=save_model)
 
 
 def crown(benchmark: Benchmark, model: str, version: str, words: str) -> None:
-    """Say what a registered model's version is, and give it the alias `champion` unless a better one has it."""
+    """Describe a version of a registered model, and give it the alias `champion` unless a better version has it."""
     client = store.client(benchmark.uri)
     client.update_model_version(model, version, words)
     holder = client.get_registered_model(model).aliases.get(CHAMPION)
@@ -89,7 +89,7 @@ def crown(benchmark: Benchmark, model: str, version: str, words: str) -> None:
 
 
 def _quality(client: MlflowClient, model: str, version: str) -> tuple[float, float]:
-    """Return test accuracy and negative test loss of the cell behind a version; of one that is gone, the least."""
+    """Return test accuracy and negative test loss of a version's cell; the worst values if the cell was deleted."""
     try:
         metrics = client.get_run(client.get_model_version(model, version).run_id).data.metrics
     except MlflowException:

@@ -1,8 +1,8 @@
-"""The store: where MLflow keeps the record, how it is opened, and the faults that it can have.
+"""The store: where MLflow keeps the record, how it is opened, and the errors when it fails.
 
 This folder is the only importer of mlflow. A benchmark is a run of the experiment `initbench/<study>`; its cells are
-runs nested under it. Runs are always named by their id, never taken from MLflow's ambient state, which does not reach
-the threads that tasks run in.
+runs nested under this run. Every call names a run by its id, because MLflow's notion of an active run does not reach
+the threads in which tasks run.
 """
 
 import os
@@ -23,9 +23,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from tasks.core.training.outcome import first_line
 from tasks.tracking import view
 
-UI = "http://127.0.0.1:5000"  # where `initbench ui` serves a store that has no server of its own
+UI = "http://127.0.0.1:5000"  # where `initbench ui` shows a store that has no server of its own
 BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
-NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in Prefect as well
+NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in MLflow and in Prefect
 CELLS = "cells.csv"
 
 
@@ -47,21 +47,21 @@ class Benchmark:
 
     @property
     def link(self) -> str:
-        """Return where the MLflow UI shows it."""
+        """Return the address at which MLflow's page shows the run."""
         return self.link_to(self.run_id)
 
     def link_to(self, run_id: str) -> str:
-        """Return where the MLflow UI shows a run of the same experiment."""
+        """Return the address at which MLflow's page shows a run of the same experiment."""
         return f"{self._ui}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     @property
     def cells_link(self) -> str:
-        """Return where the MLflow UI shows the cells of all benchmarks of the study, by initializer."""
+        """Return the address at which MLflow's page shows the cells of all benchmarks of the study, by initializer."""
         query = f"viewStateShareKey={view.KEY}&compareRunsMode=CHART"
         return f"{self._ui}/#/experiments/{self.experiment_id}/runs?{query}"
 
     def file_link(self, name: str) -> str:
-        """Return where a browser gets a file that was published with it."""
+        """Return the address from which a browser gets a file that was published with the benchmark."""
         return f"{self._ui}/get-artifact?path={name}&run_uuid={self.run_id}"
 
     @property
@@ -71,7 +71,7 @@ class Benchmark:
 
 
 def local_store() -> Path:
-    """Return where the SQLite store of the current folder is or would be; its artifacts are in `mlruns` beside it."""
+    """Return the path of the current folder's SQLite store, made or not; its artifacts are in `mlruns` beside it."""
     return Path.cwd() / "mlflow.db"
 
 
@@ -89,18 +89,18 @@ def local_artifacts() -> str:
 
 
 def served() -> bool:
-    """Tell whether the store has a server, which others reach as well."""
+    """Tell whether the store has a server, so that other machines can reach the store."""
     return uri().startswith("http")
 
 
 def unmade(uri: str) -> bool:
-    """Tell whether this is the current folder's store, and not made yet."""
+    """Tell whether this is the current folder's store, and the store is not made yet."""
     return uri == local_uri() and not local_store().exists()
 
 
 @cache
 def client(uri: str) -> MlflowClient:
-    """Return a client of the store, made if it is the current folder's and not there.
+    """Return a client of a store; make the current folder's store if it does not exist.
 
     Raises:
         StoreError: if the store cannot be used.
@@ -116,7 +116,7 @@ def client(uri: str) -> MlflowClient:
         raise StoreError(words) from None
     if fresh:
         with closing(sqlite3.connect(local_store())) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # a run then costs a fifth
+            connection.execute("PRAGMA journal_mode=WAL")  # recording a cell then takes a fifth of the time
     return opened
 
 
@@ -131,20 +131,20 @@ def open_store(at: str | None = None) -> None:
     """Make a store ready for use, by default the configured one.
 
     Raises:
-        StoreError: if it cannot be.
+        StoreError: if the store cannot be used.
     """
     client(at or uri())
 
 
 def check_files(benchmark: Benchmark) -> None:
-    """Refuse a benchmark whose files lie on the disk of another machine.
+    """Check that this machine reaches the files of a benchmark.
 
     Raises:
-        StoreError: if they do.
+        StoreError: if the files lie on the disk of another machine, and not behind MLflow's server.
     """
     location = client(benchmark.uri).get_run(benchmark.run_id).info.artifact_uri
     if is_local_uri(location) and not Path(local_file_uri_to_path(location), "study.yaml").exists():
         raise StoreError(
-            f"the benchmark's files must be reached by way of MLflow's server, for they are on another machine; they "
-            f"are in {location}. Workers elsewhere need `initbench up --postgres`, or another name for the study"
+            f"a worker must reach the benchmark's files through MLflow's server, but they are in {location} on another "
+            "machine. Workers elsewhere need `initbench up --postgres`, or another name for the study"
         )

@@ -1,4 +1,4 @@
-"""How MLflow's page shows the cells of an experiment: a saved view, as its own "Save as new view" stores one."""
+"""The saved view with which MLflow's page shows the cells of an experiment, as its "Save as new view" stores one."""
 
 import base64
 import json
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 KEY = "initbench-cells"
 TAG = f"mlflow.sharedViewState.{KEY}"
-GROUP = "initbench.group"  # tag of a cell: its name without the seed, and the beginning of its settings' key
+GROUP = "initbench.group"  # tag of a cell: its name without the seed, and the first digits of its batch's key
 NAME = "Cells by initializer"
 OUTCOME = ("test_accuracy", "test_loss", "brier_score", "epochs_to_target")
 CURVES = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 
 
 def saved_view(factors: Sequence[str]) -> str:
-    """Return the tag's value: cells alone, useful columns, and charts of the mean over each backend and initializer.
+    """Return the value of the tag TAG: a view of cells with useful columns, and charts of the mean of each group.
 
-    MLflow's page loads 100 cells at first, so they come by seed, some of each group.
+    The cells are sorted by seed: MLflow's page first loads only 100 of them, and these then come from every group.
     """
     axes = ["backend", *(f"factor.{factor}" for factor in factors), "initializer"]
     state = {
-        "searchFilter": "tags.`initbench.status` != ''",  # a benchmark's own run has none
+        "searchFilter": "tags.`initbench.status` != ''",  # only cells have this tag
         "orderByKey": "params.`seed`",
         "orderByAsc": True,
         "startTime": "ALL",
@@ -40,7 +40,7 @@ def saved_view(factors: Sequence[str]) -> str:
         ],
         "viewMaximized": False,
         "runListHidden": False,
-        "isAccordionReordered": True,  # else MLflow sorts these among a section for every signal
+        "isAccordionReordered": True,  # else MLflow mixes the sections with one for every signal
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
         "groupBy": {
@@ -75,7 +75,7 @@ def _chart(kind: str, section: str, metric: str) -> dict[str, object]:
         "selectedMetricKeys": [metric],
         "lineSmoothness": 0,
         "xAxisScaleType": "linear",
-        "scaleType": "log" if metric.endswith("loss") else "linear",  # a control's loss is huge
+        "scaleType": "log" if metric.endswith("loss") else "linear",  # the loss of an exploding cell is huge
         "range": {},
         "xAxisKey": "step",
         "selectedXAxisMetricKey": "",

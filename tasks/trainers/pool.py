@@ -1,8 +1,9 @@
 """The pool of trainers: which slot serves which backend, and which cells are trained together.
 
-A slot runs one trainer at a time. Its trainer is started when it is first needed, and kept, so that what it compiles
-serves every later batch. Cells of equal settings that wait for the same backend are trained together, whichever tasks
-they belong to.
+A trainer is a process that holds one backend's framework (`process.py`). A slot is a GPU or a share of the processors,
+and runs one trainer at a time. The pool starts a trainer when a task first needs it, and keeps it, so that later
+batches use what it has compiled. Cells with equal settings that wait for the same backend are trained together, even if
+they belong to different tasks.
 """
 
 import tempfile
@@ -21,8 +22,8 @@ from tasks.core.design.settings import CellSettings
 from tasks.core.training.outcome import Outcome
 from tasks.trainers.process import Slot, Trainer, TrainerError, UnusableSlotError
 
-MAX_BATCH = 128  # cells trained together: beyond, memory grows and a cell gets no cheaper
-QUIET = 0.2  # seconds without a new arrival after which a batch is taken as complete
+MAX_BATCH = 128  # cells trained together; with more cells, memory grows and a cell gets no cheaper
+QUIET = 0.2  # seconds without a further request, after which a batch counts as complete
 
 
 @dataclass
@@ -44,7 +45,7 @@ class _Request:
 
 
 class Pool:
-    """Slots divided among backends, with trainers started as they are first needed."""
+    """Slots that are divided among backends, with their trainers."""
 
     def __init__(self, slots: Sequence[Slot], backends: Sequence[Backend]) -> None:
         shares = [backends[at :: len(slots)] or [backends[at % len(backends)]] for at in range(len(slots))]
@@ -57,7 +58,7 @@ class Pool:
 
     @contextmanager
     def lease(self, backend: Backend) -> Iterator[Trainer]:
-        """Wait for a free slot that serves the backend and hold it; its trainer is replaced if it dies meanwhile."""
+        """Wait for a free slot that serves the backend, and hold it; if its trainer dies, the next lease starts one."""
         seat = self._sit(backend)
         try:
             trainer = self._trainer(seat, backend)
@@ -98,11 +99,11 @@ class Pool:
             return seat
 
     def train(self, settings: CellSettings, cells: Sequence[Cell]) -> list[Outcome]:
-        """Train cells of these settings, together with others that wait, and return their outcomes in order.
+        """Train cells with these settings, together with waiting cells, and return their outcomes in the same order.
 
         Raises:
-            TrainerError: if the trainer dies; the cells it held then train apart when they are tried again, so that
-                one that kills its trainer does not take its neighbours along.
+            TrainerError: if the trainer dies. When a task asks for its cells again, they are not trained together with
+                those of other tasks: a cell that kills its trainer then harms no other task.
         """
         request = _Request(settings, tuple(cells))
         with self._changed:
@@ -115,7 +116,7 @@ class Pool:
                     self._train_together(trainer, together)
         except BaseException:
             with self._changed:
-                self._waiting = [other for other in self._waiting if other is not request]  # nobody waits for it now
+                self._waiting = [other for other in self._waiting if other is not request]  # its task is gone
             raise
         return request.outcomes.result()
 
@@ -124,12 +125,12 @@ class Pool:
         return {*backends} <= {backend for seat in self._seats for backend in seat.backends}
 
     def warm_up(self) -> None:
-        """Begin to start a trainer for each backend, without waiting for any of them."""
+        """Begin to start a trainer for each backend; do not wait until they have started."""
         for backend in {backend for seat in self._seats for backend in seat.backends}:
             threading.Thread(target=self._start_one, args=(backend,), daemon=True).start()
 
     def _start_one(self, backend: Backend) -> None:
-        with suppress(TrainerError), self.lease(backend):  # what is wrong will be told to those who come to train
+        with suppress(TrainerError), self.lease(backend):  # the tasks that come to train will get the error
             pass
 
     def _wait_for_quiet(self) -> None:
@@ -139,7 +140,7 @@ class Pool:
             time.sleep(QUIET)
 
     def _take(self, first: _Request) -> list[_Request]:
-        """Take a request and those that can train with it out of the queue; none if another task took it."""
+        """Take a request, and those that can train with it, from the queue; none if another task took the request."""
         with self._changed:
             if first not in self._waiting:
                 return []
@@ -161,7 +162,7 @@ class Pool:
         parts = [cells[at : at + MAX_BATCH] for at in range(0, len(cells), MAX_BATCH)]
         try:
             outcomes = iter([outcome for part in parts for outcome in trainer.train(settings, part)])
-        except BaseException as error:  # whatever it was, each waiting task has to hear of it
+        except BaseException as error:  # of any kind: every task that waits has to get it
             self._suspects.update(cells)
             for request in requests:
                 request.outcomes.set_exception(error)
@@ -172,7 +173,7 @@ class Pool:
                 request.outcomes.set_result([next(outcomes) for _ in request.cells])
 
     def close(self) -> None:
-        """Stop every trainer, busy or not; whoever waits for one is told so."""
+        """Stop every trainer, also while it trains; tasks that wait for a trainer get a TrainerError."""
         with self._changed:
             self._closed = True
             trainers = [trainer for seat in self._seats for trainer in seat.trainers.values()]
@@ -186,9 +187,9 @@ _current: ContextVar[Pool] = ContextVar("pool")
 
 @contextmanager
 def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
-    """Hold a pool of trainers, the one that is held already if it serves the same backends.
+    """Hold a pool of trainers; if a pool is held already and serves these backends, hold that one.
 
-    Inside, `current` returns it, also in the tasks that start there.
+    Inside the `with` block, and in the tasks that start there, `current` returns the pool.
     """
     outer = _current.get(None)
     if outer and outer.serves(backends):
@@ -196,7 +197,7 @@ def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
             yield outer
         except Exception:
             raise
-        except BaseException:  # an interrupt or termination: tasks under way would keep the flow from ending
+        except BaseException:  # an interrupt or termination: the flow could not end while tasks wait for trainers
             outer.close()
             raise
         return
@@ -210,9 +211,9 @@ def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
 
 
 def current() -> Pool:
-    """Return the pool that holds here.
+    """Return the pool of the surrounding `with pool(...)` block.
 
     Raises:
-        LookupError: outside of `pool`.
+        LookupError: if there is no such block.
     """
     return _current.get()

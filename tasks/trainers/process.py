@@ -1,4 +1,7 @@
-"""A trainer: a process that holds one backend's framework on one slot and lives as long as its pool."""
+"""A trainer: a process that holds one backend's framework on one slot, and lives as long as its pool.
+
+A trainer never imports the framework of the other backend.
+"""
 
 import importlib
 import os
@@ -32,19 +35,19 @@ class TrainerError(RuntimeError):
 
 
 class UnusableSlotError(TrainerError):
-    """A backend cannot use a slot; trying again does not help."""
+    """A backend cannot use a slot, and trying again does not help."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One GPU by its index, or a share of the CPU where gpu is None; `threads` bounds its framework's threads."""
+    """One GPU by its index or, if gpu is None, a share of the CPU; threads: how many threads its framework may use."""
 
     threads: int
     gpu: int | None = None
 
 
 def slots(gpus: Sequence[int], processors: int) -> list[Slot]:
-    """Return a slot for each GPU or, without any, equal shares of the processors.
+    """Return a slot for each GPU or, if there is none, slots with equal shares of the processors.
 
     >>> slots([], processors=8)
     [Slot(threads=4, gpu=None), Slot(threads=4, gpu=None)]
@@ -56,13 +59,13 @@ def slots(gpus: Sequence[int], processors: int) -> list[Slot]:
 
 
 class Trainer:
-    """A process that holds one backend's framework on one slot; its stderr goes to a log, for frameworks chatter."""
+    """A process that holds one backend's framework on one slot. Frameworks are chatty, so its stderr goes to a log."""
 
     def __init__(self, backend: Backend, slot: Slot, log: Path) -> None:
         self.backend = backend
         self._log = log
         environment = {
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts, not fastest first
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # number GPUs as nvidia-smi does; the default is the fastest first
             "CUDA_VISIBLE_DEVICES": "-1" if slot.gpu is None else str(slot.gpu),
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # PyTorch's deterministic matrix products on CUDA need it
             "KERAS_BACKEND": "tensorflow",
@@ -74,7 +77,7 @@ class Trainer:
         self._started = False
 
     def start(self) -> None:
-        """Load the framework, if that has not been done.
+        """Load the framework, unless it is loaded already.
 
         Raises:
             TrainerError: if the process dies.
@@ -105,31 +108,31 @@ class Trainer:
         return result
 
     def train(self, settings: CellSettings, cells: Sequence[Cell]) -> list[Outcome]:
-        """Train cells of these settings together; return their outcomes in the same order."""
+        """Train cells with these settings together; return their outcomes in the same order."""
         return self.call(_train, settings, tuple(cells))
 
     def trace(self, optimizer: str, seed: int) -> list[Weights]:
-        """Return the weights of every step of one cell of the parity gate; see `parity.trace`."""
+        """Return the weights at the start and after each step of the parity gate's cell; see `parity.trace`."""
         return self.call(_trace, self.backend, optimizer, seed)
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process at once, also while it trains."""
         self._process.shutdown(kill_workers=True)
 
 
 def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; only the parent acts on it
 
 
 def _start(backend: Backend, threads: int, parent: int, log: str) -> str:
-    """Load the backend in a trainer's process, and end that process when its parent is gone."""
+    """Load the backend in a trainer's process, and let the process end when its parent has died."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     end_with(parent)
     return str(_backend(backend).setup(threads))
 
 
 def end_with(parent: int) -> None:
-    """End this process once its parent is gone, which would have it go on with nobody to take the result."""
+    """End this process once its parent has died, because nobody would take the result any more."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""The hidden layers' activations, and what theory needs of them: slopes, gains, expectations under a normal law."""
+"""The activations of hidden layers, with what theory needs: slopes, gains, and expectations under a normal law."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +13,18 @@ Function = Callable[[Array], Array]
 ActivationName = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "tanh", "sigmoid", "linear"]
 ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
 
-LEAKY_SLOPE = 0.01  # of leaky_relu below zero; Keras's own default is .3 in its layer and .2 in its function
+LEAKY_SLOPE = 0.01  # slope of leaky_relu below zero, as in PyTorch; Keras's layer has .3 and its function .2
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717  # Klambauer et al. (2017)
-REACH = 12.0  # standard deviations that the integrals span; beyond lies 1e-33 of the mass
-NODES = 200  # on either side of zero
+REACH = 12.0  # standard deviations from zero to the ends of the integrals; 1e-33 of the mass lies beyond
+NODES = 200  # of the quadrature, on each side of zero
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation φ and its slope φ′, for theory; the backends compute with their framework's own."""
+    """An activation φ and its slope φ′, for theory; a backend trains with its framework's own function.
+
+    conventional_gain: the value of PyTorch's `calculate_gain`; None if PyTorch has none for the activation.
+    """
 
     function: Function
     slope: Function
@@ -29,7 +32,7 @@ class Activation:
 
 
 def _sigmoid(z: Array) -> Array:
-    return np.asarray(0.5 * (1 + np.tanh(z / 2)))  # overflows nowhere
+    return np.asarray(0.5 * (1 + np.tanh(z / 2)))  # equals 1 / (1 + exp(-z)), and never overflows
 
 
 def _normal_cdf(z: Array) -> Array:
@@ -71,10 +74,10 @@ TABLE: dict[ActivationName, Activation] = {
 
 
 def gain(name: ActivationName) -> float:
-    """Return the factor on a kernel's standard deviation that goes with an activation.
+    """Return the gain of an activation: a factor on the kernel's standard deviation that makes up for the activation.
 
-    PyTorch's `calculate_gain` where it has one; for elu and gelu 1/√E[φ(z)²], z ~ N(0, 1), which keeps the second
-    moment and is what √2 is for ReLU.
+    The gain is that of PyTorch's `calculate_gain`. PyTorch has none for elu and gelu; for these it is 1/√E[φ(z)²] with
+    z ~ N(0, 1), which keeps the second moment from layer to layer. For ReLU both rules give √2 (He et al., 2015).
 
     >>> round(gain("tanh"), 4), round(gain("relu") ** 2, 12)
     (1.6667, 2.0)
@@ -86,7 +89,9 @@ def gain(name: ActivationName) -> float:
 
 
 def expectation(function: Function, variance: float) -> float:
-    """Return E[f(z)] for z ~ N(0, variance), by Gauss-Legendre quadrature on either side of a kink at zero.
+    """Return E[f(z)] for z ~ N(0, variance), by Gauss-Legendre quadrature.
+
+    The integral is computed on each side of zero apart, because ReLU and its relatives have a kink there.
 
     >>> round(expectation(lambda z: np.maximum(z, 0) ** 2, 3.0), 10)
     1.5

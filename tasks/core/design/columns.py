@@ -1,7 +1,7 @@
 """The measures by which cells are compared, and the columns of every table.
 
-A measure is defined here once. Studies (which measures a check or a margin may name), the record, the statistics and
-the report all take its name, title, direction, step and margin from here.
+Each measure is defined once, here. The record, the statistics and the report take its name, title, direction, step and
+margin from here, and so does a study, whose checks and margins name measures.
 """
 
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ import numpy as np
 class Measure:
     """A number by which cells are compared.
 
-    margin: the largest difference that is too small to matter, unless a study sets another one; None if there is no
-    such number. step: the measure is a multiple of it; 0 if it is continuous. largest: the measure lies between 0 and
-    this. checked: whether a check of a study may name it.
+    margin: the largest difference that is too small to matter, unless a study sets another one; None if the measure has
+    no such number. step: every value is a multiple of this; 0 if the measure is continuous. largest: every value lies
+    between 0 and this. checked: whether a check of a study may name the measure.
     """
 
     name: str
@@ -50,10 +50,10 @@ SIGNALS = (
     *("first_loss", "first_loss_ratio", "largest_class_share", "gradient_quotient"),
     *("dead_at_start", "dead_at_end", "saturated_at_start", "saturated_at_end"),
 )
-"""Numbers that describe a cell's signals. A check may name them, or TRAIN; initializers are not compared by them."""
+"""Numbers that describe a cell's signals. A check may name these and those of TRAIN, but no verdict compares them."""
 
 Health = Literal["healthy", "vanishing", "exploding", "dead", "symmetric"]
-"""What the signals of a cell say of it; `training/health.py` defines each word."""
+"""What a cell's signals say about the cell, in a word; `training/health.py` defines each word."""
 
 if TYPE_CHECKING:
     CheckedName = str
@@ -69,15 +69,16 @@ CELLS = (
     *SIGNALS,
     *("horizon", "test_rows", "run_id", "reason"),
 )
-"""One row a cell; the columns of the study's factors stand behind `backend`. epochs_to_target is empty where the target
-was missed within the horizon, which is the number of epochs trained. A failed cell has a reason and no measures."""
+"""Columns of the table of cells, which has one row per cell; the study's factors come right after `backend`. The
+horizon is the number of epochs trained; epochs_to_target is empty where a cell missed the target within the horizon. A
+failed cell has a reason and no measures."""
 COUNTS = ("finished", "diverged", "failed", "health", "health_cells", "epochs_to_target_median", "target_missed")
-"""What the comparison has of a group of cells, beside the columns `<measure>_<statistic>`."""
+"""Columns of the comparison, which has one row per group of cells; its other columns are `<measure>_<statistic>`."""
 JUDGED = (
     *("n", "left_out", "difference", "low", "high", "sd", "effect_size"),
     *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict", "more_seeds"),
 )
-"""What a judged pair has, behind the columns that say what is compared."""
+"""Columns of the tables of pairs that say what was found; the columns before them say what is compared."""
 COMPARED = ("measure", "left", "right")
 """What tells one judged pair from another; a pair of backends or runs has an initializer instead of left and right."""
 DEFAULTS = ("native", "shared")
@@ -92,19 +93,19 @@ START = (
     *("pre_activation_mean", "pre_activation_variance", "activation_mean", "activation_variance"),
     *("gradient_variance", "weight_gradient_norm", "units_alike"),
 )
-"""Signals at initialization, each for every layer, logits last."""
+"""Signals at initialization. Each has one value for every layer; the last layer gives the logits."""
 LAYERS = ("layer", *START, "theory_forward", "theory_backward", "theory_chi")
 SIDE_BY_SIDE = ("in", "equal", "key", "run")
 """What two runs have beside `<column>_first` and `<column>_second`."""
 WORKING = ("rival", "value", "hole", "missed", "row", "hidden", "lucky", "forward", "backward", "epoch", "part")
-"""Columns that a computation adds to cells for a while, or that a file of a cell has."""
+"""Columns that a computation adds to the table of cells for a while, and columns of the files of a cell."""
 TABLES = (CELLS, COUNTS, JUDGED, COMPARED, DEFAULTS, SPREAD, RANKS, CLAIMS, LAYERS, SIDE_BY_SIDE, WORKING)
 RESERVED = {name for table in TABLES for name in table}
-"""The columns of tables, whose names a factor cannot have."""
+"""All columns of all tables. A factor cannot have one of these names."""
 
 
 def reserved(name: str) -> bool:
-    """Tell whether a table has a column of this name, or can have one.
+    """Tell whether a table has, or may have, a column of this name, so that no factor can have it.
 
     >>> reserved("test_loss"), reserved("test_loss_mean"), reserved("status_first"), reserved("depth")
     (True, True, True, False)
@@ -114,6 +115,10 @@ def reserved(name: str) -> bool:
 
 
 def cell_columns(factors: Iterable[str]) -> tuple[str, ...]:
-    """Return the columns of a study's cells, given the names of its factors as people read them."""
+    """Return the columns of a study's table of cells; `factors` are the short names of the study's factors.
+
+    >>> cell_columns(["depth"])[:4]
+    ('study', 'backend', 'depth', 'initializer')
+    """
     place = CELLS.index("backend") + 1
     return (*CELLS[:place], *factors, *CELLS[place:])

@@ -1,4 +1,9 @@
-"""The grid of a study: its cells, the keys by which they are found again, and the batches in which they are trained."""
+"""The grid of a study: its cells, the keys by which they are found again, and the batches in which they are trained.
+
+A cell is one point of the grid: a backend, a level of every factor, an initializer and a seed. The key of a cell is a
+hash of all that decides its outcome: a later benchmark that needs the same cell finds it in the record by its key. A
+batch is a number of cells that one task trains and records.
+"""
 
 import hashlib
 import json
@@ -11,12 +16,18 @@ from tasks.core.design.initializers import Backend, named
 from tasks.core.design.settings import CellSettings, Level, short, source
 from tasks.core.design.study import Study
 
-WORKER_BATCH = 64  # cells of one run on a worker, which takes seconds to start, and is run again whole if it dies
+# Cells of one flow run on a worker. A flow run takes seconds to start, so it should have many cells; if it dies, all of
+# its cells are trained again, so it should not have too many.
+WORKER_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid."""
+    """One point of the grid.
+
+    >>> str(Cell("keras", "zeros", 3, levels=(("network.depth", 4),)))
+    'keras · depth 4 · zeros · seed 3'
+    """
 
     backend: Backend
     initializer: str
@@ -30,10 +41,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Platform:
-    """What decides a cell's numbers beside its study.
+    """All that decides a cell's numbers beside its study: versions, device and data.
 
     frameworks: the version of each backend's framework; device: `cpu` or the GPU's model; release: initbench's
-    Major.Minor; data: the checksum of each dataset.
+    Major.Minor; data: the checksum of each dataset, by its name or path.
     """
 
     frameworks: Mapping[Backend, str]
@@ -46,8 +57,8 @@ class Platform:
 class Batch:
     """Cells of one backend and one level of every factor, which one task trains and records.
 
-    settings: what the cells share; key: a hash of the settings and of the platform; keys: the key of each cell, a hash
-    of all that decides its outcome; target: the test accuracy that counts as reached, which decides no outcome.
+    settings: the settings that the cells share; key: a hash of the settings and of the platform; keys: the key of each
+    cell; target: the study's target accuracy, which is part of no key because it does not influence training.
     """
 
     settings: CellSettings
@@ -58,14 +69,14 @@ class Batch:
 
     @classmethod
     def of(cls, settings: CellSettings, cells: Sequence[Cell], platform: Platform, target: float) -> "Batch":
-        """Return these cells, which have these settings, with their keys on a platform."""
+        """Return the batch of these cells, which share these settings, with the keys that they have on a platform."""
         key = _digest(
             {
                 **settings.model_dump(),
                 "framework": platform.frameworks[settings.backend],
                 "device": platform.device,
                 "release": platform.release,
-                "dataset": platform.data[source(settings.dataset)],  # what is in it, not what it is called
+                "dataset": platform.data[source(settings.dataset)],  # the content counts, not the name
             }
         )
         keys = {cell: _digest([key, cell.initializer, named(cell.initializer).release, cell.seed]) for cell in cells}
@@ -80,11 +91,11 @@ class Batch:
         return tuple(self.keys)
 
     def without(self, known: Container[str]) -> "Batch":
-        """Return the batch without the cells of these keys."""
+        """Return the batch without the cells whose key is among the known ones."""
         return replace(self, keys={cell: key for cell, key in self.keys.items() if key not in known})
 
     def cut(self, most: int) -> list["Batch"]:
-        """Divide the cells into batches of at most so many, as even as can be; of no cells there are none."""
+        """Divide the cells into batches of at most `most` cells, as even as possible; no cells give no batches."""
         pairs = list(self.keys.items())
         size = ceil(len(pairs) / max(1, ceil(len(pairs) / most)))
         return [replace(self, keys=dict(pairs[at : at + size])) for at in range(0, len(pairs), size)] if pairs else []
@@ -94,18 +105,26 @@ class Batch:
 
 
 def named_together(cells: Sequence[Cell]) -> str:
-    """Return a name for cells of one backend: the name of a lone one, or how many they are."""
+    """Return a name for cells of one backend: their number, or the full name if there is only one cell.
+
+    >>> named_together([Cell("keras", "zeros", 0), Cell("keras", "zeros", 1)])
+    'keras · 2 cells'
+    """
     first, *others = cells
     return f"{first.backend} · {len(cells)} cells" if others else str(first)
 
 
 def cells(study: Study) -> list[Cell]:
-    """Return the grid: backend by backend, level by level, initializer by initializer, seed by seed."""
+    """Return every cell of a study: backend by backend, level by level, initializer by initializer, seed by seed.
+
+    >>> [str(cell) for cell in cells(Study(backends=("keras",), initializers=("zeros",), seeds=2))]
+    ['keras · zeros · seed 0', 'keras · zeros · seed 1']
+    """
     return [cell for backend, levels in _rows(study) for cell in _row(study, backend, levels)]
 
 
 def batches(study: Study, platform: Platform) -> list[Batch]:
-    """Return the grid with its settings and keys: one batch for each backend and combination of levels."""
+    """Return the cells of a study with their keys, as one batch for each backend and combination of levels."""
     return [
         Batch.of(study.settings(backend, levels), _row(study, backend, levels), platform, study.target)
         for backend, levels in _rows(study)
@@ -113,9 +132,9 @@ def batches(study: Study, platform: Platform) -> list[Batch]:
 
 
 def largest_batch(study: Study, missing: int) -> int:
-    """Return how many cells a task takes, so that about `max_tasks` tasks train what is missing.
+    """Return the largest number of cells that one task may train, of `missing` cells that are left to train.
 
-    Workers take up to WORKER_BATCH cells at once.
+    On this machine about `max_tasks` tasks share the missing cells. A worker takes up to WORKER_BATCH cells at once.
 
     >>> largest_batch(Study(max_tasks=2), missing=6)
     3

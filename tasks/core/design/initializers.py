@@ -1,12 +1,15 @@
 """The weight initializers: each a law with its formula, registered once for every backend.
 
-A law says how weights are distributed. A backend builds it with its own framework's function (`native`
-weights), or `draw` makes one NumPy array that is copied into both (`shared` weights, and any law that the frameworks
-lack). The two differ for the normal laws of the variance-scaling family: Keras cuts them at two standard deviations,
-PyTorch does not. Kernels are written (fan_in, fan_out), as Keras stores them.
+A law says how the values of a kernel are distributed; an initializer is a law with a name. The fans of a layer are its
+numbers of inputs (fan_in) and outputs (fan_out). Kernels have the shape (fan_in, fan_out), as Keras stores them.
 
-An initializer is asked for by its name, or by its name and the parameters of its law: `random_normal(std=0.01)`.
-Packages add their own through the entry point `initbench.initializers`.
+There are two ways to get weights. `native`: a backend calls its own framework's function. `shared`: `draw` makes one
+NumPy array, and both backends copy the array; laws that the frameworks lack are always drawn this way. The two ways
+differ for the normal laws of the variance-scaling family: Keras cuts these at two standard deviations, PyTorch does
+not.
+
+A study names an initializer by its label: a name, or a name with parameters of the law, as in
+`random_normal(std=0.01)`. Installed packages add initializers through the entry point `initbench.initializers`.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 CUT = 2.0  # truncated normals are cut at this many standard deviations
 TRUNCATION = 0.87962566103423978  # standard deviation of N(0, 1) cut at ±CUT
-SMALL = 0.05  # Keras's default standard deviation and half-width, used in both backends
+SMALL = 0.05  # Keras's default for the standard deviation and for the bound, used in both backends
 ENTRY_POINTS = "initbench.initializers"
 
 Positive = Annotated[float, Field(gt=0)]
@@ -48,32 +51,33 @@ class Law:
     """How kernels are distributed. The fields of a subclass are the parameters that a study may set."""
 
     native: ClassVar[bool] = False
-    """Whether both frameworks build it themselves; else it is drawn in NumPy and copied into both."""
+    """Whether both frameworks can draw from this law; if not, NumPy draws, and both backends copy the array."""
 
     def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
         """Draw a kernel of shape (fan_in, fan_out)."""
         raise NotImplementedError
 
     def variance(self, fan_in: int, fan_out: int) -> float:
-        """Return the variance of a weight of mean zero, or NaN where there is no such law."""
+        """Return the variance of one weight, or NaN if the weights do not follow a law of mean zero."""
         return math.nan
 
     @property
     def bias_std(self) -> float:
-        """Return σ of the law N(0, σ²) of the biases that belong to the kernels; 0 where none do."""
+        """Return σ of the biases' law N(0, σ²), if the law of the kernels comes with biases; else 0."""
         return 0.0
 
     def under(self, activation: ActivationName) -> Self:
-        """Return the law for layers of this activation."""
+        """Return the law with the parameters set that depend on the network's activation."""
         return self
 
 
 @validated(frozen=True, config=FINITE)
 class VarianceScaling(Law):
-    """Weights of variance scale / n, n being fan_in, fan_out or their mean by `mode`.
+    """Weights of mean 0 and variance scale / n; by `mode`, n is fan_in, fan_out or their mean (fan_avg).
 
-    `normal` is each framework's own, cut in Keras and not in PyTorch. Glorot & Bengio (2010): scale 1, fan_avg. He et
-    al. (2015): scale 2, fan_in. LeCun et al. (1998): scale 1, fan_in.
+    distribution: `uniform`, `truncated_normal` (cut at ±2 standard deviations), `untruncated_normal`, or `normal`,
+    which is each framework's own: cut in Keras, and not in PyTorch. Glorot & Bengio (2010) have scale 1 and fan_avg, He
+    et al. (2015) scale 2 and fan_in, LeCun et al. (1998) scale 1 and fan_in.
     """
 
     native: ClassVar[bool] = True
@@ -92,15 +96,22 @@ class VarianceScaling(Law):
         )
 
     def variance(self, fan_in: int, fan_out: int) -> float:
-        """Return scale / n."""
+        """Return the variance of one weight, scale / n.
+
+        >>> round(VarianceScaling(1, "fan_avg", "uniform").variance(fan_in=6, fan_out=2), 12)
+        0.25
+        """
         return self.std(fan_in, fan_out) ** 2
 
     def cut(self, backend: Backend | None) -> bool:
-        """Tell whether a backend cuts the normal law; None is NumPy, in which `normal` is uncut, as papers write it."""
+        """Tell whether a backend cuts the distribution at ±CUT standard deviations.
+
+        Without a backend NumPy draws, and does not cut `normal`: papers do not cut it either.
+        """
         return self.distribution == "truncated_normal" or (self.distribution == "normal" and backend == "keras")
 
     def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
-        """Return the law of one weight; a truncated normal is rescaled to the same variance."""
+        """Return the distribution of one weight; a cut normal is widened so that its variance is scale / n."""
         from scipy import stats
 
         std = self.std(fan_in, fan_out)
@@ -122,13 +133,13 @@ class VarianceScaling(Law):
 
 @validated(frozen=True, config=FINITE)
 class Normal(Law):
-    """Weights from N(0, std²), whatever the fans."""
+    """Weights from N(0, std²); the fans do not matter."""
 
     native: ClassVar[bool] = True
     std: Positive = SMALL
 
     def variance(self, fan_in: int, fan_out: int) -> float:
-        """Return std²."""
+        """Return the variance of one weight, std²."""
         return self.std**2
 
     def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
@@ -144,13 +155,17 @@ class Normal(Law):
 
 @validated(frozen=True, config=FINITE)
 class TruncatedNormal(Law):
-    """Weights from N(0, std²) redrawn beyond ±2 std; their own standard deviation is TRUNCATION * std."""
+    """Weights from N(0, std²), drawn again if they lie beyond ±2 std; their standard deviation is TRUNCATION · std."""
 
     native: ClassVar[bool] = True
     std: Positive = SMALL
 
     def variance(self, fan_in: int, fan_out: int) -> float:
-        """Return (TRUNCATION * std)²."""
+        """Return the variance of one weight, (TRUNCATION · std)².
+
+        >>> round(TruncatedNormal(std=1.0).variance(fan_in=4, fan_out=4), 4)
+        0.7737
+        """
         return (TRUNCATION * self.std) ** 2
 
     def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
@@ -168,13 +183,17 @@ class TruncatedNormal(Law):
 
 @validated(frozen=True, config=FINITE)
 class Uniform(Law):
-    """Weights from U[-bound, bound], whatever the fans."""
+    """Weights from U[-bound, bound]; the fans do not matter."""
 
     native: ClassVar[bool] = True
     bound: Positive = SMALL
 
     def variance(self, fan_in: int, fan_out: int) -> float:
-        """Return bound² / 3."""
+        """Return the variance of one weight, bound² / 3.
+
+        >>> Uniform(bound=3.0).variance(fan_in=4, fan_out=4)
+        3.0
+        """
         return self.bound**2 / 3
 
     def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
@@ -190,9 +209,10 @@ class Uniform(Law):
 
 @validated(frozen=True, config=FINITE)
 class Orthogonal(Law):
-    """`gain` times a kernel of orthonormal rows or columns, uniform over all of them (Haar; Saxe et al., 2014).
+    """Kernels that are `gain` times a matrix of orthonormal rows or columns (Saxe et al., 2014).
 
-    The gain `activation` is that of the network's activation: √2 for ReLU, 5/3 for tanh.
+    The matrix is drawn uniformly from all such matrices (Haar measure). With gain `activation` the gain is that of the
+    network's activation: √2 for ReLU, 5/3 for tanh.
     """
 
     native: ClassVar[bool] = True
@@ -207,18 +227,25 @@ class Orthogonal(Law):
         """Return the gain as a number.
 
         Raises:
-            ValueError: if it depends on an activation; see `under`.
+            ValueError: if the gain is `activation`; `under` replaces it by a number.
         """
         if self.gain == "activation":
-            raise ValueError("orthogonal's gain must be a number here; `under` gives that of an activation")
+            raise ValueError("orthogonal's gain must be a number here; `under` replaces the gain `activation` by one")
         return self.gain
 
     def variance(self, fan_in: int, fan_out: int) -> float:
-        """Return gain² / max(fan_in, fan_out)."""
+        """Return the variance of one weight, gain² / max(fan_in, fan_out).
+
+        >>> Orthogonal(gain=2.0).variance(fan_in=8, fan_out=4)
+        0.5
+        """
         return self.factor**2 / max(fan_in, fan_out)
 
     def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
-        """Return the law of one weight: a coordinate of a random vector in max(fan_in, fan_out) dimensions."""
+        """Return the distribution of one weight.
+
+        It is that of one coordinate of a random vector of length `gain` in max(fan_in, fan_out) dimensions.
+        """
         from scipy import stats
 
         half = (max(fan_in, fan_out) - 1) / 2
@@ -228,31 +255,34 @@ class Orthogonal(Law):
         """Draw a kernel of shape (fan_in, fan_out)."""
         long, short = max(fan_in, fan_out), min(fan_in, fan_out)
         q, r = np.linalg.qr(rng.normal(size=(long, short)))
-        q = (
-            self.factor * q * np.sign(np.diag(r))
-        )  # without signs QR's convention spoils the uniform law (Mezzadri, 2007)
+        # QR fixes signs by convention; without these signs the matrices would not be uniform (Mezzadri, 2007)
+        q = self.factor * q * np.sign(np.diag(r))
         return q if fan_in >= fan_out else q.T
 
 
 @validated(frozen=True, config=FINITE)
 class MeanField(Law):
-    """Kernels from N(0, sigma_w² / fan_in), biases from N(0, sigma_b²): the plane of Poole et al. (2016)."""
+    """Kernels from N(0, sigma_w² / fan_in) and biases from N(0, sigma_b²) (Poole et al., 2016)."""
 
     native: ClassVar[bool] = True
     sigma_w: Positive = 1.0
     sigma_b: NonNegative = 0.0
 
     def kernel(self, fan_in: int) -> Normal:
-        """Return the law of the kernel."""
+        """Return the law of a kernel, N(0, sigma_w² / fan_in)."""
         return Normal(self.sigma_w / math.sqrt(fan_in))
 
     def variance(self, fan_in: int, fan_out: int) -> float:
-        """Return sigma_w² / fan_in."""
+        """Return the variance of one weight, sigma_w² / fan_in.
+
+        >>> MeanField(sigma_w=2.0).variance(fan_in=8, fan_out=4)
+        0.5
+        """
         return self.sigma_w**2 / fan_in
 
     @property
     def bias_std(self) -> float:
-        """Return sigma_b."""
+        """Return sigma_b, the standard deviation of the biases."""
         return self.sigma_b
 
     def marginal(self, fan_in: int, fan_out: int, backend: Backend | None = None) -> rv_frozen:
@@ -278,7 +308,7 @@ class Identity(Law):
 
 @validated(frozen=True, config=FINITE)
 class Constant(Law):
-    """Every weight the same, so every unit of a layer computes the same: nothing breaks the symmetry."""
+    """Kernels whose weights are all equal. Every unit of a layer then computes the same, and training keeps it so."""
 
     native: ClassVar[bool] = True
     value: float = SMALL
@@ -290,10 +320,10 @@ class Constant(Law):
 
 @validated(frozen=True)
 class ZerO(Law):
-    """Zeros and ones only (Zhao et al., 2022, algorithm 1): nothing is drawn, and yet units differ.
+    """Kernels that are not random, although the units of a layer differ (ZerO; Zhao et al., 2022, algorithm 1).
 
-    A layer that does not widen is a partial identity; one that does is c I* H I*, H being the Hadamard matrix of order
-    2ᵐ, m = ⌈log₂ fan_out⌉, and c = 2^(-(m - 1)/2).
+    If fan_out ≤ fan_in, the kernel is a partial identity I*: ones on the main diagonal, zeros elsewhere. If fan_out >
+    fan_in, it is c I* H I*, where H is the Hadamard matrix of order 2ᵐ, m = ⌈log₂ fan_out⌉ and c = 2^(-(m - 1)/2).
     """
 
     def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
@@ -308,13 +338,13 @@ class ZerO(Law):
 
 @validated(frozen=True)
 class LSUV(Law):
-    """Orthogonal kernels, each divided by the standard deviation of its layer's output (Mishkin & Matas, 2016).
+    """Orthogonal kernels, rescaled so that every layer's pre-activations have unit variance (Mishkin & Matas, 2016).
 
-    The outputs are the pre-activations on the train rows, from the first layer to the last; see `training`.
+    `training.weights.with_unit_variance` rescales them on the train rows, from the first layer to the last.
     """
 
     def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
-        """Draw the kernel of shape (fan_in, fan_out) that is then rescaled."""
+        """Draw a kernel of shape (fan_in, fan_out), before it is rescaled."""
         return Orthogonal().draw(fan_in, fan_out, rng=rng)
 
 
@@ -325,8 +355,9 @@ RandomLaw = VarianceScaling | Normal | TruncatedNormal | Uniform | Orthogonal | 
 class Initializer:
     """A named law.
 
-    default_of: the framework whose Dense or Linear layer starts its kernel this way; release: the package and version
-    that an initializer comes from, empty for our own; always: parameters that its label gives even at their defaults.
+    default_of: the backend whose Linear or Dense layer has this initializer by default; release: the package and
+    version that the initializer comes from, empty for initbench's own; always: the parameters that its label gives even
+    when they are at their defaults.
     """
 
     name: str
@@ -363,13 +394,13 @@ OWN = (
 
 @cache
 def _registry() -> dict[str, Initializer | EntryPoint]:
-    """Return every initializer by name: our own, then those of installed packages, which are loaded when asked for."""
+    """Return every initializer by name. Those of installed packages are loaded only when they are used."""
     added = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     return {**added, **{entry.name: entry for entry in OWN}}
 
 
 def names() -> list[str]:
-    """Return the names of our own initializers, then of those of installed packages."""
+    """Return the names of initbench's own initializers, then of those that installed packages add."""
     own = [entry.name for entry in OWN]
     return [*own, *(name for name in _registry() if name not in own)]
 
@@ -378,7 +409,7 @@ def _load(point: EntryPoint) -> Initializer:
     """Return a package's initializer.
 
     Raises:
-        ValueError: if it cannot be imported, or is not what an entry point of this group must be.
+        ValueError: if it cannot be imported, is no Initializer of this name, or has a law that is native.
     """
     origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
     try:
@@ -397,12 +428,12 @@ LABEL = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*")
 
 
 def label(given: str | Mapping[str, object]) -> str:
-    """Return the one spelling of an initializer, given by name, label or a mapping of name and parameters.
+    """Return the label of an initializer: its one spelling, from a name, a label, or a mapping of name and parameters.
 
-    Parameters at their defaults are left out, but for those that its initializer always spells out.
+    The label leaves out parameters at their defaults, except those in the initializer's `always`.
 
     Raises:
-        ValueError: if there is no such initializer or parameter, or a value is not allowed.
+        ValueError: if the initializer or a parameter is unknown, or a value is not allowed.
 
     >>> label({"name": "random_normal", "std": 0.01}), label("random_normal(std=0.05)")
     ('random_normal(std=0.01)', 'random_normal')
@@ -418,10 +449,13 @@ def label(given: str | Mapping[str, object]) -> str:
 
 
 def named(text: str) -> Initializer:
-    """Return the initializer of a label; its name is the label.
+    """Return the initializer that a label means; the label becomes its name.
 
     Raises:
-        ValueError: if there is no such initializer or parameter, or a value is not allowed.
+        ValueError: if the initializer or a parameter is unknown, or a value is not allowed.
+
+    >>> named("random_normal(std=0.01)").law
+    Normal(std=0.01)
     """
     match = LABEL.fullmatch(text)
     if not match:
@@ -446,7 +480,7 @@ def _known(name: str) -> Initializer:
 
 
 def _with(entry: Initializer, parameters: Mapping[str, object]) -> Initializer:
-    """Return the initializer with parameters of its law set, named by those that differ from its own."""
+    """Return the initializer with parameters of its law set; its name gets those that differ from the defaults."""
     law = entry.law
     allowed = [field.name for field in fields(law)]  # type: ignore[arg-type]  # laws with parameters are dataclasses
     for key in parameters:
@@ -467,10 +501,10 @@ def _with(entry: Initializer, parameters: Mapping[str, object]) -> Initializer:
 
 
 def bias_bound(initializer: Initializer, backend: Backend, fan_in: int) -> float:
-    """Return b of the bias law U(±b) that comes with a framework's default layer; 0 is zeros.
+    """Return b of the law U(±b) from which a framework's layer draws its biases by default; b = 0 means zeros.
 
-    PyTorch's Linear draws biases from U(±1/√fan_in), Keras's Dense starts them at zero. An initializer that is a
-    framework's default brings that framework's biases to either backend.
+    PyTorch's Linear draws biases from U(±1/√fan_in); Keras's Dense sets them to zero. Under `pytorch_default` and
+    `keras_default` both backends take the biases of that framework.
 
     >>> bias_bound(named("he_normal"), "pytorch", fan_in=4)
     0.5

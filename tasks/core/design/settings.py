@@ -1,4 +1,8 @@
-"""The parts of a study: how rows are split, the network, the recipe, and claims about the outcome."""
+"""The parts of a study: how rows are split, the network, the recipe, and claims about the outcome.
+
+A study is what a user asks for; `study.py` puts these parts together. The sentences below the fields are shown as help
+in Prefect's form.
+"""
 
 import re
 from collections.abc import Mapping
@@ -22,10 +26,13 @@ T = TypeVar("T")
 
 
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Return the values of an axis.
+    """Return the values of an axis of the grid unchanged, after a check that they differ from each other.
 
     Raises:
-        ValueError: if there are none, or one is given more than once.
+        ValueError: if there is no value, or a value is given more than once.
+
+    >>> distinct(("pytorch", "keras"))
+    ('pytorch', 'keras')
     """
     if not values:
         raise ValueError("at least one value is needed")
@@ -41,13 +48,13 @@ Units = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=1, le=100)]
 Scalar = bool | int | float | str
 Level = tuple[str, Scalar]
-"""A factor and the value, or the name of the set of settings, that it has in a cell; `none` for an empty value."""
+"""A factor's name and its level. The level is a value, or the name of a set of settings; an empty value is `none`."""
 NONE = "none"
-NAME = re.compile(r"\w[\w .\-]*")  # what MLflow takes as the name of a setting
+NAME = re.compile(r"\w[\w .\-]*")  # MLflow accepts such a name for a param
 
 
 class _InitializerSchema:
-    """What the JSON schema says of an initializer; asked for late, since installed packages add their own."""
+    """The JSON schema of an initializer. Pydantic asks for it late, because installed packages add initializers."""
 
     def __get_pydantic_json_schema__(self, core_schema: object, handler: GetJsonSchemaHandler) -> dict[str, object]:
         with_parameters = {"type": "string", "pattern": r"^\w+\(.*\)$"}
@@ -74,9 +81,9 @@ class Split(Settings):
     stratified: bool = True
     """Keep each class's share equal in train and test."""
     seed: OneSeed = "cell"
-    """One split for every cell, by its seed; or `cell`, a new split for each of the study's seeds."""
+    """`cell`: each of the study's seeds splits the rows anew. A number: this seed splits the rows for every cell."""
     scaler: Literal["train", "all"] = "train"
-    """Rows whose mean and standard deviation scale the features; `all` lets the test rows leak in."""
+    """The rows whose mean and standard deviation scale the features. With `all`, the test rows leak into training."""
 
 
 class Network(Settings):
@@ -85,21 +92,21 @@ class Network(Settings):
     hidden: Annotated[tuple[Units, ...], Field(max_length=100)] = (64, 32)
     """Units of each hidden layer, first to last."""
     width: Units | None = None
-    """With depth, instead of hidden: units of every hidden layer."""
+    """Units of every hidden layer. Give width and depth together, instead of hidden."""
     depth: Depth | None = None
-    """With width, instead of hidden: how many hidden layers."""
+    """Number of hidden layers. Give depth and width together, instead of hidden."""
     activation: ActivationName = "relu"
-    """Activation of the hidden layers; the output layer gives logits. leaky_relu's slope is 0.01, gelu is exact."""
+    """Activation of the hidden layers; the output layer has none. leaky_relu has slope 0.01; gelu is the exact one."""
     normalization: Literal["none", "batch", "layer"] = "none"
-    """Of each hidden layer's pre-activations: over the rows of a batch, or over the units of a layer."""
+    """Normalize hidden layers' pre-activations over the rows of a step (batch) or over the layer's units (layer)."""
     residual: bool = False
-    """Add to each hidden layer's output its input, where both have as many units."""
+    """Add each hidden layer's input to its output, where both have the same number of units."""
     output_initializer: Literal["same", "glorot_normal"] = "same"
-    """Initializer of the output layer: the hidden layers' own, or always glorot_normal."""
+    """Initializer of the output layer: the same as the hidden layers have, or always glorot_normal."""
     bias: Literal["zeros", "framework"] = "zeros"
-    """Biases at the start: zeros, for pytorch_default too; or each framework's default."""
+    """Biases before training: all zeros, also with the initializer pytorch_default; or each framework's default."""
     weights_seed: OneSeed = "cell"
-    """One draw of weights for every cell, by its seed; or `cell`, a new draw for each of the study's seeds."""
+    """`cell`: each of the study's seeds draws weights anew. A number: this seed draws the weights of every cell."""
 
     @model_validator(mode="after")
     def _width_goes_with_depth(self) -> Self:
@@ -111,7 +118,11 @@ class Network(Settings):
 
     @property
     def units(self) -> tuple[int, ...]:
-        """Units of each hidden layer, however they were given."""
+        """Units of each hidden layer, first to last, whether the study gives `hidden` or width and depth.
+
+        >>> Network(width=8, depth=3).units
+        (8, 8, 8)
+        """
         return (self.width,) * self.depth if self.width and self.depth else self.hidden
 
     @property
@@ -134,27 +145,28 @@ class Recipe(Settings):
     """How every cell is trained."""
 
     optimizer: Optimizer = "adam"
-    """Update rule; the betas of adam and adamw are 0.9 and 0.999 in both backends."""
+    """Update rule. adam and adamw have the betas 0.9 and 0.999 in both backends."""
     learning_rate: LearningRate = 0.01
-    """Step size."""
+    """Step size of the optimizer."""
     batch_size: BatchSize = 32
-    """Rows of one step, or `full`."""
+    """Train rows of one step; or `full`, all train rows in one step."""
     epochs: Epochs = 20
     """Passes over the train rows."""
     shuffle: bool = True
     """Draw a new order of the rows for every epoch."""
     order_seed: OneSeed = "cell"
-    """One course of orders for every cell, by its seed; or `cell`, a new one for each of the study's seeds."""
+    """`cell`: each of the study's seeds orders the rows anew. A number: this seed orders the rows for every cell."""
     epsilon: Epsilon = 1e-8
-    """Adam's ε, added after bias correction in both backends; or `framework`, each one's own number and place."""
+    """Adam's ε: a number, which both backends add after bias correction; or `framework`, each framework's own way."""
     momentum: Momentum = 0.9
-    """Share of the last step that `momentum` keeps."""
+    """Share of the last step that the optimizer `momentum` keeps."""
     weight_decay: WeightDecay = 0.0
-    """Of kernels alone: an L2 penalty of half so much times their squares, or adamw's decoupled decay."""
+    """Weight decay λ of the kernels; nothing else decays. adamw decays the kernels directly. Under other optimizers the
+    loss has the L2 penalty λ/2 · Σw²."""
     clip_norm: Clip | None = None
-    """Largest norm of the gradient of all weights together, cell by cell."""
+    """Largest norm of a cell's gradient, over all weights together. A longer gradient is shortened to this norm."""
     clip_value: Clip | None = None
-    """Largest absolute value of any component of the gradient."""
+    """Largest absolute value of any component of the gradient. A larger component is cut to this value."""
 
     @model_validator(mode="after")
     def _one_kind_of_clipping(self) -> Self:
@@ -164,7 +176,7 @@ class Recipe(Settings):
 
 
 class RecipeChanges(Settings):
-    """What one backend does otherwise; an empty field keeps the recipe's value."""
+    """Changes to the recipe for one backend. A field left empty keeps the recipe's value."""
 
     optimizer: Optimizer | None = None
     learning_rate: LearningRate | None = None
@@ -182,26 +194,27 @@ class CsvFile(Settings):
     """A comma-separated file with a header: numeric features, and a column of classes."""
 
     path: str
-    """Where it is, in a folder that INITBENCH_DATA lists or, without that, in the current one."""
+    """Path of the file. The file must lie in a folder that the variable INITBENCH_DATA lists, or below it; without the
+    variable, in the current folder or below."""
     target: str
-    """The column that holds the classes; all others are features."""
+    """The column that holds the classes. All other columns are features."""
 
 
 class Check(Settings):
-    """A claim about a study's outcome, to be held against its cells, each backend's for themselves."""
+    """A claim about a study's outcome. It is judged for each backend, by the cells of this backend alone."""
 
     claim: str
     """What is claimed, in words."""
     measure: CheckedName | Literal["diverged"] | Health
-    """A measure, whose median over the cells is taken; or a health or `diverged`, whose share of the cells is taken."""
+    """What is compared with the bounds: the median of a measure; or the share of cells with a health, or `diverged`."""
     where: dict[str, Scalar] = {}
-    """The cells that are meant: a value of `initializer` or of factors."""
+    """The cells that the claim is about, by values of `initializer` and of factors; all cells if empty."""
     against: dict[str, Scalar] | None = None
-    """Cells by whose median the median is divided."""
+    """Other cells, given as in `where`. The median of the claim's cells is divided by the median of these."""
     at_least: float | None = None
-    """The claim does not hold below this."""
+    """The claim holds only if the number is at least this."""
     at_most: float | None = None
-    """The claim does not hold above this."""
+    """The claim holds only if the number is at most this."""
 
     @field_validator("where", "against")
     @classmethod
@@ -222,10 +235,11 @@ WeightsSource = Literal["native", "shared"]
 
 
 class CellSettings(Settings):
-    """All that a study decides of a cell's outcome but its initializer and its seed.
+    """All settings of a study that decide a cell's outcome, except the cell's initializer and seed.
 
-    The recipe is that of the backend, and the network's units are spelled out in `hidden`, so that equal settings are
-    equal however a study gives them. Cells of equal settings can be trained in one program.
+    The recipe includes the changes for the backend, and `hidden` lists the network's units even if the study gives
+    width and depth. So two studies that mean the same have equal CellSettings. One program can train cells of equal
+    settings.
     """
 
     backend: Backend
@@ -237,7 +251,7 @@ class CellSettings(Settings):
 
 
 def short(factor: str) -> str:
-    """Return a factor's name as people read it.
+    """Return the last word of a factor's dotted name, as tables and figures show it.
 
     >>> short("network.depth"), short("remedy")
     ('depth', 'remedy')
@@ -246,5 +260,9 @@ def short(factor: str) -> str:
 
 
 def source(dataset: str | CsvFile) -> str:
-    """Return the name of a bundled dataset, or the path of a file."""
+    """Return the name of a bundled dataset, or the path of a file.
+
+    >>> source("iris"), source(CsvFile(path="my.csv", target="kind"))
+    ('iris', 'my.csv')
+    """
     return dataset if isinstance(dataset, str) else dataset.path

@@ -1,4 +1,9 @@
-"""What a user asks for: one frozen model that the YAML files, the command line and the Prefect form share."""
+"""What a user asks for: one frozen model that the YAML files, the command line and the Prefect form share.
+
+A study names data, a network, a recipe, and the axes of a grid: backends, initializers, seeds and factors. A factor is
+one more axis, and its values are levels. One point of the grid is a cell (`grid.py`). Prefect's form shows the
+sentences below the fields as help.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -30,7 +35,7 @@ from tasks.core.design.settings import (
     short,
 )
 
-MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried up to here
+MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried with this number
 ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
 FRAMEWORK_BIAS: dict[Backend, str] = {"pytorch": "U(±1/√fan_in)", "keras": "zeros"}
 
@@ -39,7 +44,7 @@ class Study(Settings):
     """A benchmark: data, network and recipe, and the axes of the grid: backends, initializers and seeds."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)] = "iris"
-    """Names the MLflow experiment, initbench/<name>: lower-case letters, digits and dashes."""
+    """Name of the study and of its MLflow experiment, initbench/<name>: lower-case letters, digits and dashes."""
     backends: Annotated[tuple[Backend, ...], AfterValidator(distinct)] = BACKENDS
     """Frameworks to train in."""
     initializers: Annotated[tuple[InitializerLabel, ...], AfterValidator(distinct)] = (
@@ -54,34 +59,35 @@ class Study(Settings):
     )
     """Initializers of the hidden layers: names, or `{name: random_normal, std: 0.01}`."""
     factors: dict[str, tuple[Scalar | None, ...] | dict[str, dict[str, Scalar | None]]] = {}
-    """More axes: a setting of network, recipe or split, or `dataset` or `weights`, with its values; or a name with
-    named sets of such settings."""
+    """More axes of the grid. A factor is a setting of network, recipe or split, or `dataset` or `weights`, with a list
+    of values; or a name of your own, with named sets of such settings."""
     seeds: Annotated[int, Field(ge=1, le=MAX_CELLS)] | Annotated[tuple[Seed, ...], AfterValidator(distinct)] = 10
-    """How many seeds, counted from 0; or the seeds themselves. A seed fixes split, batch order and weights."""
+    """How many seeds, counted from 0; or a list of seeds. A seed fixes a cell's split, order of rows and weights."""
     dataset: Bundled | CsvFile = "iris"
-    """Data to learn: one that scikit-learn bundles, or a CSV file."""
+    """Data to learn: a dataset that scikit-learn bundles, or a CSV file."""
     split: Split = Split()
     network: Network = Network()
     recipe: Recipe = Recipe()
     overrides: dict[Backend, RecipeChanges] = {}
-    """Changes to the recipe for one backend; they make the backends incomparable, and the table says so."""
+    """Changes to the recipe for one backend. They make the backends incomparable, and the table says so."""
     weights: WeightsSource = "native"
-    """Each framework's own initializer, or one NumPy draw copied into both."""
+    """`native`: each framework draws with its own initializer. `shared`: NumPy draws once for both backends."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Test accuracy that counts as reached."""
+    """The test accuracy to reach: the measure epochs_to_target counts the epochs until then."""
     margins: dict[MeasureName, Annotated[float, Field(gt=0)]] = {}
-    """Differences too small to matter, in the unit of each measure; without one for test_accuracy, one test row."""
+    """By measure, the largest difference that is too small to matter, in the measure's unit. If test_accuracy has none
+    here, its margin is one test row."""
     reported: dict[Backend, Annotated[float, Field(ge=0, le=1)]] = {}
-    """Test accuracies published elsewhere, to be placed in the distribution over seeds."""
+    """By backend, a test accuracy published elsewhere. The report says where it lies in the distribution over seeds."""
     checks: tuple[Check, ...] = ()
-    """Claims to be held against the outcome."""
+    """Claims about the outcome. The report says of each whether it holds."""
     controls: str | None = "controls"
-    """A study that ships, trained along; unless its checks hold, the benchmark is invalid."""
+    """A study that ships and is trained along with this one. If its checks do not hold, the benchmark is invalid."""
     max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
-    """Up to this many cells, each is a Prefect task of its own; beyond, cells of a backend share tasks. Workers take up
-    to 64 cells at once."""
+    """Up to this many cells, every cell is a Prefect task of its own. With more cells, cells of a backend share tasks.
+    Workers ignore this setting and take up to 64 cells at once."""
     runner: Literal["local", "workers"] = "local"
-    """Where cells train: on this machine, or on workers of the work pools pytorch and keras, in batches."""
+    """Where cells train: on this machine; or on workers elsewhere, which serve the work pools pytorch and keras."""
 
     @field_validator("factors")
     @classmethod
@@ -90,7 +96,7 @@ class Study(Settings):
             if reserved(short(factor)):
                 raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
             if isinstance(levels, dict) and factor in ("dataset", "weights"):
-                raise ValueError(f"{factor} is a setting: give a list of its values, or name the sets otherwise")
+                raise ValueError(f"{factor} is a setting: give a list of its values; named sets need another name")
             if isinstance(levels, tuple) and factor not in _settable():
                 raise ValueError(f"no setting {factor!r} to go with a list; choose one of {', '.join(_settable())}")
             for name in (factor, *(levels if isinstance(levels, dict) else ())):
@@ -108,7 +114,7 @@ class Study(Settings):
         ]
         twice = sorted(name for name in set().union(*touched) if sum(name in each for each in touched) > 1)
         if twice:
-            raise ValueError(f"a setting belongs to one factor; more than one sets {', '.join(twice)}")
+            raise ValueError(f"only one factor may change a setting; more than one changes {', '.join(twice)}")
         return factors
 
     @model_validator(mode="after")
@@ -151,7 +157,7 @@ class Study(Settings):
     @model_validator(mode="after")
     def _shared_weights_have_shared_biases(self) -> Self:
         if self.weights == "shared" and self.network.bias == "framework":
-            raise ValueError("weights: shared needs network.bias: zeros, for a framework's own biases are not shared")
+            raise ValueError("weights: shared needs network.bias: zeros, because each framework has its own biases")
         return self
 
     @property
@@ -160,14 +166,19 @@ class Study(Settings):
 
     @property
     def datasets(self) -> list[str | CsvFile]:
-        """The datasets of its levels, each once."""
+        """The datasets of the study, over all levels, each once."""
         return list(dict.fromkeys(self.at(levels).dataset for levels in self.levels()))
 
     def levels(self) -> list[tuple[Level, ...]]:
-        """Return every combination of the factors' levels; a study without factors has one, the empty one."""
+        """Return every combination of the factors' levels. Without factors the only combination is the empty one.
+
+        >>> Study(factors={"weights": ("native", "shared")}).levels()
+        [(('weights', 'native'),), (('weights', 'shared'),)]
+        """
         return list(product(*([(factor, level) for level in self.levels_of(factor)] for factor in self.factors)))
 
     def levels_of(self, factor: str) -> list[Scalar]:
+        """Return the levels of a factor, an empty value as `none`."""
         return [NONE if level is None else level for level in self.factors[factor]]
 
     def _settings(self, factor: str, level: Scalar) -> Mapping[str, Scalar | None]:
@@ -177,10 +188,13 @@ class Study(Settings):
         return {factor: None if level == NONE and None in levels else level}
 
     def at(self, levels: Sequence[Level]) -> "Study":
-        """Return the study with the factors at these levels, and without factors and what hangs on them.
+        """Return the study with the settings of these levels, and without factors and the checks that name them.
 
         Raises:
-            ValueError: if a level is not allowed.
+            ValueError: if a level sets a setting that there is not, or to a value that is not allowed.
+
+        >>> Study(factors={"recipe.epochs": (5, 50)}).at([("recipe.epochs", 50)]).recipe.epochs
+        50
         """
         if not self.factors:
             return self
@@ -194,13 +208,13 @@ class Study(Settings):
         try:
             return type(self).model_validate(given)
         except ValidationError as error:
-            place = takewhile(lambda step: "[" not in step, map(str, error.errors()[0]["loc"]))  # not what was tried
+            place = takewhile(lambda step: "[" not in step, map(str, error.errors()[0]["loc"]))  # without union members
             where = ".".join(place) or ", ".join(settings)
             raise ValueError(f"factors: {where}: {_rule(error)}; got {settings}") from None
 
     @property
     def summary(self) -> str:
-        """The study and the extent of its grid in one line.
+        """The study's name and the size of its grid in one line.
 
         >>> Study(backends=("keras",), factors={"network.depth": (2, 4)}, network=Network(width=8, depth=2)).summary
         'iris · keras · 2 depth · 8 initializers · 10 seeds'
@@ -218,15 +232,22 @@ class Study(Settings):
 
     @property
     def spelled_out(self) -> "Study":
-        """The same study with its network's units in `hidden`."""
+        """The same study with its network's units listed in `hidden`."""
         return self.model_copy(update={"network": self.network.spelled_out})
 
     @property
     def seed_list(self) -> tuple[int, ...]:
+        """The seeds, also if the study gives only their number."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     def recipe_for(self, backend: Backend) -> Recipe:
-        """Return the recipe with the backend's changes; what its optimizer does not use is at its default."""
+        """Return a backend's recipe: the study's recipe with the changes for this backend.
+
+        Settings that the optimizer does not use are set to their defaults, so that they make no cell differ.
+
+        >>> Study(overrides={"keras": {"learning_rate": 0.001}}).recipe_for("keras").learning_rate
+        0.001
+        """
         changes = self.overrides.get(backend, RecipeChanges()).model_dump(exclude_none=True)
         recipe = self.recipe.model_copy(update=changes)
         unused = {"adam": ["momentum"], "adamw": ["momentum"], "sgd": ["momentum", "epsilon"], "momentum": ["epsilon"]}
@@ -234,13 +255,13 @@ class Study(Settings):
         return recipe.model_copy(update=defaults)
 
     def has_cells_for(self, check: Check) -> bool:
-        """Tell whether the grid has cells that a check is about."""
+        """Tell whether the grid has the cells that a check is about."""
         axes: dict[str, Sequence[Scalar]] = {short(factor): self.levels_of(factor) for factor in self.factors}
         axes["initializer"] = self.initializers
         return all(value in axes[axis] for axis, value in (*check.where.items(), *(check.against or {}).items()))
 
     def settings(self, backend: Backend, levels: Sequence[Level]) -> CellSettings:
-        """Return all that the study decides of the outcome of a backend's cells at these levels."""
+        """Return the settings that a backend's cells have at these levels."""
         study = self.at(levels)
         return CellSettings(
             backend=backend,
@@ -252,7 +273,11 @@ class Study(Settings):
         )
 
     def backend_differences(self) -> list[str]:
-        """Name what keeps the backends from being compared; empty if they are comparable."""
+        """Name the settings in which the backends differ, so that they cannot be compared; empty if there are none.
+
+        >>> Study(overrides={"keras": {"epochs": 5}}).backend_differences()
+        ['epochs (pytorch 20, keras 5)']
+        """
         if len(self.backends) < 2:
             return []
         one, other = self.backends

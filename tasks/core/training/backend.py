@@ -1,4 +1,8 @@
-"""The protocols of a backend: what the packages pytorch and keras offer, and what their programs take and return."""
+"""The protocols of a backend: what `tasks/backends` must offer for each framework, and what its programs return.
+
+A `Framework` is the module of one backend. It makes a `Program`, which trains all cells of a batch together. Arrays are
+stacked if their first axis numbers the cells.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +16,19 @@ from tasks.core.design.settings import Network, Recipe
 from tasks.core.training.datasets import Floats, Fold, Ints
 from tasks.core.training.signals import Start
 
-TF32 = False  # Keras's default is on: float32 products with 10 bits of precision, on GPUs since Ampere
+TF32 = False  # TensorFlow has it on by default: products on GPUs since Ampere then have 10 bits of precision
 DETERMINISTIC = True
-NORMALIZATION_EPSILON = 1e-5  # added to variances; PyTorch's default, where Keras has 1e-3
-NEWEST = 0.1  # share of the newest batch in a batch normalization's running statistics, which are of biased variances
+NORMALIZATION_EPSILON = 1e-5  # added to variances, as in PyTorch by default; Keras adds 1e-3
+# A batch normalization's running mean and (biased) variance take this share from each step, and keep the rest.
+NEWEST = 0.1
 
 Weights = list[NDArray[np.floating]]
-"""Kernel (fan_in, fan_out) and bias (fan_out,) of each layer in turn; stacked, each has a leading axis of cells."""
+"""Kernel (fan_in, fan_out) and bias (fan_out,) of each layer in turn; stacked weights have a first axis of cells."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The folds of a batch of cells, each array with a leading axis of cells."""
+    """The folds of a batch of cells; the first axis of each array numbers the cells."""
 
     x_train: Floats
     y_train: Ints
@@ -39,7 +44,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Progress:
-    """A batch of cells as measured after each of some epochs.
+    """What a program measures of a batch of cells after each epoch that it trains.
 
     scores: train loss, test loss, train accuracy and test accuracy, (epochs, cells, 4); state: `signals.STATE` on the
     train rows, (epochs, cells, 3, layers); flow: `signals.FLOW` over an epoch's steps, (epochs, cells, 3, layers).
@@ -51,24 +56,24 @@ class Progress:
 
 
 class Program(Protocol):
-    """A batch of cells in training: weights and optimizer state, advanced together.
+    """A batch of cells in training: it holds their weights and optimizer states and trains all cells together.
 
-    A cell's numbers do not depend on the other cells of its batch nor on their number.
+    The numbers of a cell depend neither on the other cells of the batch nor on how many they are.
     """
 
     def start(self, stack: Stack, weights: Weights) -> None:
-        """Take data and initial weights, and a fresh optimizer."""
+        """Take the data and the initial weights, and start with a fresh optimizer."""
 
     def probe(self) -> Start:
-        """Return the signals of the untrained networks."""
+        """Return the signals of the networks before training."""
 
     def measure(self) -> Progress:
-        """Return the present state as one epoch's, with a flow of no epochs."""
+        """Measure the networks as they are: scores and state of one epoch, and a flow of zero epochs."""
 
     def run(self, order: NDArray[np.int32]) -> Progress:
         """Train on the rows in the given order, (epochs, cells, rows), and measure after each epoch.
 
-        Without epochs nothing is trained, but what has to be compiled for so many rows is.
+        An order of zero epochs trains nothing. It compiles the program, so that the next call does not have to.
         """
 
     def logits(self) -> Floats:
@@ -78,19 +83,19 @@ class Program(Protocol):
         """Return the current kernels and biases, stacked."""
 
     def variables(self) -> dict[str, Floats]:
-        """Return all variables, stacked, under the names and in the layout of the framework's own model."""
+        """Return all variables, stacked, with the names and shapes that the framework's own model gives them."""
 
 
 class Framework(Protocol):
-    """What a backend's module offers."""
+    """The functions that the module of a backend offers."""
 
     NAME: Backend
 
     def native(self, law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
-        """Draw a kernel (fan_in, fan_out) with the framework's own initializer; the law is one that is native."""
+        """Draw a kernel (fan_in, fan_out) with the framework's own initializer, for a law whose `native` is true."""
 
     def program(self, network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
-        """Return a program for a batch, a compiled one again where there is one."""
+        """Return a program for this number of cells; a program compiled for the same arguments is used again."""
 
     def deployed(
         self,
@@ -100,7 +105,7 @@ class Framework(Protocol):
         mean: NDArray[np.float64],
         scale: NDArray[np.float64],
     ) -> Any:
-        """Return a trained network as the framework's own model, from unscaled float64 features to logits."""
+        """Return a trained network as the framework's own model, which turns unscaled float64 features into logits."""
 
 
 def traced(
@@ -110,11 +115,11 @@ def traced(
     x: Any,
     taps: Sequence[Any],
 ) -> tuple[list[Any], list[Any]]:
-    """Return what the activations are given and what they make of it, by layer, for inputs x (rows, features).
+    """Return pre-activations and activations of each layer for inputs x (rows, features): two lists.
 
-    This is the network, in whatever framework the tensors are: `layers` make pre-activations, normalized ones where
-    that is asked for, and the last makes logits, which stand in both lists. Taps, if there are any, are added to the
-    pre-activations, to differentiate in them.
+    This function is the network, for the tensors of any framework. Each of `layers` maps its input to pre-activations,
+    normalized if the network says so. The last layer has no activation: its logits stand in both lists. Taps, one
+    tensor per layer or none at all, are added to the pre-activations, so that a framework can differentiate in them.
     """
     pre_activations, activated = [], []
     h = x

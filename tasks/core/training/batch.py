@@ -1,7 +1,7 @@
 """Train a batch of cells in one vectorised program, the same way in every backend.
 
-Everything that decides the numbers and is not the framework's own is made here, once: folds, batch orders, initial
-weights. A backend supplies the program that advances all cells of the batch together.
+A batch is a number of cells with equal settings. This module makes the folds, the orders of rows and the initial
+weights, the same for every backend. The backend supplies the program that trains all cells of the batch together.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +24,10 @@ from tasks.core.training.weights import fans, initial_weights, stacked
 def train(
     framework: Framework, settings: CellSettings, cells: Sequence[Cell], *, clock: Callable[[], float]
 ) -> list[Outcome]:
-    """Train cells of these settings together and return the outcome of each, in their order.
+    """Train cells with these settings together, and return their outcomes in the same order.
 
-    `clock` gives seconds; a cell's `seconds` are its share of the batch's, compilation and the probe left out.
+    `clock` returns seconds. The `seconds` of a cell are the batch's training time divided by the number of cells,
+    without the time for compiling and for the signals before training.
     """
     program, folds, order = started(framework, settings, cells)
     start, before = program.probe(), program.measure()
@@ -53,7 +54,7 @@ def train(
 
 
 def _theories(settings: CellSettings, cells: Sequence[Cell], folds: Sequence[Fold], *, classes: int) -> list[Theory]:
-    """Return what theory expects of each cell; cells of one initializer whose rows have one mean square share it."""
+    """Return the theory of each cell, computed once for cells with equal initializer and mean square of the inputs."""
     known: dict[tuple[str, float], Theory] = {}
     network = settings.network
     sizes = fans(network, folds[0].x_train.shape[1], classes)
@@ -69,9 +70,9 @@ def _theories(settings: CellSettings, cells: Sequence[Cell], folds: Sequence[Fol
 def started(
     framework: Framework, settings: CellSettings, cells: Sequence[Cell]
 ) -> tuple[Program, list[Fold], NDArray[np.int32]]:
-    """Return a program with the cells' data and initial weights, their folds, and their order of visits.
+    """Return a program that holds the cells' data and initial weights, with the cells' folds and orders of rows.
 
-    The order, (epochs, cells, rows), is what the program's `run` takes.
+    The orders, (epochs, cells, rows), are the argument of the program's `run`.
     """
     dataset = datasets.load(settings.dataset)
     recipe = settings.recipe

@@ -26,15 +26,16 @@ class Dataset:
 
     @property
     def checksum(self) -> str:
-        """Return the start of the SHA-256 of every number in it."""
+        """Return the first 16 digits of the SHA-256 of all features and classes."""
         return hashlib.sha256(self.x.tobytes() + self.y.tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of a dataset: scaled float32 features and labels, and which rows the test ones were.
+    """A dataset divided into train and test rows: scaled features as float32, and the classes.
 
-    Scaled features are (x - mean) / scale, both of shape (features,).
+    test_rows: the numbers of the test rows in the dataset. mean, scale: both (features,); scaled features are
+    (x - mean) / scale.
     """
 
     x_train: Floats
@@ -47,22 +48,25 @@ class Fold:
 
 
 def load(source: str | CsvFile) -> Dataset:
-    """Return a dataset that scikit-learn bundles, or one from a file.
+    """Return a dataset that scikit-learn bundles, or the dataset in a CSV file.
 
     iris: 150 flowers, 4 measurements in cm, 3 species (Fisher, 1936). wine: 178 wines, 13 analyses, 3 growers.
     breast_cancer: 569 tumours, 30 features of cell nuclei, 2 diagnoses. digits: 1797 images of 8 × 8 pixels, 10 digits.
 
     Raises:
         ValueError: if the file cannot be read, or does not hold numeric features and a target of two or more classes.
+
+    >>> load("iris").x.shape, load("iris").classes
+    ((150, 4), 3)
     """
     return _bundled(source) if isinstance(source, str) else _from_csv(source)
 
 
 def unchanged(source: str | CsvFile, checksum: str) -> None:
-    """Hold a dataset against the checksum that it had before.
+    """Check that a dataset still has the checksum that it had when its cells were planned.
 
     Raises:
-        ValueError: if it has another, for what was trained on it must not be recorded as of that data.
+        ValueError: if the checksum is another one: cells must be recorded under the key of the data they trained on.
     """
     if load(source).checksum != checksum:
         raise ValueError("the dataset must stay as it is while cells are trained on it; it has changed")
@@ -80,7 +84,7 @@ def _from_csv(source: CsvFile) -> Dataset:
     import pandas as pd
 
     try:
-        with open(source.path, "rb") as file:  # noqa: PTH123  # pandas itself would open addresses and ~ too
+        with open(source.path, "rb") as file:  # noqa: PTH123  # given a path, pandas would also open URLs and ~
             table = pd.read_csv(file)
     except OSError as error:
         raise ValueError(f"dataset.path must be a file that can be read; {source.path}: {error.strerror}") from None
@@ -113,10 +117,14 @@ def _from_csv(source: CsvFile) -> Dataset:
 
 
 def divide(dataset: Dataset, split: Split, seed: int) -> Fold:
-    """Split and scale a dataset; the same split and seed give the same fold in every backend.
+    """Split a dataset into train and test rows, and scale its features; equal arguments give the same fold.
 
     Raises:
-        ValueError: if a part would be empty or, stratified, too small for every class.
+        ValueError: if the train or the test part would be empty or, with stratification, smaller than the classes.
+
+    >>> fold = divide(load("iris"), Split(test_fraction=0.2), seed=0)
+    >>> fold.x_train.shape, fold.x_test.shape
+    ((120, 4), (30, 4))
     """
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
@@ -136,7 +144,11 @@ def divide(dataset: Dataset, split: Split, seed: int) -> Fold:
 
 
 def visits(rows: int, epochs: int, seed: int, *, shuffle: bool) -> NDArray[np.int32]:
-    """Return the row visited at each place of each epoch, (epochs, rows)."""
+    """Return the order in which each epoch visits the train rows, as row numbers: (epochs, rows).
+
+    >>> visits(3, epochs=2, seed=0, shuffle=False).tolist()
+    [[0, 1, 2], [0, 1, 2]]
+    """
     order = np.tile(np.arange(rows, dtype=np.int32), (epochs, 1))
     if not shuffle:
         return order

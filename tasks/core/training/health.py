@@ -1,4 +1,19 @@
-"""The health of a cell: what its signals, as a program returned them, say of it."""
+"""The health of a cell: one word for what its signals say about it.
+
+The word is the first of these that applies:
+
+- symmetric: all units of some hidden layer are alike.
+- exploding: a pre-activation was not finite, or the loss before training is more than UNTRAINED_LOSS times that of a
+  guess, or variance grows by more than SPAN: forward from the first layer to the logits, or backward from the last
+  hidden layer to the first.
+- dead: before training, in some hidden layer, a share DEAD of the units is zero on every row.
+- vanishing: variance falls by more than SPAN, forward or backward.
+- dead: the same as above, after training.
+- healthy: nothing of this.
+
+A layer that gets nothing but zeros, because a layer below is dead or has vanished, counts neither as symmetric nor as
+dead before training.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,15 +28,18 @@ from tasks.core.training.signals import FLOW, STANDARD_DEVIATIONS, STATE, Start
 
 Array = NDArray[np.float64]
 
-SPAN = 1e4  # over the hidden layers variance may change by this factor: 100 in size
-UNTRAINED_LOSS = 10.0  # times ln(classes): an untrained network that is so wrong has exploded
-DEAD = 0.9  # share of a hidden layer's units whose death is the layer's
-POINTS = 2500  # of the layers' curves that one run logs; longer ones are thinned, their file is whole
+SPAN = 1e4  # variance may change by this factor over the layers; values then change by a factor of 100
+UNTRAINED_LOSS = 10.0  # times ln(classes), the loss of a guess: a larger loss before training means exploding
+DEAD = 0.9  # a hidden layer is dead if this share of its units is
+POINTS = 2500  # of the layers' curves that a cell logs to MLflow; longer curves are thinned, except in history.csv
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values of the input-to-logit Jacobian, each the median over rows; condition is largest / smallest."""
+    """Singular values of the Jacobian of the logits in the inputs; each number is a median over rows.
+
+    mean_square: of all singular values of a row; condition: largest / smallest.
+    """
 
     largest: float
     smallest: float
@@ -30,7 +48,7 @@ class Spectrum:
 
 
 def spectrum(jacobians: NDArray[np.float32]) -> Spectrum:
-    """Return the spectrum of one cell's Jacobians (rows, classes, features); NaN if they are not finite.
+    """Return the spectrum of one cell's Jacobians (rows, classes, features); all NaN if a value is not finite.
 
     >>> spectrum(np.array([[[3.0, 0.0], [0.0, 1.0]]]))
     Spectrum(largest=3.0, smallest=1.0, mean_square=5.0, condition=3.0)
@@ -47,9 +65,9 @@ def spectrum(jacobians: NDArray[np.float32]) -> Spectrum:
 class Signals:
     """All signals of one cell.
 
-    start: each of START by layer, variances as such, (layers,); first_loss: of the untrained network on the train rows;
-    uniform_loss: ln(classes), that of a guess; state, flow: each of STATE, (epochs + 1, layers), and of FLOW, (epochs,
-    layers). Layers are the hidden ones and the logits.
+    start: by name of START, one value for each layer, (layers,). first_loss: loss on the train rows before training.
+    uniform_loss: ln(classes), the loss of a guess. state: by name of STATE, (epochs + 1, layers). flow: by name of
+    FLOW, (epochs, layers). The layers are the hidden ones and, last, the logits.
     """
 
     start: dict[str, Array]
@@ -72,7 +90,10 @@ class Signals:
         flow: NDArray[np.float32],
         classes: int,
     ) -> "Signals":
-        """Take one cell of a batch; state is (epochs, len(STATE), layers), flow (epochs, len(FLOW), layers)."""
+        """Return the signals of cell `at` of a batch.
+
+        state, flow: the cell's, (epochs, len(STATE), layers) and (epochs, len(FLOW), layers).
+        """
         state = np.concatenate([start.state[at : at + 1], state])
         layers = dict(zip(START, start.layers[at].astype(np.float64), strict=True))
         first_loss, largest_share, quotient = map(float, start.scores[at])
@@ -90,7 +111,7 @@ class Signals:
 
     @property
     def hidden(self) -> int:
-        """How many hidden layers there are."""
+        """Number of hidden layers."""
         return len(self.theory.backward)
 
     @property
@@ -100,14 +121,15 @@ class Signals:
 
     @property
     def backward(self) -> Array:
-        """Variance of the gradient in the hidden layers' pre-activations, first layer first."""
+        """Variance of the loss's gradient in the hidden layers' pre-activations, first layer first."""
         return self.start["gradient_variance"][: self.hidden]
 
     @property
     def not_finite_at(self) -> tuple[int, int] | None:
-        """Epoch and layer, counted from 1, in which a pre-activation was first not finite, or None.
+        """Epoch and layer in which a pre-activation was first not finite, or None; both count from 1.
 
-        Epoch 0 is the start. In the step that first has one, it is in that layer and those above; later it is in all.
+        Epoch 0 means before training. The layer is the one with the smallest share of finite steps: in the first such
+        step its values and those of the layers above it are not finite; from the next step on, those of all layers.
         """
         after = self.state["finite"]
         for epoch, steps in enumerate([after[0], *self.flow["finite"]]):
@@ -118,14 +140,7 @@ class Signals:
 
     @property
     def health(self) -> Health:
-        """What the signals amount to, in a word; the first that applies.
-
-        symmetric: all units of some hidden layer are alike. exploding: something was not finite, the untrained loss is
-        UNTRAINED_LOSS times a guess's, or variance grows by more than SPAN, forward from the first layer to the logits
-        or backward from the last hidden layer to the first. dead: a share of DEAD of some hidden layer's units is zero
-        on every row at the start. vanishing: variance falls by more than SPAN. dead again: at the end. healthy: none.
-        A layer that is given nothing but zeros, above one that is dead or has vanished, is neither symmetric nor dead.
-        """
+        """One word for what the signals say; the module's docstring defines the words."""
         forward, backward = self.start["pre_activation_variance"], self.backward
         with np.errstate(divide="ignore", invalid="ignore"):
             growth = [forward[-1] / forward[0]] + ([backward[0] / backward[-1]] if self.hidden else [])
@@ -144,7 +159,7 @@ class Signals:
         return "dead" if dead[-1].any() else "healthy"
 
     def scalars(self) -> dict[str, float]:
-        """Return every number that describes the cell as a whole; NaN where it does not apply."""
+        """Return every signal that is one number for the whole cell; NaN if it does not apply."""
         worst = {name: self.state[name][:, : self.hidden].max(1, initial=0.0) for name in ("dead", "saturated")}
         epoch, layer = self.not_finite_at or (np.nan, np.nan)
         return {
@@ -169,7 +184,7 @@ class Signals:
         }
 
     def by_layer(self) -> Iterator[tuple[str, int, float]]:
-        """Yield name, epoch and value of the layers' signals, epoch 0 being the start; long curves are thinned."""
+        """Yield name, epoch and value of every layer's signals; epoch 0 is before training. Long curves are thinned."""
         for name, values in self.start.items():
             yield from ((named(name, layer), 0, float(value)) for layer, value in enumerate(values, 1))
         curves = self.curves()
@@ -181,14 +196,17 @@ class Signals:
                     yield from ((named(name, layer), epoch, float(value)) for layer, value in enumerate(row, 1))
 
     def curves(self) -> dict[str, Array]:
-        """Return the layers' signals through training, (epochs + 1, hidden layers) or (epochs, layers)."""
+        """Return the layers' signals through training, by name.
+
+        Those of STATE are (epochs + 1, hidden layers), those of FLOW (epochs, layers).
+        """
         state = {name: self.state[name][:, : self.hidden] for name in ("dead", "saturated")}
         state = {name: values for name, values in state.items() if not np.isnan(values).all()}
         return state | {name: self.flow[name] for name in ("gradient_norm", "update_ratio")}
 
 
 def named(signal: str, layer: int) -> str:
-    """Return the name under which a layer's signal is recorded; layers count from 1, the logits are the last.
+    """Return the name under which MLflow records a layer's signal; layers count from 1, and the last gives the logits.
 
     >>> named("gradient_norm", 3)
     'gradient_norm/layer_003'

@@ -1,10 +1,14 @@
-"""What theory expects of signals at initialization: variances by layer, forward and backward.
+"""What theory expects of the signals before training: variances by layer, forward and backward.
 
-The mean-field limit of wide layers (Poole et al., 2016; Schoenholz et al., 2017). One layer carries the second moment
-of its inputs on by q ← σ_w² E[φ(√q z)²] + σ_b², and the variance of the gradient back by χ₁ = σ_w² E[φ′(√q z)²], where
-σ_w² is fan_in (forward) or fan_out (backward) times the variance of a weight, z ~ N(0, 1). Gradients vanish where
-χ₁ < 1 and explode where χ₁ > 1; 1 is the edge of chaos. Glorot & Bengio (2010) is the case φ′ = 1, He et al. (2015) the
-case of ReLU.
+The theory is the mean-field limit of wide layers (Poole et al., 2016; Schoenholz et al., 2017). Let q be the variance
+of a layer's pre-activations, φ the activation, φ′ its slope, σ_b² the variance of a bias, and z ~ N(0, 1).
+
+- Forward, the next layer has the variance σ_w² E[φ(√q z)²] + σ_b², where σ_w² is fan_in times the variance of a weight.
+- Backward, a layer multiplies the variance of the gradient by χ₁ = σ_w² E[φ′(√q z)²], where σ_w² is fan_out times the
+  variance of a weight.
+
+Gradients vanish if χ₁ < 1 and explode if χ₁ > 1; χ₁ = 1 is the edge of chaos. Glorot & Bengio (2010) treat the case
+φ′ = 1, He et al. (2015) the case of ReLU.
 """
 
 from collections.abc import Sequence
@@ -39,11 +43,11 @@ def moments(activation: ActivationName, variance: float) -> tuple[float, float, 
 
 @dataclass(frozen=True)
 class Theory:
-    """Expected variances by layer; NaN where an initializer has no law of mean zero.
+    """Expected variances by layer; all NaN if the initializer has no law of mean zero.
 
-    forward: of the pre-activations of each layer, logits last, (layers,); backward: of the gradient in the hidden
-    layers' pre-activations, as multiples of the last one's, (hidden layers,); chi: χ₁ of each hidden layer, (hidden
-    layers,).
+    forward: variance of each layer's pre-activations, logits last, (layers,). backward: variance of the gradient in
+    each hidden layer's pre-activations, as a multiple of that in the last hidden layer, (hidden layers,). chi: χ₁ of
+    each hidden layer, (hidden layers,).
     """
 
     forward: Array
@@ -54,11 +58,11 @@ class Theory:
 def expected(
     network: Network, initializer: Initializer, backend: Backend, fans: Sequence[int], second_moment: float
 ) -> Theory:
-    """Return what theory expects of a network whose inputs have this mean square.
+    """Return the theory of a network whose inputs have the mean square `second_moment`.
 
-    Pre-activations are what the activation is given, so behind a normalization their variance is 1. A batch
-    normalization divides by what varies from row to row, and its rows become independent of each other (Yang et al.,
-    2019). A residual layer adds its inputs, independent of what it computes.
+    A normalization sets the variance of the pre-activations to 1. A batch normalization divides by the part that varies
+    from row to row, and makes rows independent (Yang et al., 2019). A residual layer adds its input to its output, and
+    theory takes the two as independent.
     """
     shapes = list(pairwise(fans))
     mean, square = 0.0, second_moment
@@ -94,7 +98,7 @@ def expected(
 
 
 def log_slope(variances: Array) -> float:
-    """Return the least-squares slope of ln variance over depth, per layer, or NaN if there is none.
+    """Return the least-squares slope of ln(variance) over the layers, per layer; NaN if a variance is not positive.
 
     >>> round(log_slope(np.array([1.0, 0.5, 0.25])), 6)
     -0.693147

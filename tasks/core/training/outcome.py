@@ -1,4 +1,4 @@
-"""What became of a cell: finished, diverged or failed, with everything measured on the way."""
+"""The outcome of a cell: finished, diverged or failed, with everything that was measured."""
 
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -17,7 +17,7 @@ Status = Literal["finished", "diverged", "failed"]
 
 @dataclass(frozen=True)
 class Curves:
-    """Measures after each epoch, entry 0 before training: arrays of shape (epochs + 1,)."""
+    """Loss and accuracy before training (entry 0) and after each epoch: arrays of shape (epochs + 1,)."""
 
     train_loss: NDArray[np.float32]
     test_loss: NDArray[np.float32]
@@ -25,24 +25,24 @@ class Curves:
     test_accuracy: NDArray[np.float32]
 
     def items(self) -> list[tuple[str, NDArray[np.float32]]]:
-        """Return each measure's name and values."""
+        """Return the name and the values of each curve."""
         return [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
 
     @property
     def loss_area(self) -> float:
-        """Area under the test loss over the epochs by trapezoids, divided by their number: its mean height."""
+        """Mean test loss over training: the area under its curve, by trapezoids, divided by the number of epochs."""
         return float(np.trapezoid(self.test_loss.astype(np.float64)) / (len(self.test_loss) - 1))
 
     @property
     def diverged_at(self) -> int | None:
-        """Return the first epoch after which a loss is NaN or infinite, or None."""
+        """The first epoch after which a loss is NaN or infinite; None if there is no such epoch."""
         broken = ~(np.isfinite(self.train_loss) & np.isfinite(self.test_loss))
         return int(np.argmax(broken)) if broken.any() else None
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Test rows by their number in the dataset, their classes (n,) and the network's logits (n, classes)."""
+    """The trained network on the n test rows: their numbers in the dataset, their classes (n,), logits (n, classes)."""
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -50,17 +50,17 @@ class Predictions:
 
     @property
     def brier_score(self) -> float:
-        """Mean squared distance of the predicted probabilities from the truth, 0 to 2 (Brier, 1950)."""
+        """Mean over rows of Σ (p - y)², p the predicted probabilities and y the one-hot class: 0 to 2 (Brier, 1950)."""
         from scipy.special import softmax
 
         truth = np.eye(self.logits.shape[1])[self.labels]
-        with np.errstate(invalid="ignore"):  # of logits that are not finite it is NaN
+        with np.errstate(invalid="ignore"):  # NaN is the score of logits that are not finite
             return float(np.square(softmax(self.logits.astype(np.float64), axis=1) - truth).sum(1).mean())
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves behind: `weights` are named and laid out as the framework's own model loads them."""
+    """Everything that training a cell gives; `weights` have the names and shapes of the framework's own model."""
 
     curves: Curves
     predictions: Predictions
@@ -70,19 +70,19 @@ class Trained:
 
     @property
     def scalars(self) -> dict[str, float]:
-        """Each measure that is one number, by name."""
+        """Every number that describes the cell as a whole, by name."""
         quality = {"brier_score": self.predictions.brier_score, "loss_area": self.curves.loss_area}
         return {**quality, "train_seconds": self.seconds, **self.signals.scalars()}
 
     @property
     def health(self) -> Health:
-        """What the signals say of the cell, in a word; a cell that diverged has exploded."""
+        """What the signals say of the cell, in a word; a cell that diverged is exploding."""
         return self.signals.health if self.curves.diverged_at is None else "exploding"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell with its status; a failed cell has a reason and nothing trained."""
+    """A cell with its status. A failed cell has a reason, and `trained` is None."""
 
     cell: Cell
     status: Status
@@ -91,7 +91,7 @@ class Outcome:
 
     @classmethod
     def of(cls, cell: Cell, trained: Trained) -> "Outcome":
-        """Judge a trained cell: diverged if a loss ever was NaN or infinite, else finished."""
+        """Return the outcome of a trained cell: diverged if a loss ever was NaN or infinite, else finished."""
         epoch = trained.curves.diverged_at
         if epoch is None:
             return cls(cell, "finished", trained=trained)
@@ -106,7 +106,7 @@ class Outcome:
 
 
 def first_line(error: BaseException) -> str:
-    r"""Return the first line of what an error says, which may be nothing.
+    r"""Return the first line of an error's message; the message may be empty.
 
     >>> first_line(ValueError("no memory\non device 0"))
     'no memory'
@@ -115,7 +115,7 @@ def first_line(error: BaseException) -> str:
 
 
 def epochs_to_target(test_accuracy: NDArray[np.float32], target: float) -> int | None:
-    """Return the first epoch whose test accuracy is at least the target, or None if there is none.
+    """Return the first epoch after which the test accuracy is at least the target; None if there is no such epoch.
 
     >>> epochs_to_target(np.array([0.3, 0.8, 0.9, 0.7], dtype=np.float32), target=0.9)
     2

@@ -1,7 +1,8 @@
-"""Do two backends compute the same thing? Identical weights and batches go in, every tensor of every step comes out.
+"""The parity gate: from identical weights and batches, two backends must compute the same weights at every step.
 
-Without that, a difference between backends could as well be a bug of this benchmark. Both optimizers train a network
-of smooth units, for at a ReLU's kink a rounding error decides which way a weight goes.
+Otherwise a difference between backends could be a bug of this benchmark. The gate trains a small network with each of
+two optimizers. Its activation is smooth, because at ReLU's kink a rounding error can send a weight in another
+direction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from tasks.core.design.study import Study
 from tasks.core.training import batch
 from tasks.core.training.backend import Framework, Weights
 
-BATCH = 30  # of 120 train rows: four steps an epoch, all alike
+BATCH = 30  # of 120 train rows: an epoch has four steps of equal size
 STEPS = 100
 EPOCHS = STEPS * BATCH // 120
 NETWORK = Network(hidden=(16, 16), activation="tanh")
@@ -25,15 +26,15 @@ RECIPES = {
     "adam": Recipe(optimizer="adam", learning_rate=0.001, batch_size=BATCH, epochs=EPOCHS),
 }
 BOUNDS = {"sgd": 5.4e-7, "adam": 1.6e-6}
-"""Largest difference of any weight at any step; float32 rounding of weights near 1 is 6e-8 a step."""
+"""By optimizer, the largest difference allowed of any weight at any step; rounding alone makes 6e-8 a step near 1."""
 
 
 class ParityError(RuntimeError):
-    """The backends computed different things from identical inputs."""
+    """The backends computed different weights from identical inputs."""
 
 
 def trace(framework: Framework, optimizer: str, *, seed: int) -> list[Weights]:
-    """Train one cell by an optimizer's recipe; return its weights at the start and after each step, (1, ...) each."""
+    """Train one cell with an optimizer; return its weights at the start and after each step, stacked for one cell."""
     study = Study(network=NETWORK, recipe=RECIPES[optimizer], weights="shared")
     settings = study.settings(framework.NAME, levels=())
     program, _, order = batch.started(framework, settings, [Cell(framework.NAME, "glorot_uniform", seed)])
@@ -45,7 +46,11 @@ def trace(framework: Framework, optimizer: str, *, seed: int) -> list[Weights]:
 
 
 def gaps(ours: Sequence[Weights], theirs: Sequence[Weights]) -> NDArray[np.float64]:
-    """Return the largest absolute difference of any weight at each step, the start included: (steps + 1,)."""
+    """Return the largest absolute difference of any weight at the start and after each step: (steps + 1,).
+
+    >>> gaps([[np.array([1.0, 2.0])]], [[np.array([1.0, 2.5])]]).tolist()
+    [0.5]
+    """
     return np.array(
         [
             np.max([np.abs(one - other).max() for one, other in zip(before, after, strict=True)])
@@ -55,10 +60,10 @@ def gaps(ours: Sequence[Weights], theirs: Sequence[Weights]) -> NDArray[np.float
 
 
 def judge(found: Mapping[str, NDArray[np.float64]]) -> None:
-    """Hold each optimizer's gaps against its bound.
+    """Compare the gaps of each optimizer with its bound.
 
     Raises:
-        ParityError: if one exceeds it, or is NaN.
+        ParityError: if a gap exceeds the bound, or is NaN.
     """
     for optimizer, gap in found.items():
         beyond = ~(gap <= BOUNDS[optimizer])

@@ -1,14 +1,14 @@
-"""Independent random streams, each a function of one seed and a name."""
+"""Named random streams: a cell's seed gives independent streams for split, order of rows and weights."""
 
 import numpy as np
 
 from tasks.core.design.settings import OneSeed
 
-STREAMS = ("split", "order", "weights")  # a stream's position is part of its numbers: append, never reorder
+STREAMS = ("split", "order", "weights")  # a stream's position decides its numbers: append, never reorder
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:
-    """Return the named stream of a seed; `index` numbers streams within it, such as layers.
+    """Return the stream of a seed with this name; `index` numbers streams within it, for example by layer.
 
     Streams of different names, indices or seeds are independent (NumPy's SeedSequence, spawn keys).
 
@@ -19,10 +19,18 @@ def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:
 
 
 def integer(stream: np.random.SeedSequence) -> int:
-    """Return the stream as one integer below 2**32, for libraries that take an integer seed."""
+    """Return one integer below 2**32 made from a stream, for libraries that take an integer as their seed.
+
+    >>> integer(stream(0, "split")) == integer(stream(0, "split")), integer(stream(0, "split")) < 2**32
+    (True, True)
+    """
     return int(stream.generate_state(1)[0])
 
 
 def chosen(held: OneSeed, own: int) -> int:
-    """Return the seed of a stream: the one that a study holds for all of its cells, or the cell's own."""
+    """Return the seed of a stream: the number that the study fixes for all cells or, if it says `cell`, the cell's own.
+
+    >>> chosen("cell", 3), chosen(42, 3)
+    (3, 42)
+    """
     return own if held == "cell" else held

@@ -1,4 +1,4 @@
-"""The weights that a cell starts from: drawn layer by layer, from streams of the cell's seed."""
+"""The weights that a cell starts from, drawn layer by layer from random streams of the cell's seed."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,12 +13,12 @@ from tasks.core.training import seeds
 from tasks.core.training.backend import NORMALIZATION_EPSILON, Framework, Weights
 from tasks.core.training.datasets import Floats
 
-LSUV_TOLERANCE = 0.1  # of the output variance about 1 (Mishkin & Matas, 2016)
-LSUV_ROUNDS = 10
+LSUV_TOLERANCE = 0.1  # how far a variance may be from 1 (Mishkin & Matas, 2016)
+LSUV_ROUNDS = 10  # divisions of one kernel, at most
 
 
 def fans(network: Network, features: int, classes: int) -> tuple[int, ...]:
-    """Return the layer sizes, inputs first and logits last.
+    """Return the sizes of all layers, the inputs first and the logits last.
 
     >>> fans(Network(), features=4, classes=3)
     (4, 64, 32, 3)
@@ -29,7 +29,7 @@ def fans(network: Network, features: int, classes: int) -> tuple[int, ...]:
 def initial_weights(
     framework: Framework, settings: CellSettings, cell: Cell, sizes: tuple[int, ...], x_train: Floats
 ) -> Weights:
-    """Draw a cell's weights, each layer's kernel and bias from streams of their own."""
+    """Draw a cell's weights; every kernel and every bias has a random stream of its own."""
     weights: Weights = []
     rescaled = []
     network = settings.network
@@ -52,10 +52,11 @@ def initial_weights(
 
 
 def with_unit_variance(weights: Weights, layers: Sequence[int], network: Network, x: Floats) -> Weights:
-    """Divide the kernels of some layers, in turn, by the standard deviation of what they make of rows x.
+    """Rescale the kernels of some layers, first to last, so that their pre-activations on rows x have variance 1.
 
-    Layer-sequential unit variance (Mishkin & Matas, 2016, algorithm 1): until each variance is within LSUV_TOLERANCE
-    of 1, or LSUV_ROUNDS have not been enough, as for a layer that gives zero. A normalization follows the layer.
+    Layer-sequential unit variance (LSUV; Mishkin & Matas, 2016, algorithm 1) divides a kernel by the standard deviation
+    of its layer's pre-activations until their variance is within LSUV_TOLERANCE of 1. It gives up after LSUV_ROUNDS,
+    and where all pre-activations are equal. A normalization, if the network has one, comes after the rescaled layer.
     """
     weights = list(weights)
     h = x.astype(np.float64)
