@@ -28,8 +28,8 @@ class Plan(BaseModel):
     """What a benchmark of a study does on this machine. Prefect's page shows a plan as its study.
 
     fresh: no earlier cell is reused; controls: the study that is trained along, or None; cell_keys, control_keys: the
-    key of each cell of the study and of the controls, in the order of their grids; reused: the run ids of earlier cells,
-    by key; batches, control_batches: the cells that are left to train.
+    key of each cell of the study and of the controls, in the order of their grids; reused: the run ids of earlier
+    cells, by key; batches, control_batches: the cells that are left to train.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
     study is also one of the controls. Only the first of them is trained.

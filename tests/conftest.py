@@ -75,7 +75,7 @@ def trainers():
         yield held
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eventually():
     """Return a function that waits for a condition, at most so many seconds."""
 

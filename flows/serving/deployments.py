@@ -102,7 +102,7 @@ def nightly_due(timezone: str) -> str:
 
 
 def register_pools_and_automations() -> None:
-    """Register what infra/prefect.yaml cannot hold: the work pools, and the automations that end runs whose worker died."""
+    """Register what infra/prefect.yaml cannot hold: work pools, and automations that end runs whose worker died."""
     with get_client(sync_client=True) as client:
         for pool in (POOL, *BACKENDS):
             with suppress(ObjectAlreadyExists):  # a pool that exists keeps its type

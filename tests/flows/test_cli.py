@@ -256,15 +256,15 @@ def test_studies(tmp_path, initbench):
     assert "learning_rate: 0.01" in initbench(tmp_path, "studies", "iris").stdout
 
 
-def example(section, language):
-    """Return the README's example of a language in a section."""
-    text = (ROOT / "README.md").read_text().partition(f"## {section}\n")[2]
+def example(folder, section, language):
+    """Return the example of a language in a section of a folder's README."""
+    text = (ROOT / folder / "README.md").read_text().partition(f"## {section}\n")[2]
     return text.partition(f"```{language}\n")[2].partition("```")[0]
 
 
 def test_example_study(tmp_path, initbench):
     """The README's study is one: every setting in it is allowed, and its grid is what it says."""
-    (tmp_path / "mine.yaml").write_text(example("What a study can ask for", "yaml"))
+    (tmp_path / "mine.yaml").write_text(example("flows/studies", "What a study can ask for", "yaml"))
     result = initbench(tmp_path, "run", "mine.yaml", "--dry-run")
     assert result.returncode == 0, result.stderr
     assert "240: 240 to train" in result.stdout  # 2 backends x 2 depths x 3 remedies x 4 initializers x 5 seeds
@@ -274,8 +274,8 @@ def test_package_adds_an_initializer(tmp_path, initbench, with_server):
     """The README's package, once installed, brings an initializer that takes parameters, trains, and is marked."""
     package, site = tmp_path / "package", tmp_path / "site"
     package.mkdir()
-    (package / "pyproject.toml").write_text(example("An initializer of your own", "toml"))
-    (package / "initbench_sparse.py").write_text(example("An initializer of your own", "python"))
+    (package / "pyproject.toml").write_text(example("tasks/core/design", "An initializer of your own", "toml"))
+    (package / "initbench_sparse.py").write_text(example("tasks/core/design", "An initializer of your own", "python"))
     install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", *install, str(package)], check=True, capture_output=True)
     (tmp_path / "sparse.yaml").write_text(STUDY.replace("[he_normal, zeros]", "[{name: sparse, connections: 2}]"))

@@ -134,7 +134,7 @@ def test_nobody_is_there_to_train(running, client):
 
 
 @pytest.fixture(scope="module")
-def workers(running, client):
+def workers(running, client, eventually):
     """Return a worker of PyTorch and one of Keras, once both have reported."""
     with worker(client, "pytorch") as pytorch, worker(client, "keras") as keras:
         eventually(lambda: len(online(running, client)) >= 2)

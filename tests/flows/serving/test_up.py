@@ -14,7 +14,7 @@ from tests.flows.test_page import FLAGS, READY, SHOTS
 from tests.shared.postgres import free_port
 from tests.shared.running import INITBENCH, up
 
-RUN = 120_000  # milliseconds
+RUN = 300_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_from_the_form_to_the_curves(running, tab, eventually):
     tab.get_by_role("button", name="Submit").click()
 
     asked = {"flow_runs": {"name": {"any_": ["iris · 2 backends · 2 initializers · 2 seeds"]}}}
-    eventually(lambda: post(running, "flow_runs/filter", **asked).json(), seconds=60)
+    eventually(lambda: post(running, "flow_runs/filter", **asked).json(), seconds=300)
     (run,) = post(running, "flow_runs/filter", **asked).json()
     tab.goto(f"{running.prefect}/runs/flow-run/{run['id']}")
     tab.get_by_text("Artifacts", exact=True).last.click()
@@ -149,7 +149,7 @@ def read(running, run):
 def ended(running, run, eventually):
     """Return a flow run once it has ended."""
     final = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
-    eventually(lambda: read(running, run)["state"]["type"] in final, seconds=90)
+    eventually(lambda: read(running, run)["state"]["type"] in final, seconds=300)
     return read(running, run)
 
 
@@ -244,7 +244,7 @@ def test_down_and_up(running, eventually):
     It comes last, for it stops what the other tests use.
     """
     cancelled = started(running, "benchmark", {"epochs": 10_000, "seeds": 20, "parity": False})
-    eventually(lambda: read(running, cancelled)["state"]["type"] == "RUNNING", seconds=60)
+    eventually(lambda: read(running, cancelled)["state"]["type"] == "RUNNING", seconds=300)
     runs = post(running, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}).json()
     assert runs
     processes = descendants(running.process.pid)
