@@ -1,9 +1,9 @@
 import os
 import shutil
 import time
-from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
@@ -16,16 +16,20 @@ TOGETHER = {
     "tests/flows/test_benchmark.py": "flow",
     "tests/flows/test_nightly.py": "flow",
 }
-"""Files and folders whose tests share compiled programs, or servers and trainers, and so run in one process."""
+"""Files and folders whose tests share compiled programs, or a server and trainers, and so run in one process."""
 
 
-def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one test process, and those of several files that share what is dear to start."""
-    root = Path(__file__).parents[1]
-    for item in items:
-        path = item.path.relative_to(root).as_posix()
-        group = next((name for start, name in TOGETHER.items() if path.startswith(start)), path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class Scheduling(LoadFileScheduling):
+    """Gives each test process whole files, and several files at once where their tests share what is dear to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return next((group for start, group in TOGETHER.items() if file.startswith(start)), file)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Have the tests distributed so."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture

@@ -1,26 +1,18 @@
 """The report's page in a real browser: from disk, in both themes, on a phone, on paper, and in MLflow's own viewer."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from tests.shared.browser import READY, SHOTS, chromium
 from tests.shared.reports import findings, page
 from tests.shared.samples import history, layers
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SHOTS = Path(__file__).parents[2] / "test-output"
-READY = "html[data-ready]"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +20,6 @@ def address(tmp_path_factory):
     """Return where a report lies on disk, that has every picture."""
     file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_text(page(findings(), layers(), history()))
-    SHOTS.mkdir(exist_ok=True)
     return file.as_uri()
 
 

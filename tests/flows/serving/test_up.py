@@ -1,6 +1,5 @@
 """The whole thing as a user has it: up, the form in Prefect, the comparison, MLflow, Ctrl-C, and up again."""
 
-import shutil
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -8,9 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from tests.flows.test_page import FLAGS, READY, SHOTS
+from tests.shared.browser import READY, SHOTS, chromium
 from tests.shared.postgres import free_port
 from tests.shared.running import INITBENCH, up
 
@@ -27,14 +26,11 @@ def running(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tab():
     """Return a tab of a browser."""
-    SHOTS.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.set_default_timeout(30_000)
         yield page
         page.screenshot(path=SHOTS / "last.png")  # where it was when something failed
-        chromium.close()
 
 
 def post(running, path, **json):
