@@ -22,6 +22,8 @@ from tasks.tracking import recording
 def run_name() -> str:
     """Return the name of a flow run in Prefect: the study and the size of its grid."""
     parameters = runtime.flow_run.parameters
+    if isinstance(parameters["study"], Plan):
+        return parameters["study"].study.summary
     try:
         return form.asked(parameters).summary
     except ValueError:  # the flow itself will fail with this error
@@ -59,25 +61,27 @@ def benchmark(
         ParityError: if the backends disagree.
     """
     end_with_worker()
+    if isinstance(study, Plan):
+        return carry_out(study, parity=parity)
     fields = {"seeds": seeds, "epochs": epochs, "backends": backends, "initializers": initializers}
     asked = form.asked({"study": study, "advanced": advanced, **fields})
-    return carry_out(study if isinstance(study, Plan) else ready(asked, fresh=fresh), parity=parity)
+    return carry_out(ready(asked, fresh=fresh), parity=parity)
 
 
 def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     """Carry out a plan in the current flow run; `benchmark` says how."""
     log, study, crew = get_run_logger(), todo.study, CREWS[todo.study.runner]
     log.info("Asked for:\n%s", todo)
-    environment = machine.describe() | {"data": dict(todo.platform.data)}
+    environment = machine.describe() | {"data": todo.data}
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
-        batches = (*todo.batches, *todo.control_batches)
-        if parity and todo.batches and len(study.backends) > 1:
+        if parity and todo.own.batches and len(study.backends) > 1:
             crew.check_parity(record)
-        futures = crew.train_cells.map(batches, unmapped(record))
+        futures = crew.train_cells.map(todo.batches, unmapped(record))
         followed(futures, study.name)
-        trained = settle(batches, futures, record)
-        result = collect(study, record, todo.run_ids(trained))
-        controls = collect(todo.controls, record, todo.control_run_ids(trained)) if todo.controls else None
+        known = todo.reused | settle(todo.batches, futures, record)
+        result = collect(study, record, todo.own.run_ids(known))
+        others = todo.controls
+        controls = collect(others.study, record, others.run_ids(known)) if others else None
         findings = compare(study, result, controls)
         crowned = () if findings.misbehaved else study.backends
         models = crew.crown.map(unmapped(study), crowned, unmapped(result.cells), unmapped(record)) if crowned else []

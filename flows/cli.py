@@ -156,7 +156,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
         if todo.batches and study.runner == "local":
             pool.warm_up()  # frameworks load while the server starts
         try:
-            return benchmark(todo, fresh=fresh, parity=parity), None
+            return benchmark(todo, parity=parity), None
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))
         except (ParityError, RecordError, TrainerError, TimeoutError) as error:
@@ -300,8 +300,8 @@ def worker(backend: str, gpu: int | None) -> None:
 
     PREFECT_API_URL and MLFLOW_TRACKING_URI must name the servers.
     """
-    from flows.plan import check_servers
     from flows.serving import server
+    from flows.serving.server import check_servers
     from tasks import machine
 
     with refusing():

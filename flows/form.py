@@ -104,7 +104,5 @@ def asked(parameters: Mapping[str, Any]) -> Study:
     Raises:
         StudyError: if there is no such study, or a change is not valid.
     """
-    if isinstance(parameters["study"], Plan):
-        return parameters["study"].study
     changes = {setting: parameters[name] for name, setting in COMMON.items() if parameters[name] not in EMPTY}
     return studies.changed(parameters["study"], changes, parameters["advanced"])

@@ -7,8 +7,8 @@ from typing import Any
 from prefect import runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows import data
 from flows.crews import THREADS, end_with_worker
-from flows.plan import checked
 from flows.serving.server import recorded, served_flow
 from tasks import machine, models, parity, remote
 from tasks.cells import settle, train_cells, trainers
@@ -19,7 +19,7 @@ from tasks.tracking.store import Benchmark
 
 
 @served_flow(name=remote.FLOW, task_runner=ThreadPoolTaskRunner(THREADS))
-def work(part: remote.Train | remote.Trace | remote.Log, benchmark: Benchmark) -> None:
+def work(part: remote.AnyPart, benchmark: Benchmark) -> None:
     """Do a part of a benchmark on this machine, and store the result in the benchmark's run.
 
     Args:
@@ -34,7 +34,7 @@ def work(part: remote.Train | remote.Trace | remote.Log, benchmark: Benchmark) -
             case remote.Train():
                 found: Any = _train(part, benchmark)
             case remote.Trace():
-                found = parity.trace(part.backend, part.seed)
+                found = parity.trace(part.backend)
             case remote.Log():
                 found = models.log(part.candidate, benchmark)
         recording.hand_over(benchmark, str(runtime.flow_run.id), part.encoded(found))
@@ -46,10 +46,10 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
     Raises:
         ValueError: if the data or the release of initbench differ from those of the benchmark.
     """
-    data = source(part.settings.dataset)
-    checksum = checked(part.settings.dataset, part.settings.split, part.cells[0].seed)
-    platform = machine.platform_for({data: checksum})
-    here, there = {"initbench": platform.release, data: checksum}, {"initbench": part.release, data: part.data}
+    found = data.checksums([(part.settings, part.cells[0].seed)])
+    platform = machine.platform_for(found)
+    asked = {source(part.settings.dataset): part.data}
+    here, there = {"initbench": platform.release, **found}, {"initbench": part.release, **asked}
     differ = [f"{name} ({here[name]}, not {there[name]})" for name in here if here[name] != there[name]]
     if differ:
         raise ValueError(f"{part}: a worker must have the benchmark's data and release; differing: {', '.join(differ)}")

@@ -23,19 +23,19 @@ Traces = Mapping[str, Sequence[Weights]]
 
 
 @task(retries=1, cache_policy=NO_CACHE)
-def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
+def check_parity(benchmark: Benchmark) -> None:
     """Store the largest weight difference between the backends at each step, by optimizer, and judge it.
 
     Raises:
         ParityError: if a difference exceeds its bound.
     """
-    hold(benchmark, lambda backend: trace(backend, seed))
+    hold(benchmark, trace)
 
 
-def trace(backend: Backend, seed: int) -> Traces:
+def trace(backend: Backend) -> Traces:
     """Return a backend's weights under each optimizer, from a trainer of this machine."""
     with pool.current().lease(backend) as trainer:
-        return {optimizer: trainer.trace(optimizer, seed) for optimizer in parity.RECIPES}
+        return {optimizer: trainer.trace(optimizer) for optimizer in parity.RECIPES}
 
 
 def hold(benchmark: Benchmark, traces: Callable[[Backend], Traces]) -> None:

@@ -94,7 +94,6 @@ class Trace(Part):
     """Train the small networks of the parity gate; the result is the weights of every step, by optimizer."""
 
     backend: Backend
-    seed: int
 
     @staticmethod
     def encoded(found: parity.Traces) -> dict[str, list[Any]]:
@@ -125,8 +124,11 @@ class Log(Part):
         return f"{self.candidate.cell} · model"
 
 
+AnyPart = Train | Trace | Log
+
+
 @dataclass(frozen=True)
-class _Benchmark:
+class _Parts:
     """The current benchmark: its study, whether it trains every cell anew, and an event that is set when it ends."""
 
     study: str
@@ -134,7 +136,7 @@ class _Benchmark:
     over: Event = field(default_factory=Event)
 
 
-_current: ContextVar[_Benchmark] = ContextVar("current")
+_current: ContextVar[_Parts] = ContextVar("current")
 
 
 def check_workers(backends: Sequence[Backend]) -> None:
@@ -168,7 +170,7 @@ def parts(study: str, *, fresh: bool) -> Iterator[None]:
 
     fresh: workers train every cell anew, also cells that an earlier benchmark of the study has finished.
     """
-    current = _Benchmark(study, fresh)
+    current = _Parts(study, fresh)
     token = _current.set(current)
     try:
         yield
@@ -193,13 +195,13 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
 
 
 @task(cache_policy=NO_CACHE)
-def check_parity(benchmark: Benchmark, seed: int = 0) -> None:
+def check_parity(benchmark: Benchmark) -> None:
     """Do the work of `parity.check_parity`, each backend on its worker.
 
     Raises:
         ParityError: if the backends disagree.
     """
-    parity.hold(benchmark, lambda backend: _done(Trace(backend=backend, seed=seed), benchmark))
+    parity.hold(benchmark, lambda backend: _done(Trace(backend=backend), benchmark))
 
 
 @task(task_run_name="crown {backend}", cache_policy=NO_CACHE)
@@ -208,7 +210,7 @@ def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchm
     return models.register(study, backend, cells, benchmark, lambda found, run: str(_done(Log(candidate=found), run)))
 
 
-def _done(part: Train | Trace | Log, benchmark: Benchmark) -> Any:
+def _done(part: AnyPart, benchmark: Benchmark) -> Any:
     """Let a worker do a part, and return its result.
 
     Raises:
@@ -233,7 +235,7 @@ def _done(part: Train | Trace | Log, benchmark: Benchmark) -> Any:
     raise TrainerError(f"{part}: workers died {TRIES} times; the last one: {state.message}")
 
 
-def _ended(run_id: UUID, part: Train | Trace | Log) -> State[Any]:
+def _ended(run_id: UUID, part: AnyPart) -> State[Any]:
     """Wait until the flow run of a part has ended, and return its last state.
 
     Raises:

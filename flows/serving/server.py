@@ -33,6 +33,8 @@ from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
+from tasks.tracking import store
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -66,6 +68,19 @@ def check_free(option: str, port: int) -> None:
         except OSError as error:
             words = f"{option} must be free; {port} on {LOOPBACK}: {error.strerror}. Is initbench up already?"
             raise ValueError(words) from None
+
+
+def check_servers() -> None:
+    """Check that servers are configured which workers on other machines can reach.
+
+    Raises:
+        ValueError: if Prefect's or MLflow's server is not configured, or MLflow's does not answer.
+    """
+    if PREFECT_API_URL.value() is None or not store.served():
+        raise ValueError(
+            "runner: workers needs servers that the workers reach as well: set PREFECT_API_URL and MLFLOW_TRACKING_URI"
+        )
+    store.open_store()
 
 
 class ServerError(ValueError):

@@ -24,6 +24,7 @@ from tasks.core.training import batch, parity
 from tasks.core.training.backend import Weights
 from tasks.core.training.outcome import Outcome
 
+PARITY_SEED = 0
 CPU_SLOTS = 2  # one for each backend, so that both train at once
 
 P = ParamSpec("P")
@@ -111,9 +112,9 @@ class Trainer:
         """Train cells with these settings together; return their outcomes in the same order."""
         return self.call(_train, settings, tuple(cells))
 
-    def trace(self, optimizer: str, seed: int) -> list[Weights]:
+    def trace(self, optimizer: str) -> list[Weights]:
         """Return the weights at the start and after each step of the parity gate's cell; see `parity.trace`."""
-        return self.call(_trace, self.backend, optimizer, seed)
+        return self.call(_trace, self.backend, optimizer)
 
     def stop(self) -> None:
         """End the process at once, also while it trains."""
@@ -150,5 +151,5 @@ def _train(settings: CellSettings, cells: tuple[Cell, ...]) -> list[Outcome]:
     return batch.train(_backend(settings.backend), settings, cells, clock=time.perf_counter)
 
 
-def _trace(backend: Backend, optimizer: str, seed: int) -> list[Weights]:
-    return parity.trace(_backend(backend), optimizer, seed=seed)
+def _trace(backend: Backend, optimizer: str) -> list[Weights]:
+    return parity.trace(_backend(backend), optimizer, seed=PARITY_SEED)

@@ -277,7 +277,7 @@ def test_levels_that_change_nothing_are_trained_once(stored):
     assert table.comparison["finished"].tolist() == [2] * 4
     again = plan(study, fresh=False)
     assert again.batches == ()
-    assert sum(key in again.reused for key in again.cell_keys.values()) == 8
+    assert sum(key in again.reused for key in again.own.keys.values()) == 8
 
 
 def test_factors_and_claims(stored):

@@ -15,24 +15,22 @@ def keys(batches):
 def test_a_cell_that_is_also_a_control_is_trained_once(folder):
     """Cells of the study that equal one of the controls stand in the study's batches alone, and serve both."""
     planned = plan(Study(initializers=("zeros", "lsuv"), seeds=2), fresh=False)
-    shared = {*planned.cell_keys.values()} & {*planned.control_keys.values()}
+    shared = {*planned.own.keys.values()} & {*planned.controls.keys.values()}
     assert len(shared) == 4  # zeros in two backends and two seeds
-    trained = [*keys(planned.batches), *keys(planned.control_batches)]
-    assert len(trained) == len({*trained}) == 8 + len(planned.control_keys) - 4
+    trained = keys(planned.batches)
+    assert len(trained) == len({*trained}) == 8 + len(planned.controls.keys) - 4
     run_ids = {key: f"run {at}" for at, key in enumerate(trained)}
-    for ids, own in (
-        (planned.run_ids(run_ids), planned.cell_keys),
-        (planned.control_run_ids(run_ids), planned.control_keys),
-    ):
-        assert list(ids) == list(own)
-        assert all(ids[cell] == run_ids[key] for cell, key in own.items())
-    assert "controls      12: 8 to train" in str(planned)
+    for part in (planned.own, planned.controls):
+        ids = part.run_ids(run_ids)
+        assert list(ids) == list(part.keys)
+        assert all(ids[cell] == run_ids[key] for cell, key in part.keys.items())
+    assert "controls      12: 8 to train, 4 are cells of the study" in str(planned)
 
 
 def test_controls_under_another_recipe_are_trained_apart(folder):
     """A recipe of the study's own makes its cells others than the controls', which are all trained."""
     planned = plan(Study(initializers=("zeros",), seeds=2, recipe=Recipe(epochs=3)), fresh=False)
-    assert len(keys(planned.control_batches)) == len(planned.control_keys) == 12
+    assert len(keys(planned.controls.batches)) == len(planned.controls.keys) == 12
 
 
 def test_prefect_shows_a_plan_as_its_study(folder):

@@ -114,21 +114,27 @@ def named_together(cells: Sequence[Cell]) -> str:
     return f"{first.backend} · {len(cells)} cells" if others else str(first)
 
 
+def resolved(study: Study) -> list[tuple[CellSettings, list[Cell]]]:
+    """Return the cells of a study in rows, one for each backend and combination of levels, with their settings."""
+    return [
+        (study.settings(backend, levels), _row(study, backend, levels))
+        for backend, levels in product(study.backends, study.levels())
+    ]
+
+
 def cells(study: Study) -> list[Cell]:
     """Return every cell of a study: backend by backend, level by level, initializer by initializer, seed by seed.
 
     >>> [str(cell) for cell in cells(Study(backends=("keras",), initializers=("zeros",), seeds=2))]
     ['keras · zeros · seed 0', 'keras · zeros · seed 1']
     """
-    return [cell for backend, levels in _rows(study) for cell in _row(study, backend, levels)]
+    axes = product(study.backends, study.levels())
+    return [cell for backend, levels in axes for cell in _row(study, backend, levels)]
 
 
 def batches(study: Study, platform: Platform) -> list[Batch]:
     """Return the cells of a study with their keys, as one batch for each backend and combination of levels."""
-    return [
-        Batch.of(study.settings(backend, levels), _row(study, backend, levels), platform, study.target)
-        for backend, levels in _rows(study)
-    ]
+    return [Batch.of(settings, row, platform, study.target) for settings, row in resolved(study)]
 
 
 def largest_batch(study: Study, missing: int) -> int:
@@ -140,10 +146,6 @@ def largest_batch(study: Study, missing: int) -> int:
     3
     """
     return max(1, ceil(missing / study.max_tasks)) if study.runner == "local" else WORKER_BATCH
-
-
-def _rows(study: Study) -> list[tuple[Backend, tuple[Level, ...]]]:
-    return list(product(study.backends, study.levels()))
 
 
 def _row(study: Study, backend: Backend, levels: tuple[Level, ...]) -> list[Cell]:
