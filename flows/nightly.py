@@ -117,7 +117,7 @@ def nightly(
 def _replaced() -> str:
     """Return in words why another night takes the place of this one; empty if none does.
 
-    Flow runs that no deployment started are no nights: none takes their place.
+    A flow run that no deployment started is not a night, so it is never replaced.
     """
     due, deployment = runtime.flow_run.scheduled_start_time, runtime.deployment.id
     if deployment is None:

@@ -112,7 +112,7 @@ def register_pools_and_automations() -> None:
             if not found:
                 client.create_automation(automation)
             elif found[0].model_dump(exclude={"id"}) != automation.model_dump():
-                # an update makes it forget the runs it watches: only if it differs
+                # only if it differs, because an update makes it forget the runs that it watches
                 client.update_automation(found[0].id, automation)
 
 

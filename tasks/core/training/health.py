@@ -9,7 +9,7 @@ The word is the first of these that applies:
 - dead: before training, in some hidden layer, a share DEAD of the units is zero on every row.
 - vanishing: variance falls by more than SPAN, forward or backward.
 - dead: the same as above, after training.
-- healthy: nothing of this.
+- healthy: none of the above.
 
 A layer that gets nothing but zeros, because a layer below is dead or has vanished, counts neither as symmetric nor as
 dead before training.
