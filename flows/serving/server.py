@@ -1,8 +1,8 @@
 """A Prefect server for every flow run: the configured server, or a private one that loses no task run.
 
 If no server is configured, Prefect would start a temporary one, which stops while events of task runs still wait in its
-queues: it records only about 470 of 500 quick tasks. The private server of this module records in bulk, and stops only after
-this process has sent everything to it.
+queues: it records only about 470 of 500 quick tasks. The private server of this module records in bulk, and stops only
+after this process has sent everything to it.
 """
 
 import atexit
