@@ -1,6 +1,5 @@
 """Register the best cell of each backend as a model, which MLflow can serve and anybody can load."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,11 +15,11 @@ from tasks.core.design.settings import CellSettings
 from tasks.core.design.study import Study
 from tasks.core.statistics.measures import best
 from tasks.core.training import datasets
-from tasks.core.training.backend import Framework
 from tasks.core.training.weights import fans
 from tasks.tracking import reading, registry
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
+from tasks.trainers.process import framework
 
 EXAMPLE_ROWS = 5
 RETRIES = 1  # a trainer that died is replaced
@@ -78,7 +77,6 @@ def log(candidate: Candidate, benchmark: Benchmark) -> str:
 def _log(candidate: Candidate, benchmark: Benchmark, requirements: Sequence[str]) -> str:
     """Build a cell's model from its recorded weights, and log it; this runs in the process of a trainer."""
     cell, settings = candidate.cell, candidate.settings
-    framework: Framework = importlib.import_module(f"tasks.backends.{cell.backend}")
     data = datasets.load(settings.dataset)
     fold = datasets.divide(data, settings.split, cell.seed)
     sizes = fans(settings.network, len(data.features), data.classes)
@@ -86,7 +84,7 @@ def _log(candidate: Candidate, benchmark: Benchmark, requirements: Sequence[str]
     return registry.log_model(
         benchmark,
         cell.backend,
-        framework.deployed(settings.network, sizes, weights, mean=fold.mean, scale=fold.scale),
+        framework(cell.backend).deployed(settings.network, sizes, weights, mean=fold.mean, scale=fold.scale),
         candidate.name,
         candidate.run_id,
         example=data.x[fold.test_rows[:EXAMPLE_ROWS]],

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from loky import ProcessPoolExecutor
 from loky.process_executor import ShutdownExecutorError
@@ -21,7 +21,7 @@ from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
 from tasks.core.training import batch, parity
-from tasks.core.training.backend import Weights
+from tasks.core.training.backend import Framework, Weights
 from tasks.core.training.outcome import Outcome
 
 PARITY_SEED = 0
@@ -129,7 +129,7 @@ def _start(backend: Backend, threads: int, parent: int, log: str) -> str:
     """Load the backend in a trainer's process, and let the process end when its parent has died."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     end_with(parent)
-    return str(_backend(backend).setup(threads))
+    return framework(backend).setup(threads)
 
 
 def end_with(parent: int) -> None:
@@ -143,13 +143,15 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _backend(backend: Backend) -> Any:
-    return importlib.import_module(f"tasks.backends.{backend}")
+def framework(backend: Backend) -> Framework:
+    """Load the package of a backend, in the process of a trainer."""
+    loaded: Framework = importlib.import_module(f"tasks.backends.{backend}")
+    return loaded
 
 
 def _train(settings: CellSettings, cells: tuple[Cell, ...]) -> list[Outcome]:
-    return batch.train(_backend(settings.backend), settings, cells, clock=time.perf_counter)
+    return batch.train(framework(settings.backend), settings, cells, clock=time.perf_counter)
 
 
 def _trace(backend: Backend, optimizer: str) -> list[Weights]:
-    return parity.trace(_backend(backend), optimizer, seed=PARITY_SEED)
+    return parity.trace(framework(backend), optimizer, seed=PARITY_SEED)

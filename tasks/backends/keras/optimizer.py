@@ -9,8 +9,7 @@ from keras import ops
 from tasks.backends.keras.network import Tensors
 from tasks.core.design.settings import Recipe
 from tasks.core.training import signals
-
-NORM_EPSILON = 1e-6  # PyTorch adds this number to a norm before it divides by the norm, so Keras's backend does too
+from tasks.core.training.backend import NORM_EPSILON
 
 
 class AlignedAdam(keras.optimizers.Adam):

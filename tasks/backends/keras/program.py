@@ -14,12 +14,11 @@ from tasks.backends.keras.network import Perceptron, Tensors
 from tasks.backends.keras.optimizer import optimizer, reset
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.training import signals
-from tasks.core.training.backend import Progress, Stack, Weights
+from tasks.core.training.backend import PROBED, Progress, Stack, Weights
 from tasks.core.training.datasets import Floats
 from tasks.core.training.signals import FLOW, STATE, Start
 
 PLACES = (2, 16, 128)  # sizes of compiled programs, few of them because each takes two seconds to compile
-PROBED = 16  # how many cells are probed at once, because second derivatives take much memory
 COMPILED_PROGRAMS = 16  # how many programs are kept for reuse; the least recently used one is dropped first
 
 

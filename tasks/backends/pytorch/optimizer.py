@@ -8,9 +8,9 @@ from torch import Tensor
 from tasks.backends.pytorch.network import Named
 from tasks.core.design.settings import Recipe
 from tasks.core.training import signals
+from tasks.core.training.backend import NORM_EPSILON
 
 ADAM_EPSILON = 1e-8  # the default of torch.optim.Adam
-NORM_EPSILON = 1e-6  # torch.nn.utils.clip_grad_norm_ adds this number to a norm before it divides by the norm
 
 
 def clipped(gradients: Named, recipe: Recipe) -> Named:

@@ -16,11 +16,9 @@ from tasks.backends.pytorch.network import Named
 from tasks.backends.pytorch.optimizer import optimizer
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.training import signals
-from tasks.core.training.backend import Progress, Stack, Weights
+from tasks.core.training.backend import PROBED, Progress, Stack, Weights
 from tasks.core.training.datasets import Floats
 from tasks.core.training.signals import FLOW, STATE, Start
-
-PROBED = 16  # how many cells are probed at once, because second derivatives take much memory
 
 
 class Program:

@@ -21,6 +21,8 @@ DETERMINISTIC = True
 NORMALIZATION_EPSILON = 1e-5  # added to variances, as in PyTorch by default; Keras adds 1e-3
 # A batch normalization's running mean and (biased) variance take this share from each step, and keep the rest.
 NEWEST = 0.1
+NORM_EPSILON = 1e-6  # a norm is clipped after this is added to it, as in torch.nn.utils.clip_grad_norm_
+PROBED = 16  # how many cells are probed at once, because second derivatives take much memory
 
 Weights = list[NDArray[np.floating]]
 """Kernel (fan_in, fan_out) and bias (fan_out,) of each layer in turn; stacked weights have a first axis of cells."""
@@ -90,6 +92,9 @@ class Framework(Protocol):
     """The functions that the module of a backend offers."""
 
     NAME: Backend
+
+    def setup(self, threads: int) -> str:
+        """Set threads, precision and determinism for this process; return the name of the device."""
 
     def native(self, law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
         """Draw a kernel (fan_in, fan_out) with the framework's own initializer, for a law whose `native` is true."""
