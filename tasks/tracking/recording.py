@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -20,8 +19,7 @@ from safetensors.numpy import save_file
 from tasks.core.design.grid import Batch
 from tasks.core.design.settings import CsvFile, short
 from tasks.core.design.study import Study
-from tasks.core.training import datasets
-from tasks.core.training.health import named
+from tasks.core.training import datasets, files
 from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, first_line
 from tasks.tracking import store, view
 from tasks.tracking.store import BENCHMARK, Benchmark, RecordError, StoreError
@@ -163,23 +161,11 @@ def _metrics(trained: Trained, target: float, timestamp: int) -> list[Metric]:
 
 
 def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
-    signals = trained.signals
-    history = pd.DataFrame(dict(trained.curves.items())).rename_axis("epoch")
-    for name, values in signals.curves().items():
-        columns = [named(name, layer) for layer in range(1, values.shape[1] + 1)]
-        history = history.join(pd.DataFrame(values, history.index[-len(values) :], columns))
-    layers = pd.DataFrame(signals.start, range(1, len(signals.theory.forward) + 1)).rename_axis("layer")
-    layers["theory_forward"] = signals.theory.forward
-    layers["theory_backward"] = pd.Series(signals.theory.backward, range(1, signals.hidden + 1))
-    layers["theory_chi"] = pd.Series(signals.theory.chi, range(1, signals.hidden + 1))
-    predictions = trained.predictions
-    logits = {f"logit_{at}": column for at, column in enumerate(predictions.logits.T)}
-    samples = pd.DataFrame({"row": predictions.rows, "label": predictions.labels, **logits})
     with tempfile.TemporaryDirectory() as folder:
         save_file(trained.weights, Path(folder, "weights.safetensors"))
-        history.to_csv(Path(folder, "history.csv"))
-        layers.to_csv(Path(folder, "layers.csv"))
-        samples.to_csv(Path(folder, "predictions.csv"), index=False)
+        files.history(trained).to_csv(Path(folder, "history.csv"), index=False)
+        files.layers(trained.signals).to_csv(Path(folder, "layers.csv"), index=False)
+        files.predictions(trained.predictions).to_csv(Path(folder, "predictions.csv"), index=False)
         # MlflowClient.log_artifacts would read the run back first, and take twice as long
         get_artifact_repository(run.info.artifact_uri, tracking_uri=uri).log_artifacts(folder)
 

@@ -200,8 +200,8 @@ def test_runs_side_by_side(stored, monkeypatch):
     assert beside.cells["in"].value_counts().to_dict() == {"both": 8, "second": 4}
     assert beside.cells["seed"].notna().all()
     assert set(beside.verdicts["verdict"]) <= {"equivalent", "undecided"}
-    assert "equal, so that nothing is to be compared between them" in text
-    assert "The answer does not change" in text or "No verdict is turned round" in text
+    assert "equal, so there is nothing to compare between them" in text
+    assert "The answer does not change" in text or "No verdict is reversed" in text
     assert comparison.side_by_side(second, second).changed == []
     other = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=1)}), parity=False).run_id
     assert "No cell is in both runs, so nothing is paired." in comparison.side_by_side(first, other).as_text()
@@ -253,7 +253,7 @@ def test_controls_that_misbehave(stored, monkeypatch):
     """If a control does not do what it must, the benchmark is marked invalid and fails, with everything published."""
     table, run = controlled(stored, monkeypatch, at_most=-1)
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FAILED", "false")
-    assert table.headline[0].startswith("INVALID, for controls misbehaved: zeros fail.")
+    assert table.headline[0].startswith("INVALID, because controls misbehaved: zeros fail.")
     files = {file.path for file in MlflowClient(f"sqlite:///{stored / 'mlflow.db'}").list_artifacts(run.info.run_id)}
     assert {"comparison.md", "checks.csv", "variances.svg", "report.html"} <= files
     assert comparison.recall(run.info.run_id)[1].misbehaved == ["zeros fail"]

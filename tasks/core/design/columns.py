@@ -17,7 +17,12 @@ class Measure:
 
     margin: the largest difference that is too small to matter, unless a study sets another one; None if the measure has
     no such number. step: every value is a multiple of this; 0 if the measure is continuous. largest: every value lies
-    between 0 and this. checked: whether a check of a study may name the measure.
+    between 0 and this.
+
+    step_is_a_test_row: the measure is a share of the test rows, so its step is one row, and so is its margin.
+    censored: the measure counts epochs until something happens, which may not happen within the epochs trained. Such a
+    cell has no number, and it counts as having taken all epochs. per_batch: the cells of a batch share one value.
+    repeatable: a cell that is trained again has the same value. A check of a study may name no other measure.
     """
 
     name: str
@@ -27,25 +32,32 @@ class Measure:
     margin: float | None
     step: float = 0.0
     largest: float = np.inf
-    checked: bool = True
+    step_is_a_test_row: bool = False
+    censored: bool = False
+    per_batch: bool = False
+    repeatable: bool = True
 
 
 MEASURES = (
-    Measure("test_accuracy", "test accuracy", "", True, None, largest=1.0),  # its step and margin are one test row
+    Measure("test_accuracy", "test accuracy", "", True, None, largest=1.0, step_is_a_test_row=True),
     Measure("test_loss", "test loss", "nat", False, 0.02),
     Measure("brier_score", "Brier score", "", False, 0.01, largest=2.0),
-    Measure("epochs_to_target", "epochs to target", "epochs", False, 1.0, step=1.0),
+    Measure("epochs_to_target", "epochs to target", "epochs", False, 1.0, step=1.0, censored=True),
     Measure("loss_area", "area under the test loss", "nat", False, 0.02),
-    Measure("train_seconds", "train time", "s", False, None, checked=False),
+    Measure("train_seconds", "train time", "s", False, None, per_batch=True, repeatable=False),
 )
+MEASURES_BY_NAME: dict[object, Measure] = {measure.name: measure for measure in MEASURES}
 TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 RANKED = ("test_accuracy", "test_loss")
 """The measures that rankings and headlines are about."""
 RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
 
 TRAIN = ("train_accuracy", "train_loss")
+DIRECTIONS = ("forward", "backward")
+"""Ways through a network. The comparison as people read it has a column for each."""
+SLOPES = tuple(f"{way}_slope{source}" for way in DIRECTIONS for source in ("", "_theory"))
 SIGNALS = (
-    *("forward_slope", "forward_slope_theory", "backward_slope", "backward_slope_theory"),
+    *SLOPES,
     *("jacobian_largest", "jacobian_smallest", "jacobian_mean_square", "jacobian_condition"),
     *("first_loss", "first_loss_ratio", "largest_class_share", "gradient_quotient"),
     *("dead_at_start", "dead_at_end", "saturated_at_start", "saturated_at_end"),
@@ -59,7 +71,7 @@ if TYPE_CHECKING:
     CheckedName = str
     MeasureName = str
 else:  # a type checker cannot read the alternatives from a table; pydantic can
-    CheckedName = Literal[(*(each.name for each in MEASURES if each.checked), *TRAIN, *SIGNALS)]
+    CheckedName = Literal[(*(each.name for each in MEASURES if each.repeatable), *TRAIN, *SIGNALS)]
     MeasureName = Literal[tuple(each.name for each in MEASURES)]
 
 CELLS = (
@@ -78,11 +90,13 @@ JUDGED = (
     *("n", "left_out", "difference", "low", "high", "sd", "effect_size"),
     *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict", "more_seeds"),
 )
-"""Columns of the tables of pairs that say what was found; the columns before them say what is compared."""
+"""Columns of results in the tables of pairs; the columns before them identify the pair."""
 COMPARED = ("measure", "left", "right")
-"""What tells one judged pair from another; a pair of backends or runs has an initializer instead of left and right."""
-DEFAULTS = ("native", "shared")
-"""The backends' difference under native weights and under shared ones."""
+"""Columns that identify a pair of initializers, beside the backend and the factors."""
+COMPARED_BY_INITIALIZER = ("measure", "initializer")
+"""Columns that identify a pair of backends or of runs, beside the factors and, for runs, the backend."""
+DEFAULTS = (*COMPARED_BY_INITIALIZER, "native", "shared", "difference", "low", "high", "n", "p")
+"""The backends' difference under native weights and under shared ones; the columns of the factors come before these."""
 SPREAD = ("measure", "level", "source", "sd", "low", "high", "seeds")
 """One row a measure, level of the streams that vary, and source of the spread."""
 RANKS = ("backend", "ranking", "initializer", "mean_rank", "critical_difference", "friedman_p", "blocks")
@@ -95,11 +109,20 @@ START = (
 )
 """Signals at initialization. Each has one value for every layer; the last layer gives the logits."""
 LAYERS = ("layer", *START, "theory_forward", "theory_backward", "theory_chi")
-SIDE_BY_SIDE = ("in", "equal", "key", "run")
-"""What two runs have beside `<column>_first` and `<column>_second`."""
-WORKING = ("rival", "value", "hole", "missed", "row", "hidden", "lucky", "forward", "backward", "epoch", "part")
-"""Columns that a computation adds to the table of cells for a while, and columns of the files of a cell."""
-TABLES = (CELLS, COUNTS, JUDGED, COMPARED, DEFAULTS, SPREAD, RANKS, CLAIMS, LAYERS, SIDE_BY_SIDE, WORKING)
+"""Columns of a cell's file `layers.csv`, which has one row per layer."""
+HISTORY = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
+"""First columns of a cell's file `history.csv`, which has one row per epoch; each layer's signals come after them."""
+SIDE_BY_SIDE = (
+    *(f"{name}_{run}" for run in ("first", "second") for name in ("status", *(each.name for each in MEASURES))),
+    *("in", *(f"{measure.name}_difference" for measure in MEASURES), "equal"),
+)
+"""What two runs have of a cell; the columns before these say which cell it is."""
+WORKING = ("rival", "value", "hole", "missed", "row", "hidden", "lucky", "run", "part")
+"""Columns that a computation adds to one of these tables, most of them for a while."""
+TABLES = (
+    *(CELLS, COUNTS, JUDGED, COMPARED, COMPARED_BY_INITIALIZER, DEFAULTS, SPREAD, RANKS, CLAIMS),
+    *(LAYERS, HISTORY, SIDE_BY_SIDE, DIRECTIONS, WORKING),
+)
 RESERVED = {name for table in TABLES for name in table}
 """All columns of all tables. A factor cannot have one of these names."""
 

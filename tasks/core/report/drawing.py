@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -28,12 +28,14 @@ DPI, PIXELS = 90, 600_000
 CAPTIONS = {
     "comparison": (
         "Test accuracy and test loss",
-        "Dots, one a seed, with mean and 95 % interval of each initializer; the first table has the numbers.",
+        "Each small dot is a seed. The larger mark is the mean of an initializer, with its 95 % interval. The first "
+        "table has the numbers.",
     ),
     "ranks": (
         "Ranks",
         "Initializers on a line of mean ranks, best on the left; bars join what Friedman's and Nemenyi's tests cannot "
-        "tell apart. They use ranks alone and are weaker than the tests of pairs, whose verdicts stand.",
+        "tell apart. These tests use ranks alone and are weaker than the tests of pairs. Where the two disagree, the "
+        "verdicts of pairs stand.",
     ),
     "pairs": (
         "Pairs",
@@ -42,8 +44,8 @@ CAPTIONS = {
     ),
     "backends": (
         "Backends",
-        "The difference between the backends under each initializer with its 95 % interval, on the band of what is too "
-        "small to matter; the table of backends has the numbers.",
+        "The difference between the backends under each initializer, with its 95 % interval. In the green band a "
+        "difference is too small to matter. The table of backends has the numbers.",
     ),
     "reaching": (
         "Epochs to the target",
@@ -59,7 +61,7 @@ CAPTIONS = {
     ),
     "variances": (
         "Signals at the start",
-        "Variance of pre-activations and of their gradient by layer, untrained; dotted, what theory expects.",
+        "Variance of pre-activations and of their gradient by layer, before training; dots are what theory expects.",
     ),
     "gradients": (
         "Gradients",
@@ -100,36 +102,32 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
 
     layers, history: the rows of every cell's `layers.csv` and `history.csv`, or empty tables.
     """
-    drawn = {**_of_findings(findings), **(_of_signals(findings, layers, history) if len(layers) else {})}
-    return [Picture.of(name, draw()) for name, draw in drawn.items()]
+    drawn = [*_of_findings(findings), *(_of_signals(findings, layers, history) if len(layers) else ())]
+    return [Picture.of(name, figure) for name, figure in drawn]
 
 
-def _of_findings(findings: Findings) -> dict[str, Callable[[], Figure]]:
+def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:
+    """Yield the name and the figure of each picture for which there are findings."""
     cells, names = findings.cells, factors(findings.cells)
     looks = styles(cells["initializer"])
-    drawn: dict[str, Callable[[], Figure]] = {
-        "comparison": lambda: figures.intervals(cells, findings.comparison, looks)
-    }
+    yield "comparison", figures.intervals(cells, findings.comparison, looks)
     if findings.rankings:
-        drawn["ranks"] = lambda: verdict_figures.critical_differences(findings.rankings)
+        yield "ranks", verdict_figures.critical_differences(findings.rankings)
     if len(findings.pairs):
-        drawn["pairs"] = lambda: verdict_figures.matrices(findings.pairs, ["backend", *names])
+        yield "pairs", verdict_figures.matrices(findings.pairs, ["backend", *names])
     if len(findings.backends):
-        drawn["backends"] = lambda: verdict_figures.between_backends(findings.backends, names, findings.study.backends)
+        yield "backends", verdict_figures.between_backends(findings.backends, names, findings.study.backends)
     if findings.reaching:
-        drawn["reaching"] = lambda: verdict_figures.survival(findings.reaching, looks, findings.study.target)
+        yield "reaching", verdict_figures.survival(findings.reaching, looks, findings.study.target)
     if len(findings.spread):
-        drawn["spread"] = lambda: verdict_figures.sources(findings.spread)
-    return drawn
+        yield "spread", verdict_figures.sources(findings.spread)
 
 
-def _of_signals(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) -> dict[str, Callable[[], Figure]]:
+def _of_signals(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     names, looks = factors(findings.cells), styles(findings.cells["initializer"])
-    return {
-        "curves": lambda: figures.curves(history, names, looks),
-        "variances": lambda: figures.variances(layers, names, looks),
-        "gradients": lambda: figures.gradients(history, names),
-    }
+    yield "curves", figures.curves(history, names, looks)
+    yield "variances", figures.variances(layers, names, looks)
+    yield "gradients", figures.gradients(history, names)
 
 
 def svg(figure: Figure) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tasks.core.report.styles import DASHES, SHAPES, Colour, Style
 from tasks.core.statistics import inference
-from tasks.core.statistics.inference import Floats
+from tasks.core.statistics.inference import Array
 
 OPTIMIZER_COLOURS = ("#009E73", "#CC79A7")  # of styles.PALETTE
 APART = 0.17  # half the distance between the rows of two backends, where initializers are 1 apart
@@ -30,7 +30,7 @@ DECADES = 1000  # an axis has plain numbers up to this ratio of its ends
 PANELS = 48  # of one picture; more panels could not be read
 ACROSS = 6  # panels in a row
 MARKED = 8  # markers along a curve
-BAND_SEED = 0
+JITTER_SEED = 0
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -53,7 +53,7 @@ def intervals(cells: pd.DataFrame, comparison: pd.DataFrame, looks: Mapping[str,
     loss.set_xlabel("test loss (lower is better)")
     if comparison["test_loss_mean"].gt(0).any():
         loss.set_xscale("log")
-        _plain(loss.xaxis)
+        _in_plain_numbers(loss.xaxis)
     figure.legend(handles=_dots(comparison["backend"]), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
@@ -70,7 +70,7 @@ def _rows(frame: pd.DataFrame) -> list[str]:
 
 def _draw(axes: Axes, measure: str, place: float, finished: pd.DataFrame, summary: pd.Series, colour: Colour) -> None:
     """Draw one group at a height: its finished cells as dots, its mean with the interval."""
-    jitter = np.random.default_rng(0).uniform(-JITTER, JITTER, len(finished))
+    jitter = np.random.default_rng(JITTER_SEED).uniform(-JITTER, JITTER, len(finished))
     axes.scatter(finished[measure], place + jitter, s=9, alpha=0.35, color=colour, linewidths=0)
     mean, low, high = (summary[f"{measure}_{part}"] for part in ("mean", "low", "high"))
     axes.errorbar(
@@ -91,7 +91,7 @@ def _dots(backends: pd.Series) -> list[Line2D]:
     ]
 
 
-def _plain(axis: Axis) -> None:
+def _in_plain_numbers(axis: Axis) -> None:
     """Label a logarithmic axis in plain numbers, unless it spans many powers of ten."""
     low, high = axis.get_view_interval()
     if not 0 < low < high < DECADES * low:
@@ -101,7 +101,7 @@ def _plain(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def parity(gaps: Mapping[str, Floats], bounds: Mapping[str, float]) -> Figure:
+def parity(gaps: Mapping[str, Array], bounds: Mapping[str, float]) -> Figure:
     """Draw the largest weight difference between the backends after each step, and its bound, by optimizer."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -174,7 +174,7 @@ def curves(history: pd.DataFrame, factors: Sequence[str], looks: Mapping[str, St
             _by_epoch(axes, part, measure, looks)
         if np.isfinite(loss.dataLim.minposy):
             loss.set_yscale("log")
-            _plain(loss.yaxis)
+            _in_plain_numbers(loss.yaxis)
         accuracy.set_ylim(0, 1.02)
         accuracy.set_xlabel("epoch")
         loss.set_xlabel("epoch" if len(panels) == 1 else "")
@@ -192,7 +192,7 @@ def _by_epoch(axes: Axes, part: pd.DataFrame, measure: str, looks: Mapping[str, 
         seeds = group[group["status"] == "finished"].pivot_table(measure, "seed", "epoch")
         if seeds.empty:
             continue
-        low, high = inference.bootstrap_band(seeds.to_numpy(np.float64), seed=BAND_SEED)
+        low, high = inference.bootstrap_band(seeds.to_numpy(np.float64), seed=inference.BOOTSTRAP_SEED)
         index = seeds.columns
         _curve(axes, pd.Series(low, index), seeds.mean(), pd.Series(high, index), looks[label], backend)
 
@@ -224,7 +224,7 @@ def gradients(history: pd.DataFrame, factors: Sequence[str]) -> Figure:
     return figure
 
 
-def _norms(trained: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[str, Floats]]:
+def _norms(trained: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[str, Array]]:
     """Yield title and norms, (layers, epochs), of each level, initializer and backend."""
     columns = [name for name in trained.columns if name.startswith("gradient_norm/")]
     for title, part in _panels(trained, factors, limit=None):
@@ -236,7 +236,7 @@ def _norms(trained: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[str,
                 yield "\n".join(filter(None, [title, initializer, backend])), norms
 
 
-def _heat(panel: Axes, values: Floats, ends: tuple[float, float]) -> AxesImage:
+def _heat(panel: Axes, values: Array, ends: tuple[float, float]) -> AxesImage:
     """Draw values (layers, epochs) as colours, which reach from one of the ends to the other."""
     layers, epochs = values.shape
     return panel.imshow(

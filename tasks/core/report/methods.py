@@ -6,27 +6,29 @@ from tasks.core.design.columns import MEASURES, Measure
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
-from tasks.core.statistics import inference, table
+from tasks.core.statistics import inference
 from tasks.core.statistics.headline import FRAMEWORKS
 
 METHODS = (
     "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
-    "seeds {seeds}; target accuracy {target:g}. Recipe: {recipes}.{varied} What a seed decides (split, order of "
-    "visits, weights, unless one is held) it decides alike for all initializers, and but for native weights for both "
-    "backends, so all differences are paired by seed. Intervals are of 95 %: of a group's mean and interquartile mean"
-    " by the bias-corrected and accelerated bootstrap over seeds ({resamples:,} resamples from seed {seed}), its "
-    "level widened for small samples, and by Student's t below {few} seeds; of paired differences by Student's t, the"
-    " SD being at least that of one seed one step off; of shares Wilson's. A pair is better or worse if the paired "
-    "t-test says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, or all"
-    " initializers between two backends. It is equivalent if two one-sided tests, adjusted likewise, put the mean "
-    "difference within the measure's margin, as far as these seeds show it: what happens to fewer than one in so many"
-    " seeds cannot be seen. Else it is undecided, with the seeds that a power of {power:g} would take, were mean and "
-    "SD as observed. Where a seed has a hole on one side, the hole loses, and the pair is judged by a sign test over "
-    "seeds. Ranks: Friedman's test, then Nemenyi's. Epochs to target: pairs compare means restricted to the epochs "
-    "trained, curves are Kaplan and Meier's, misses censored, and held against each other by a log-rank test that "
-    "takes cells as independent. Train times count once a batch, whose cells share them. Effect sizes are Hedges' g "
-    "of the paired differences. Measures: {margins}. The champion of a backend has the highest test accuracy, then "
-    "the lowest test loss. Versions: {versions}; {machine}."
+    "seeds {seeds}; target accuracy {target:g}. Recipe: {recipes}.{varied} A seed decides the split, the order of "
+    "visits and the weights, unless one of these is held. A seed fixes these for all initializers. It fixes them for "
+    "both backends as well, except weights that each framework draws itself. So all differences are paired by seed. "
+    "Intervals are of 95 %. Those of a group's mean and interquartile mean are the bias-corrected and accelerated "
+    "bootstrap's over seeds ({resamples:,} resamples from seed {seed}), with a level that is widened for small "
+    "samples; below {few} seeds they are Student's t. Those of paired differences are Student's t, with an SD of at "
+    "least that of one seed one step off. Those of shares are Wilson's. A pair is better or worse if the paired "
+    "t-test says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, or all "
+    "initializers between two backends. A pair is equivalent if two one-sided tests, adjusted likewise, put the mean "
+    "difference within the measure's margin. This holds as far as these seeds show it: what happens in fewer than one "
+    "of so many seeds cannot be seen. Otherwise the pair is undecided, with the number of seeds that would settle it "
+    "with a power of {power:g} if mean and SD stayed as observed. If in some seed only one side has a hole, a cell "
+    "that did not finish, this side loses the seed, and a sign test over seeds judges the pair. Ranks: Friedman's "
+    "test, then Nemenyi's. Epochs to target: pairs compare means restricted to the epochs trained; curves are Kaplan "
+    "and Meier's, with misses censored. A log-rank test, which takes cells as independent, compares the curves. The "
+    "train time of a batch counts once, because its cells share it. Effect sizes are Hedges' g of the paired "
+    "differences. Measures: {margins}. The champion of a backend has the highest test accuracy and, among equals, the "
+    "lowest test loss. Versions: {versions}; {machine}."
 )
 
 
@@ -47,7 +49,7 @@ def methods(study: Study, environment: Mapping[str, object]) -> str:
         seeds=", ".join(map(str, study.seed_list)),
         target=study.target,
         resamples=inference.RESAMPLES,
-        seed=table.BOOTSTRAP_SEED,
+        seed=inference.BOOTSTRAP_SEED,
         few=inference.FEW,
         margins="; ".join(_measure(study, each) for each in MEASURES),
         power=inference.POWER,
@@ -75,7 +77,7 @@ def _measure(study: Study, measure: Measure) -> str:
 def _margin(study: Study, measure: Measure) -> str:
     chosen = study.margins.get(measure.name, measure.margin)
     if chosen is None:
-        return "one test row" if measure.name == "test_accuracy" else ""
+        return "one test row" if measure.step_is_a_test_row else ""
     return f"{chosen:g} {measure.unit}".rstrip()
 
 

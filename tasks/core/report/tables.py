@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from tasks.core.design.columns import MEASURES, RANKED, TITLES
+from tasks.core.design.columns import DIRECTIONS, MEASURES, MEASURES_BY_NAME, RANKED, TITLES
 from tasks.core.design.initializers import named
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.headline import FRAMEWORKS
@@ -25,7 +25,9 @@ LAST = 1e300  # sorts behind every number
 CENTRES = (("mean", ""), ("iqm", "iqm_"))
 """Columns of the comparison, `<measure>_mean` and `_iqm`, and how the columns of their intervals begin."""
 ALONE = "intervals are of each difference by itself, p is after Holm's adjustment"
-RESTRICTED = "epochs to target, a miss counting as all epochs"
+RESTRICTED = "a cell that missed the target counts as having taken all epochs"
+OF_A_CELL = {"test_accuracy": ".3f", "test_loss": ".3f", "brier_score": ".3f", "epochs_to_target": "g"}
+"""Measures that the table of cells shows, and how their numbers are written."""
 JUDGEMENT = [
     *("verdict", "to settle", "difference", "effect size"),
     *("P(better)", "p (Holm)", "p equivalent (Holm)", "seeds"),
@@ -42,19 +44,18 @@ def shown(comparison: pd.DataFrame) -> pd.DataFrame:
             "initializer": comparison["initializer"].map(_marked),
             "cells": comparison.apply(_counts, axis=1),
             **{name: column for measure in RANKED for name, column in _shown_measure(comparison, measure)},
-            "epochs to target": comparison.apply(_epochs, axis=1),
+            TITLES["epochs_to_target"]: comparison.apply(_epochs, axis=1),
             "health": comparison.apply(_health, axis=1),
-            "forward": comparison.apply(_a_layer, axis=1, args=("forward",)),
-            "backward": comparison.apply(_a_layer, axis=1, args=("backward",)),
+            **{way: comparison.apply(_a_layer, axis=1, args=(way,)) for way in DIRECTIONS},
             "ms/cell": comparison["train_seconds_mean"].map(_milliseconds),
         }
     )
-    empty = [name for name in ("forward", "backward") if not table[name].any()]
+    empty = [way for way in DIRECTIONS if not table[way].any()]
     return table.drop(columns=empty)
 
 
 def _shown_measure(comparison: pd.DataFrame, measure: str) -> Iterator[tuple[str, pd.Series]]:
-    title = measure.replace("_", " ")
+    title = TITLES[measure]
     yield title, comparison.apply(interval, axis=1, args=(measure,))
     if f"{measure}_against_best" in comparison:
         yield f"{title}: against best", comparison[f"{measure}_against_best"]
@@ -130,9 +131,9 @@ def groups(findings: Findings) -> Table:
     orders = {
         **{TITLES[name]: comparison[f"{name}_mean"] for name in RANKED},
         "cells": comparison["finished"],
-        "epochs to target": comparison["epochs_to_target_median"],
+        TITLES["epochs_to_target"]: comparison["epochs_to_target_median"],
         "ms/cell": comparison["train_seconds_mean"],
-        **{way: comparison[f"{way}_slope_mean"] for way in ("forward", "backward")},
+        **{way: comparison[f"{way}_slope_mean"] for way in DIRECTIONS},
     }
     columns = list(texts.columns)
     rows = [
@@ -156,7 +157,7 @@ def measures(findings: Findings) -> Table:
     rows = [
         [
             *_named(row, keys),
-            Entry(RESTRICTED if measure.name == "epochs_to_target" else measure.title, measure.name),
+            Entry(f"{measure.title} ({RESTRICTED})" if measure.censored else measure.title, measure.name),
             Entry("higher" if measure.higher_is_better else "lower", ""),
             *(_with_interval(row, f"{measure.name}_{part}", f"{measure.name}_{ends}") for part, ends in CENTRES),
             _number(row[f"{measure.name}_sd"], ".3g"),
@@ -244,16 +245,15 @@ def cells(findings: Findings, link: Callable[[str], str]) -> Table:
             *_named(row, keys),
             Entry(str(row["seed"]), int(row["seed"]), link(row["run_id"])),
             *_named(row, ["status", "health"]),
-            *(_number(row[name], ".3f") for name in ("test_accuracy", "test_loss", "brier_score")),
-            _number(row["epochs_to_target"], "g"),
+            *(_number(row[name], style) for name, style in OF_A_CELL.items()),
             Entry(row["reason"], row["reason"]),
         ]
         for _, row in findings.cells.head(CELLS).fillna({"reason": "", "health": ""}).iterrows()
     ]
     left_out = f", {CELLS:,} of {len(findings.cells):,}, all in cells.csv" if len(findings.cells) > CELLS else ""
-    measured = ["test accuracy", "test loss", "Brier score", "epochs to target", "reason"]
+    names = [*keys, "seed", "status", "health", *(TITLES[name] for name in OF_A_CELL), "reason"]
     caption = f"Cells{left_out}; a seed leads to its run in MLflow"
-    return Table("cells", caption, [*keys, "seed", "status", "health", *measured], rows)
+    return Table("cells", caption, names, rows)
 
 
 def _named(row: pd.Series, keys: Sequence[str]) -> list[Entry]:
@@ -265,9 +265,9 @@ def _measure(row: pd.Series) -> Entry:
 
 
 def _judgement(row: pd.Series) -> list[Entry]:
-    """Return the fields JUDGEMENT of a pair. Train times are of batches, so no number of seeds settles them."""
+    """Return the fields JUDGEMENT of a pair. A measure that a batch shares is not settled by a number of seeds."""
     more = row["more_seeds"]
-    settled_by_seeds = row["verdict"] == UNDECIDED and row["measure"] != "train_seconds"
+    settled_by_seeds = row["verdict"] == UNDECIDED and not MEASURES_BY_NAME[row["measure"]].per_batch
     return [
         Entry(row["verdict"], row["verdict"]),
         Entry(seeds_needed(more) if settled_by_seeds else "", _order(more)),

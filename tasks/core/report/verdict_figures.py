@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tasks.core.design.columns import MEASURES, RANKED, TITLES
+from tasks.core.design.columns import MEASURES_BY_NAME, RANKED, TITLES
 from tasks.core.report.styles import Style
 from tasks.core.report.tables import p_text
 from tasks.core.statistics.ranks import Ranking
@@ -94,7 +94,7 @@ def matrices(pairs: pd.DataFrame, keys: Sequence[str]) -> Figure:
 
 def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
     names = list(dict.fromkeys([*part["left"], *part["right"]]))
-    higher = next(each.higher_is_better for each in MEASURES if each.name == part["measure"].iloc[0])
+    higher = MEASURES_BY_NAME[part["measure"].iloc[0]].higher_is_better
     effects = np.full((len(names), len(names)), np.nan)
     for _, row in part.iterrows():
         left, right = names.index(row["left"]), names.index(row["right"])
@@ -188,7 +188,7 @@ def _differences(panel: Axes, part: pd.DataFrame, rows: Sequence[str]) -> None:
 
 
 def _explained(weights: bool) -> Iterator[Line2D]:
-    """Yield what a legend of differences explains; weights: whether they are a factor."""
+    """Yield the legend's entries; weights: whether `weights` is a factor."""
     yield Line2D([], [], color=DECIDED_COLOUR, marker="o", label="95 % interval, decided")
     yield Line2D([], [], color=UNDECIDED_COLOUR, marker="o", label="no verdict")
     yield Line2D([], [], color=SMALL_COLOUR, alpha=0.3, linewidth=6, label="too small to matter")

@@ -28,7 +28,7 @@ REPORTED_DIGITS = 4  # of accuracies published elsewhere
 def validity(lines: Sequence[str], misbehaved: Sequence[str]) -> list[str]:
     """Return what the controls say of a benchmark, given a line for each of their claims and the claims not held."""
     if misbehaved:
-        return [f"INVALID, for controls misbehaved: {'; '.join(misbehaved)}. Trust nothing below.", *lines]
+        return [f"INVALID, because controls misbehaved: {'; '.join(misbehaved)}. Trust nothing below.", *lines]
     return [f"Controls behaved. {'. '.join(lines)}."]
 
 
@@ -168,7 +168,7 @@ def between_backends(study: Study, cells: pd.DataFrame, backends: pd.DataFrame) 
         return
     differences = _differences(study)
     if (backends["verdict"] == NOT_COMPARABLE).all():
-        yield f"No verdict between the backends, for they differ in {'; '.join(differences)}."
+        yield f"No verdict between the backends, because they differ in {'; '.join(differences)}."
         return
     comparable = backends[(backends["verdict"] != NOT_COMPARABLE) & backends["measure"].isin(RANKED)]
     apart = factors(cells) if len(study.levels()) <= PLACES else []
@@ -176,7 +176,7 @@ def between_backends(study: Study, cells: pd.DataFrame, backends: pd.DataFrame) 
         where = "".join(f", {factor} {level}" for factor, level in zip(apart, levels, strict=True))
         yield _under(study, f"{where}, by {TITLES[name]}", rows)
     if differences:
-        yield f"Without a verdict where the backends differ in {'; '.join(differences)}."
+        yield f"There is no verdict where the backends differ in {'; '.join(differences)}."
 
 
 def _differences(study: Study) -> list[str]:
@@ -224,8 +224,8 @@ def from_defaults(study: Study, defaults: pd.DataFrame) -> Iterator[str]:
         largest = rows.iloc[int(rows["difference"].abs().argmax())]
         ends = f"{largest['difference']:+.3f} [{largest['low']:+.3f}, {largest['high']:+.3f}]"
         yield (
-            f"{first} − {second} in {measure.title}, the part of it that native weights make (native less shared): "
-            f"significant under {_listed(clear) or 'no initializer'}; the largest is {ends}, under "
+            f"{first} − {second} in {measure.title}, native weights less shared ones: the difference that native "
+            f"weights make is significant under {_listed(clear) or 'no initializer'}; the largest is {ends}, under "
             f"{largest['initializer']}."
         )
 

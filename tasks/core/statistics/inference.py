@@ -13,6 +13,7 @@ CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
 POWER = 0.8  # with which a number of seeds would settle a difference
 RESAMPLES = 9_999
+BOOTSTRAP_SEED = 0  # of every bootstrap, so that the same cells always give the same numbers
 BAND_RESAMPLES = 1_999
 FEW = 8
 """With fewer values than this, intervals are Student's. A bootstrap interval never leaves the range of its values, so
@@ -23,11 +24,11 @@ DECIMALS = 12  # of a resampled statistic: whether it ties with the sample's mus
 ROUNDING = 1e-9  # relative; a smaller difference is rounding
 TRIM = 0.25  # of either end of a sample, for the interquartile mean
 
-Floats = NDArray[np.float64]
+Array = NDArray[np.float64]
 Statistic = Literal["mean", "iqm"]
 
 
-def point(samples: Floats, statistic: Statistic) -> Floats:
+def point(samples: Array, statistic: Statistic) -> Array:
     """Return the mean, or the interquartile mean (iqm), of the last axis, which has no holes.
 
     The interquartile mean leaves out the lowest and the highest quarter of the values.
@@ -41,8 +42,8 @@ def point(samples: Floats, statistic: Statistic) -> Floats:
 
 
 def intervals(
-    samples: Floats, statistic: Statistic = "mean", *, steps: Floats | float = 0.0, seed: int
-) -> tuple[Floats, Floats]:
+    samples: Array, statistic: Statistic = "mean", *, steps: Array | float = 0.0, seed: int
+) -> tuple[Array, Array]:
     """Return the low and high ends, (k,), of the 95 % interval of a statistic of each row of samples (k, n).
 
     From FEW values on the interval is the bias-corrected and accelerated bootstrap's (Efron, 1987). Its level is
@@ -69,7 +70,7 @@ def intervals(
     return low, high
 
 
-def _bootstrap(samples: Floats, statistic: Statistic, seed: int) -> tuple[Floats, Floats]:
+def _bootstrap(samples: Array, statistic: Statistic, seed: int) -> tuple[Array, Array]:
     from scipy import stats
 
     n = samples.shape[1]
@@ -86,7 +87,7 @@ def _bootstrap(samples: Floats, statistic: Statistic, seed: int) -> tuple[Floats
     return np.asarray(found.low), np.asarray(found.high)
 
 
-def _student(samples: Floats, statistic: Statistic, steps: Floats) -> tuple[Floats, Floats]:
+def _student(samples: Array, statistic: Statistic, steps: Array) -> tuple[Array, Array]:
     """Return the middle of Student's interval and half its length; for the interquartile mean samples are winsorized.
 
     Winsorized means that the lowest quarter of the values is set to the lowest value that is kept, and the highest
@@ -101,13 +102,13 @@ def _student(samples: Floats, statistic: Statistic, steps: Floats) -> tuple[Floa
     return point(samples, statistic), stats.t.ppf(1 - ALPHA / 2, n - 2 * cut - 1) * deviation / np.sqrt(n)
 
 
-def _moved_by_one(samples: Floats, statistic: Statistic) -> NDArray[np.bool_]:
+def _moved_by_one(samples: Array, statistic: Statistic) -> NDArray[np.bool_]:
     """Tell of each row whether the statistic depends on which value is left out."""
     left_out = np.array([point(np.delete(samples, at, axis=1), statistic) for at in range(samples.shape[1])])
     return np.asarray(np.ptp(left_out, axis=0) > ROUNDING * np.abs(samples).max(axis=1))
 
 
-def bootstrap_band(samples: Floats, *, seed: int) -> tuple[Floats, Floats]:
+def bootstrap_band(samples: Array, *, seed: int) -> tuple[Array, Array]:
     """Return the low and high ends, (points,), of the 95 % interval of the mean of each column of samples (n, points).
 
     The interval is the percentile bootstrap's. Rows are resampled whole, so the ends are the band of a mean curve,
@@ -124,7 +125,7 @@ def bootstrap_band(samples: Floats, *, seed: int) -> tuple[Floats, Floats]:
     return low, high
 
 
-def percentile_of(value: float, sample: Floats, *, digits: int) -> float:
+def percentile_of(value: float, sample: Array, *, digits: int) -> float:
     """Return how many percent of a sample are below a value; values that are equal to it count half.
 
     Values are equal if they agree after rounding to `digits` decimals.
@@ -142,13 +143,13 @@ class Differences:
     """Paired differences of k couples: how many seeds, their mean and SD, and the mean's 95 % interval; all (k,)."""
 
     n: NDArray[np.int64]
-    mean: Floats
-    sd: Floats
-    low: Floats
-    high: Floats
+    mean: Array
+    sd: Array
+    low: Array
+    high: Array
 
     @classmethod
-    def of(cls, differences: Floats, step: Floats | float) -> "Differences":
+    def of(cls, differences: Array, step: Array | float) -> "Differences":
         """Sum up differences (k, seeds) by Student's t, leaving holes out.
 
         A measure that moves in steps is often tied in every seed. This does not make its difference certain, so the
@@ -169,13 +170,13 @@ class Differences:
         half = stats.t.ppf(1 - ALPHA / 2, np.maximum(n - 1, 1)) * sd / np.sqrt(np.maximum(n, 1))
         return cls(n, mean, sd, mean - half, mean + half)
 
-    def p_zero(self) -> Floats:
+    def p_zero(self) -> Array:
         """Return the two-sided p-value of a mean of zero, (k,); 1 where there are fewer than two seeds."""
         from scipy import stats
 
         return np.where(self._testable, 2 * stats.t.sf(self._t(np.abs(self.mean)), np.maximum(self.n - 1, 1)), 1.0)
 
-    def p_beyond(self, margin: Floats | float) -> Floats:
+    def p_beyond(self, margin: Array | float) -> Array:
         """Return the p-value of a mean at or beyond the margin, on either side, (k,); 1 with fewer than two seeds.
 
         The p-value is the larger one of two one-sided t-tests (Schuirmann, 1987).
@@ -188,12 +189,12 @@ class Differences:
     def _testable(self) -> NDArray[np.bool_]:
         return (self.n > 1) & np.isfinite(self.mean)
 
-    def _t(self, distance: Floats) -> Floats:
+    def _t(self, distance: Array) -> Array:
         error = self.sd / np.sqrt(np.maximum(self.n, 1))
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(distance == 0, 0.0, distance / error)
 
-    def effect_size(self) -> Floats:
+    def effect_size(self) -> Array:
         """Return Hedges' g of the paired differences, (k,): mean / SD times the correction 1 - 3 / (4 n - 5).
 
         Of two seeds the correction leaves nothing, so g is NaN of fewer than three.
@@ -201,7 +202,7 @@ class Differences:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.n > 2, self.mean / self.sd * (1 - 3 / (4 * self.n - 5)), np.nan)
 
-    def seeds_to_settle(self, margin: Floats | float, tests: int) -> Floats:
+    def seeds_to_settle(self, margin: Array | float, tests: int) -> Array:
         """Return how many seeds would settle each couple with a power of 0.8, if mean and SD are as observed, (k,).
 
         Some number of seeds would show the mean to differ from zero, and another number would show it to be within
@@ -217,14 +218,14 @@ class Differences:
         return np.ceil(np.fmin(apart, alike))
 
 
-def _sample_size(effect: Floats, tail: float, power: float) -> Floats:
+def _sample_size(effect: Array, tail: float, power: float) -> Array:
     from scipy import stats
 
     z = stats.norm.isf(tail)
     return ((z + stats.norm.ppf(power)) / effect) ** 2 + z**2 / 2
 
 
-def sign_test(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> Floats:
+def sign_test(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> Array:
     """Return the two-sided p-value of winning as often as losing, (k,); 1 where there are no wins and no losses.
 
     Ties are left out.
@@ -238,7 +239,7 @@ def sign_test(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> Floats:
     return np.asarray(np.minimum(2 * stats.binom.cdf(np.minimum(wins, losses), decided, 0.5), 1.0))
 
 
-def seeds_for_signs(wins: NDArray[np.int64], losses: NDArray[np.int64], n: NDArray[np.int64], tests: int) -> Floats:
+def seeds_for_signs(wins: NDArray[np.int64], losses: NDArray[np.int64], n: NDArray[np.int64], tests: int) -> Array:
     """Return how many seeds would settle a sign test with a power of 0.8, if wins stay as frequent as in n seeds, (k,).
 
     The level is that of Holm's first step of so many tests, the distribution is approximated by a normal one (Noether,
@@ -257,7 +258,7 @@ def seeds_for_signs(wins: NDArray[np.int64], losses: NDArray[np.int64], n: NDArr
     return np.asarray(np.ceil(needed))
 
 
-def holm(p: Floats) -> Floats:
+def holm(p: Array) -> Array:
     """Return p-values (k,) adjusted for being tried together (Holm, 1979).
 
     The smallest p-value is multiplied by k, the next one by k - 1, and so on; none becomes smaller than the one before
@@ -273,7 +274,7 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-def share_interval(wins: Floats, n: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def share_interval(wins: Array, n: NDArray[np.int64]) -> tuple[Array, Array]:
     """Return the low and high ends, (k,), of the 95 % interval of the share wins / n (Wilson, 1927); NaN where n is 0.
 
     >>> low, high = share_interval(np.array([5.0]), np.array([10]))

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from tasks.core.design.columns import CELLS, MEASURES, Measure
+from tasks.core.statistics.inference import Array
 
 
 def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyType({})) -> list[Measure]:
     """Return the measures with the steps, margins and largest values that hold for cells of one level.
 
-    A test accuracy is a multiple of 1 / test_rows, so this is its step, and without another margin also its margin.
-    Epochs to the target are at most the horizon, which is the number of epochs trained.
+    A measure that is a share of the test rows is a multiple of 1 / test_rows, so this is its step, and without another
+    margin also its margin. A censored measure is at most the horizon, which is the number of epochs trained.
 
     >>> cells = pd.DataFrame({"test_rows": [30.0], "horizon": [20]})
     >>> accuracy, loss, *_ = measures(cells, {"test_loss": 0.05})
@@ -28,45 +28,52 @@ def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyTyp
     """
     row = float(np.nan_to_num(1 / cells["test_rows"].max()))  # 0 where no cell recorded its test rows
     horizon = float(cells["horizon"].max())
-    accuracy, *others = MEASURES
-    known = [
-        replace(accuracy, step=row, margin=row),
-        *(replace(each, largest=horizon) if each.name == "epochs_to_target" else each for each in others),
-    ]
-    return [replace(each, margin=margins.get(each.name, each.margin)) for each in known]
+    return [_known(each, margins.get(each.name), row, horizon) for each in MEASURES]
 
 
-def values(cells: pd.DataFrame, measure: str) -> pd.Series:
+def _known(measure: Measure, margin: float | None, row: float, horizon: float) -> Measure:
+    """Return a measure of cells, given the margin that the study sets, 1 / test_rows and the horizon."""
+    if measure.step_is_a_test_row:
+        measure = replace(measure, step=row, margin=row)
+    if measure.censored:
+        measure = replace(measure, largest=horizon)
+    return measure if margin is None else replace(measure, margin=margin)
+
+
+def values(cells: pd.DataFrame, measure: Measure) -> pd.Series:
     """Return a measure of each cell, NaN where the cell did not finish.
 
-    Epochs to the target are restricted to the horizon: a cell that missed the target counts as having taken all
-    epochs. The mean of these values is the area under the curve of the share of cells that have yet to reach the
-    target (restricted mean survival time; Royston & Parmar, 2013). A cell that diverged on the way counts as a miss;
-    only a failed cell has no value.
+    A censored measure, such as the epochs to the target, is restricted to the horizon: a cell that missed the target
+    counts as having taken all epochs. The mean of these values is the area under the curve of the share of cells that
+    have yet to reach the target (restricted mean survival time; Royston & Parmar, 2013). A cell that diverged on the
+    way counts as a miss; only a failed cell has no value.
 
     >>> cells = pd.DataFrame({"status": ["finished", "failed"], "epochs_to_target": [np.nan] * 2, "horizon": [20, 20]})
-    >>> values(cells, "epochs_to_target").tolist()
+    >>> from tasks.core.design.columns import MEASURES_BY_NAME
+    >>> values(cells, MEASURES_BY_NAME["epochs_to_target"]).tolist()
     [20.0, nan]
     """
-    if measure == "epochs_to_target":
-        restricted = cells["epochs_to_target"].fillna(cells["horizon"]).astype(float)
+    if measure.censored:
+        restricted = cells[measure.name].fillna(cells["horizon"]).astype(float)
         return restricted.where(cells["status"] != "failed")
-    return cells[measure].astype(float).where(cells["status"] == "finished")
+    return cells[measure.name].astype(float).where(cells["status"] == "finished")
 
 
-def sample(cells: pd.DataFrame, measure: str) -> NDArray[np.float64]:
+def sample(cells: pd.DataFrame, measure: Measure) -> Array:
     """Return the independent values of a measure of one group of cells, (n,).
 
-    Cells of one batch share its train time, so the train times of a batch are one value. Epochs to the target have no
+    Cells of one batch share its train time, so the train times of a batch are one value. A censored measure has no
     values if no cell reached the target: then there is nothing to average.
 
-    >>> sample(pd.DataFrame({"status": ["finished"] * 3, "train_seconds": [0.2, 0.2, 0.3]}), "train_seconds")
+    >>> cells = pd.DataFrame({"status": ["finished"] * 3, "train_seconds": [0.2, 0.2, 0.3]})
+    >>> from tasks.core.design.columns import MEASURES_BY_NAME
+    >>> sample(cells, MEASURES_BY_NAME["train_seconds"])
     array([0.2, 0.3])
     """
     found = values(cells, measure).dropna()
-    if measure == "epochs_to_target" and cells["epochs_to_target"].isna().all():
+    if measure.censored and cells[measure.name].isna().all():
         return np.empty(0)
-    return (found.drop_duplicates() if measure == "train_seconds" else found).to_numpy(np.float64)
+    return (found.drop_duplicates() if measure.per_batch else found).to_numpy(np.float64)
 
 
 def best(cells: pd.DataFrame, backend: str) -> int | None:
@@ -106,6 +113,6 @@ def parts(cells: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, An
 def lucky(comparison: pd.DataFrame) -> pd.Series:
     """Tell of each group of a comparison whether less than half of its cells finished.
 
-    The mean of such a group is of a few lucky cells, so the group is never the best.
+    Its mean rests on a few lucky cells, so such a group is never the best.
     """
     return 2 * comparison["finished"] < comparison[["finished", "diverged", "failed"]].sum(axis=1)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from tasks.core.design.columns import SLOPES
 from tasks.core.design.initializers import named
 from tasks.core.design.study import Study
-from tasks.core.statistics.table import SLOPES
 
 COPIED = "†"  # marks an initializer that is drawn in NumPy and copied into both backends
 REASONS = 3  # of failures that are told; cells.csv has all
@@ -42,10 +42,11 @@ def _columns(study: Study, cells: pd.DataFrame) -> Iterator[str]:
     )
     if cells[list(SLOPES)].notna().any(axis=None):
         yield (
-            "forward, backward: by what factor the variance of pre-activations, and of the gradient in them, changes "
-            "from one hidden layer to the next in its direction at the start; in brackets, what theory expects."
+            "forward: the factor by which the variance of pre-activations changes from one hidden layer to the next, "
+            "before training. backward: the same of the gradient in the pre-activations, from one hidden layer to the "
+            "one before it. In brackets: what theory expects."
         )
     yield (
-        f"Epochs to target: the median epoch at which test accuracy first reached {study.target:g}, misses counted as "
-        "never. ms/cell: a cell's share of its batch's training time."
+        f"Epochs to target: the median epoch after which test accuracy first was {study.target:g} or more. A cell that "
+        "missed the target counts as later than any epoch. ms/cell: a cell's share of its batch's training time."
     )

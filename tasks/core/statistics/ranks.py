@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.core.design.columns import RANKED_MEASURES, RANKS, Measure
-from tasks.core.statistics.inference import ALPHA, CONFIDENCE, Floats
+from tasks.core.statistics.inference import ALPHA, CONFIDENCE, Array
 from tasks.core.statistics.measures import factors, parts, values
 
 LEAST_RIVALS, LEAST_BLOCKS = 3, 2
@@ -27,11 +27,11 @@ class Ranks:
     apart. p: the p-values of Nemenyi's test, (rivals, rivals).
     """
 
-    mean: Floats
+    mean: Array
     blocks: int
     friedman: float
     critical: float
-    p: Floats
+    p: Array
 
     @property
     def apart(self) -> NDArray[np.bool_]:
@@ -39,7 +39,7 @@ class Ranks:
         return (self.p < ALPHA) & (self.friedman < ALPHA)
 
 
-def ranks(values: Floats, *, higher_is_better: bool) -> Ranks | None:
+def ranks(values: Array, *, higher_is_better: bool) -> Ranks | None:
     """Return the ranks of values (rivals, blocks), or None if there are fewer than 3 rivals or 2 blocks.
 
     NaN is a hole: the rival did not finish. Holes come last in their block and tie with each other. Friedman's test
@@ -98,7 +98,7 @@ def rankings(cells: pd.DataFrame) -> list[Ranking]:
 
 def _ranking(key: dict[str, Any], cells: pd.DataFrame, measure: Measure, block: str) -> Ranking | None:
     """Return the ranking of the initializers of cells, whose blocks are the values of a column."""
-    table = cells.assign(value=values(cells, measure.name))
+    table = cells.assign(value=values(cells, measure))
     wide = table.pivot_table("value", "initializer", block, aggfunc=_whole_mean, dropna=False)
     wide = wide.reindex(cells["initializer"].unique())
     found = ranks(wide.to_numpy(np.float64), higher_is_better=measure.higher_is_better)

@@ -9,7 +9,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from tasks.core.design import grid
-from tasks.core.design.columns import MEASURES, RANKED, RANKED_MEASURES, TITLES
+from tasks.core.design.columns import COMPARED, MEASURES, RANKED, RANKED_MEASURES, SIDE_BY_SIDE, TITLES
 from tasks.core.design.grid import Platform
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.settings import source
@@ -20,7 +20,7 @@ from tasks.core.statistics.verdicts import TURNED, UNDECIDED, seeds_needed
 
 LISTED = 20  # changed verdicts that are told
 RUNS = ("first", "second")
-TURNED_ROUND = ("better before, worse after", "worse before, better after")
+REVERSED = ("better before, worse after", "worse before, better after")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SideBySide:
         )
         for measure in MEASURES:
             both[f"{measure.name}_difference"] = both[f"{measure.name}_second"] - both[f"{measure.name}_first"]
-        return both.assign(equal=_equal(both)).reset_index(drop=True)
+        return both.assign(equal=_equal(both))[[*names, *SIDE_BY_SIDE]].reset_index(drop=True)
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
@@ -74,7 +74,7 @@ class SideBySide:
         """A line for each pair of initializers that does not have the same verdict in both runs."""
         if not self._alike:
             return []
-        keys = ["backend", *factors(self.first.cells), "measure", "left", "right"]
+        keys = ["backend", *factors(self.first.cells), *COMPARED]
         one, other = self.first.pairs, self.second.pairs
         turned = other.rename(columns={"left": "right", "right": "left"}).assign(
             verdict=other["verdict"].replace(TURNED)
@@ -97,11 +97,11 @@ class SideBySide:
         """Whether the answer changes from the first run to the second one, in a sentence."""
         if not self._alike:
             return "Verdicts between initializers cannot be compared: the runs have no pairs under the same factors."
-        turned = [line for line in self.changed if line.endswith(TURNED_ROUND)]
+        turned = [line for line in self.changed if line.endswith(REVERSED)]
         if turned:
-            return f"The answer changes: {len(turned)} of {len(self.changed)} changed verdicts are turned round."
+            return f"The answer changes: {len(turned)} of {len(self.changed)} changed verdicts are reversed."
         if self.changed:
-            return f"No verdict is turned round; {len(self.changed)} are not the same in both runs."
+            return f"No verdict is reversed; {len(self.changed)} differ between the runs."
         return "The answer does not change: every verdict between initializers is the same."
 
     def _best(self) -> Iterator[str]:
@@ -142,7 +142,7 @@ class SideBySide:
         if rows.empty:
             return "No cell is in both runs, so nothing is paired."
         if self.cells.loc[self.cells["in"] == "both", "equal"].all():
-            return "The cells that are in both runs are equal, so that nothing is to be compared between them."
+            return "The cells that are in both runs are equal, so there is nothing to compare between them."
         ranked = rows[rows["measure"].isin(RANKED)]
         keys = list(rows.columns[: list(rows.columns).index("initializer") + 1])
         shown = [
@@ -159,11 +159,11 @@ class SideBySide:
 
 
 def _equal(both: pd.DataFrame) -> pd.Series:
-    """Tell of each cell of either run whether status and measures agree, except for the train time."""
+    """Tell of each cell of either run whether status and all measures that are repeatable agree."""
     alike = both["status_first"] == both["status_second"]
     for measure in MEASURES:
         before, after = both[f"{measure.name}_first"], both[f"{measure.name}_second"]
-        if measure.name != "train_seconds":
+        if measure.repeatable:
             alike &= (before == after) | (before.isna() & after.isna())
     return alike
 
@@ -177,7 +177,7 @@ def _keyed(findings: Findings) -> pd.DataFrame:
     study = findings.study
     nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", "", {source(each): source(each) for each in study.datasets})
     keys = [key for batch in grid.batches(study, nowhere) for key in batch.keys.values()]
-    cells = findings.cells.set_index(pd.Index(keys, name="key"))
+    cells = findings.cells.set_index(pd.Index(keys))
     return cells[~cells.index.duplicated()]
 
 

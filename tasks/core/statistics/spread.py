@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.design.columns import RANKED, Measure
+from tasks.core.design.columns import DEFAULTS, RANKED_MEASURES, SPREAD, Measure
 from tasks.core.design.settings import Level, short
 from tasks.core.design.study import Study
 from tasks.core.statistics import inference
-from tasks.core.statistics.inference import Differences, Floats
+from tasks.core.statistics.inference import Array, Differences
 from tasks.core.statistics.measures import factors, measures, parts, values
 
-BOOTSTRAP_SEED = 0
 STREAMS = 3  # split, order of visits, weights
 
 
-def components(values: Floats) -> Floats:
+def components(values: Array) -> Array:
     """Return the variances, (4,), that backend, initializer, their interplay and the seeds give to values (a, b, n).
 
     a backends, b initializers and n seeds are crossed. The interplay is the part of a group's mean that backend and
@@ -65,7 +64,7 @@ def spread(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     names = list(map(short, study.factors))
     rows = [row for levels, streams in varied.items() for row in _of_level(cells, names, levels, streams)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(SPREAD))
 
 
 def _of_level(
@@ -73,10 +72,10 @@ def _of_level(
 ) -> Iterator[dict[str, object]]:
     at = np.logical_and.reduce([cells[name] == level for name, (_, level) in zip(names, levels, strict=True)])
     title = " · ".join(f"{short(factor)} {value}" for factor, value in levels)
-    for measure in RANKED:
+    for measure in RANKED_MEASURES:
         block = _block(cells[at], measure)
         if block.shape[2] > 1 and block.size:
-            yield from ({"measure": measure, "level": title, **row} for row in _sources(block, streams))
+            yield from ({"measure": measure.name, "level": title, **row} for row in _sources(block, streams))
 
 
 def held(study: Study) -> list[str]:
@@ -94,7 +93,7 @@ def _streams(study: Study) -> dict[str, bool]:
     return {name: seed == "cell" for name, seed in own.items()}
 
 
-def _block(cells: pd.DataFrame, measure: str) -> Floats:
+def _block(cells: pd.DataFrame, measure: Measure) -> Array:
     """Return a measure as (backends, initializers, seeds), of the seeds that every group finished."""
     table = cells.assign(value=values(cells, measure))
     wide = table.pivot_table("value", ["backend", "initializer"], "seed", dropna=False).dropna(axis=1)
@@ -102,7 +101,7 @@ def _block(cells: pd.DataFrame, measure: str) -> Floats:
     return wide.to_numpy(np.float64).reshape(shape) if wide.size == np.prod(shape) else np.empty((0, 0, 0))
 
 
-def _sources(block: Floats, streams: Sequence[str]) -> list[dict[str, object]]:
+def _sources(block: Array, streams: Sequence[str]) -> list[dict[str, object]]:
     """Return a row per source of the spread in a block: its standard deviation, with its interval over seeds."""
     seeds = np.arange(block.shape[2])
     sources = ["backend", "initializer", "backend × initializer", " + ".join(streams) or "nothing"]
@@ -113,11 +112,11 @@ def _sources(block: Floats, streams: Sequence[str]) -> list[dict[str, object]]:
     return rows if len(streams) == STREAMS else rows[-1:]
 
 
-def _deviations(block: Floats, seeds: NDArray[np.int64]) -> Floats:
+def _deviations(block: Array, seeds: NDArray[np.int64]) -> Array:
     return np.sqrt(components(block[:, :, seeds]))
 
 
-def _interval(block: Floats, seeds: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _interval(block: Array, seeds: NDArray[np.int64]) -> tuple[Array, Array]:
     from scipy import stats
 
     found = stats.bootstrap(
@@ -127,7 +126,7 @@ def _interval(block: Floats, seeds: NDArray[np.int64]) -> tuple[Floats, Floats]:
         method="percentile",
         confidence_level=inference.CONFIDENCE,
         n_resamples=inference.BAND_RESAMPLES // 2,
-        rng=np.random.default_rng(BOOTSTRAP_SEED),
+        rng=np.random.default_rng(inference.BOOTSTRAP_SEED),
     ).confidence_interval
     return np.asarray(found.low), np.asarray(found.high)
 
@@ -153,14 +152,12 @@ def defaults(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
         for key, part in parts(cells, by)
         for measure in measures(part, study.margins)
     ]
-    rows = pd.concat(found, ignore_index=True)
-    first = [*by, "measure", "initializer"]
-    return rows[[*first, *rows.columns.drop(first)]]
+    return pd.concat(found, ignore_index=True)[[*by, *DEFAULTS]]
 
 
 def _native_less_shared(cells: pd.DataFrame, measure: Measure, backends: Sequence[str]) -> pd.DataFrame:
     """Return a row per initializer: the backends' difference under native weights, under shared ones, and between."""
-    table = cells.assign(value=values(cells, measure.name))
+    table = cells.assign(value=values(cells, measure))
     wide = table.pivot_table("value", "initializer", ["weights", "backend", "seed"], dropna=False, sort=False)
     wide = wide.reindex(cells["initializer"].unique())
     first, second = backends

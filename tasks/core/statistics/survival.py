@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.statistics.inference import CONFIDENCE, Floats
+from tasks.core.statistics.inference import CONFIDENCE, Array
 from tasks.core.statistics.measures import factors, parts
 
 
@@ -19,13 +19,13 @@ from tasks.core.statistics.measures import factors, parts
 class Survival:
     """The share of cells that have yet to reach the target after each epoch, with its 95 % interval; all (epochs,)."""
 
-    epochs: Floats
-    share: Floats
-    low: Floats
-    high: Floats
+    epochs: Array
+    share: Array
+    low: Array
+    high: Array
 
 
-def survival(epochs: Floats, horizon: Floats) -> Survival:
+def survival(epochs: Array, horizon: Array) -> Survival:
     """Return Kaplan and Meier's (1958) estimate of the share of cells that have yet to reach the target.
 
     epochs: the epoch in which each cell reached the target, (cells,), NaN for a cell that is censored at its horizon,
@@ -45,7 +45,7 @@ def survival(epochs: Floats, horizon: Floats) -> Survival:
     return Survival(curve.quantiles, curve.probabilities, *ends)
 
 
-def log_rank(epochs: Floats, horizon: Floats, groups: NDArray[np.str_]) -> float:
+def log_rank(epochs: Array, horizon: Array, groups: NDArray[np.str_]) -> float:
     """Return the p-value of all groups reaching the target alike (Mantel, 1966), NaN if there is nothing to compare.
 
     epochs, horizon: as for `survival`. groups: the group of each cell, (cells,). The test takes cells as independent.

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tasks.core.design.columns import MEASURES
+from tasks.core.design.columns import COUNTS, MEASURES, SLOPES
 from tasks.core.statistics import inference
-from tasks.core.statistics.inference import Floats
+from tasks.core.statistics.inference import Array
 from tasks.core.statistics.measures import factors, lucky, measures, sample
 
 STATISTICS: tuple[inference.Statistic, ...] = ("mean", "iqm")
 PARTS = ("mean", "sd", "low", "high", "iqm", "iqm_low", "iqm_high")
-BOOTSTRAP_SEED = 0
-SLOPES = ("forward_slope", "forward_slope_theory", "backward_slope", "backward_slope_theory")
 SUMMARIES = ("mean", "median", "finished", "diverged", "failed", "missed", "accuracy_low", "accuracy_high")
 
 
@@ -30,11 +28,12 @@ def compare(cells: pd.DataFrame) -> pd.DataFrame:
 
     Levels stand in the order in which they come. Within a level the best group comes first: the one with the highest
     mean test accuracy and, among equals, the lowest mean test loss. Groups of which less than half the cells finished
-    come after the others, because their means are of a few lucky cells.
+    come after the others, because their means rest on a few lucky cells.
     """
     keys = ["study", "backend", *factors(cells), "initializer"]
     groups = dict(iter(cells.groupby(keys, sort=False)))
-    counts = pd.DataFrame([{**dict(zip(keys, key, strict=True)), **_counts(group)} for key, group in groups.items()])
+    rows = [{**dict(zip(keys, key, strict=True)), **_counts(group)} for key, group in groups.items()]
+    counts = pd.DataFrame(rows, columns=[*keys, *COUNTS])
     own = list(groups.values())
     return _best_first(pd.concat([counts, _moments(own), _slopes(own)], axis=1), factors(cells))
 
@@ -73,7 +72,7 @@ def _counts(group: pd.DataFrame) -> dict[str, object]:
 
 def _moments(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the columns `<measure>_<part>` of each group, for every measure and part of PARTS."""
-    samples = [sample(group, measure.name) for group in groups for measure in MEASURES]
+    samples = [sample(group, measure) for group in groups for measure in MEASURES]
     steps, limits = (
         np.array([getattr(measure, name) for group in groups for measure in measures(group)])
         for name in ("step", "largest")
@@ -86,7 +85,7 @@ def _moments(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(found.reshape(len(groups), len(names)), columns=names)
 
 
-def _parts(samples: Floats, steps: Floats, limits: Floats) -> Floats:
+def _parts(samples: Array, steps: Array, limits: Array) -> Array:
     """Return PARTS, (k, parts), of samples (k, n). Ends of intervals lie between 0 and a limit, which t ignores."""
     k, n = samples.shape
     sd = samples.std(axis=1, ddof=1) if n > 1 else np.full(k, np.nan)
@@ -94,7 +93,7 @@ def _parts(samples: Floats, steps: Floats, limits: Floats) -> Floats:
     ends = [
         np.clip(end, 0, limits)
         for statistic in STATISTICS
-        for end in inference.intervals(samples, statistic, steps=steps, seed=BOOTSTRAP_SEED)
+        for end in inference.intervals(samples, statistic, steps=steps, seed=inference.BOOTSTRAP_SEED)
     ]
     return np.stack([mean, sd, *ends[:2], iqm, *ends[2:]], axis=1)
 
@@ -124,17 +123,17 @@ def metrics(comparison: pd.DataFrame) -> dict[str, float]:
     keys = names[1 : names.index("initializer") + 1]
     found = {}
     for _, row in comparison.iterrows():
-        group = "/".join(_plain(str(row[key])) for key in keys)
+        group = "/".join(_storable(str(row[key])) for key in keys)
         for measure in comparison.columns.drop(["study", *keys, "health"]):
             if measure.endswith(SUMMARIES) and np.isfinite(row[measure]):
                 found[f"{group}/{measure}"] = float(row[measure])
     return found
 
 
-def _plain(text: str) -> str:
+def _storable(text: str) -> str:
     """Return a text in the characters that the store allows in the name of a metric.
 
-    >>> _plain("mean_field(sigma_w=1.5, sigma_b=0.1)")
+    >>> _storable("mean_field(sigma_w=1.5, sigma_b=0.1)")
     'mean_field sigma_w 1.5 sigma_b 0.1'
     """
     return " ".join(re.sub(r"[^\w.\- ]", " ", text).split())

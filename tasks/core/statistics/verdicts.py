@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.design.columns import JUDGED, RANKED, RANKED_MEASURES, Measure
+from tasks.core.design.columns import COMPARED, COMPARED_BY_INITIALIZER, JUDGED, RANKED, RANKED_MEASURES, Measure
 from tasks.core.design.study import Study
 from tasks.core.statistics import inference
-from tasks.core.statistics.inference import ALPHA, Differences, Floats
+from tasks.core.statistics.inference import ALPHA, Array, Differences
 from tasks.core.statistics.measures import factors, lucky, measures, parts, values
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED, NOT_COMPARABLE = "better", "worse", "equivalent", "undecided", "not comparable"
@@ -39,22 +39,21 @@ class Grid:
     """One measure of rivals, seed by seed; rivals are what is compared. All arrays are (rivals, seeds).
 
     values: the measure, NaN where there is no number. hole: the cell ran and did not finish. missed: the cell never
-    reached the target, which only matters to the epochs to the target.
+    reached the target, which only matters to a censored measure.
     """
 
-    values: Floats
+    values: Array
     hole: NDArray[np.bool_]
     missed: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, cells: pd.DataFrame, rivals: pd.Series, measure: str, order: Sequence[str]) -> "Grid":
+    def of(cls, cells: pd.DataFrame, rivals: pd.Series, measure: Measure, order: Sequence[str]) -> "Grid":
         """Lay out cells by their rival, in the given order; a rival without cells has neither values nor holes."""
-        epochs = measure == "epochs_to_target"
         table = cells.assign(
             rival=rivals,
             value=values(cells, measure),
-            hole=cells["status"] == "failed" if epochs else cells["status"] != "finished",
-            missed=cells["epochs_to_target"].isna() if epochs else False,
+            hole=cells["status"] == "failed" if measure.censored else cells["status"] != "finished",
+            missed=cells[measure.name].isna() if measure.censored else False,
         )
         wide = table.pivot_table(
             ["value", "hole", "missed"], "rival", "seed", aggfunc="first", dropna=False, sort=False
@@ -73,15 +72,15 @@ class _Family:
     """
 
     measure: Measure
-    difference: Floats
-    better: Floats
+    difference: Array
+    better: Array
     holes: NDArray[np.int64]
     missed: NDArray[np.bool_]
 
     @classmethod
     def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure) -> "_Family":
         a, b, hole_a, hole_b = grid.values[left], grid.values[right], grid.hole[left], grid.hole[right]
-        difference = _one_a_batch(a, b) if measure.name == "train_seconds" else a - b
+        difference = _one_a_batch(a, b) if measure.per_batch else a - b
         better = np.sign(difference if measure.higher_is_better else -difference)
         better = np.where(hole_a & ~hole_b & ~np.isnan(b), -1.0, np.where(hole_b & ~hole_a & ~np.isnan(a), 1.0, better))
         missed = np.asarray((grid.missed[left] & grid.missed[right]).any(1))
@@ -119,20 +118,20 @@ class _Family:
         return self.by_signs | self.missed | (self.measure.margin is None)
 
     @cached_property
-    def margins(self) -> Floats:
+    def margins(self) -> Array:
         return np.where(self.unmeasured, 0.0, self.measure.margin or 0.0)
 
-    def p(self) -> Floats:
+    def p(self) -> Array:
         """Return the p-values of no difference, after Holm, (pairs,)."""
         return inference.holm(
             np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
         )
 
-    def p_equivalent(self) -> Floats:
+    def p_equivalent(self) -> Array:
         """Return the p-values of a difference at or beyond the margin, after Holm, (pairs,)."""
         return inference.holm(np.where(self.unmeasured, 1.0, self.paired.p_beyond(self.margins)))
 
-    def verdicts(self, p: Floats, p_equivalent: Floats) -> NDArray[np.str_]:
+    def verdicts(self, p: Array, p_equivalent: Array) -> NDArray[np.str_]:
         """Return the verdict of each left rival, (pairs,). A pair that is better and equivalent is equivalent."""
         ahead = np.where(
             self.by_signs, self.wins > self.losses, (self.paired.mean > 0) == self.measure.higher_is_better
@@ -140,24 +139,25 @@ class _Family:
         verdict = np.where(p < ALPHA, np.where(ahead, BETTER, WORSE), UNDECIDED)
         return np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
 
-    def more_seeds(self) -> Floats:
+    def more_seeds(self) -> Array:
         """Return how many seeds more than there are would settle each pair, at least one, (pairs,)."""
         tests = len(self.difference)
         by_signs = inference.seeds_for_signs(self.wins, self.losses, self.seeds, tests)
         needed = np.where(self.by_signs, by_signs, self.paired.seeds_to_settle(self.margins, tests))
         return np.maximum(needed - self.seeds, 1)
 
-    def better_share(self) -> tuple[Floats, Floats, Floats]:
+    def better_share(self) -> tuple[Array, Array, Array]:
         """Return the share of seeds in which the left rival is better, ties counting half, and its 95 % interval."""
         won = self.wins + (self.seeds - self.wins - self.losses) / 2
         share = np.where(self.seeds > 0, won / np.maximum(self.seeds, 1), np.nan)
         return share, *inference.share_interval(won, self.seeds)
 
 
-def _one_a_batch(a: Floats, b: Floats) -> Floats:
-    """Return a - b, (pairs, seeds), once for each two batches and NaN elsewhere, for cells of a batch share their time.
+def _one_a_batch(a: Array, b: Array) -> Array:
+    """Return a - b, (pairs, seeds), of a measure that the cells of a batch share, such as their time.
 
-    Two cells of the same batch, which have the same time, are no pair.
+    Cells of a batch share their time, so each pair of batches counts once; the other entries are NaN. Two cells of the
+    same batch have the same time, so their entry is NaN, too.
     """
     kept = np.full_like(a, np.nan)
     for row, (left, right) in enumerate(zip(a, b, strict=True)):
@@ -203,24 +203,22 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
         for measure in measures(family, margins)
         for rows in _pairs(key, family, measure)
     ]
-    return _framed(found, ["backend", *factors(cells), "measure", "left", "right"])
+    return _framed(found, ["backend", *factors(cells), *COMPARED])
 
 
 def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measure: Measure) -> Iterator[pd.DataFrame]:
     rivals = list(family["initializer"].unique())
     if len(rivals) > 1:
         left, right = (list(side) for side in zip(*combinations(range(len(rivals)), 2), strict=True))
-        rows = judged(Grid.of(family, family["initializer"], measure.name, rivals), left, right, measure)
+        rows = judged(Grid.of(family, family["initializer"], measure, rivals), left, right, measure)
         names = {"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]}
         yield rows.assign(**key, measure=measure.name, **names)
 
 
 def _framed(found: Sequence[pd.DataFrame], first: Sequence[str]) -> pd.DataFrame:
-    """Return the rows that were found as one table, in which some columns come first."""
-    if not found:
-        return pd.DataFrame(columns=[*first, *JUDGED])
-    rows = pd.concat(found, ignore_index=True)
-    return rows[[*first, *rows.columns.drop(list(first))]]
+    """Return the rows that were found as one table, in which the columns `first` come before `columns.JUDGED`."""
+    columns = [*first, *JUDGED]
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def against_best(comparison: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -233,7 +231,7 @@ def against_best(comparison: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     names = list(comparison.columns)
     keys = names[names.index("backend") : names.index("initializer")]
     best = _best(comparison, keys)
-    rows = {tuple(row[name] for name in (*keys, "measure", "left", "right")): row for _, row in pairs.iterrows()}
+    rows = {tuple(row[name] for name in (*keys, *COMPARED)): row for _, row in pairs.iterrows()}
     columns = {
         f"{measure}_against_best": [
             _against(best.get((*key, measure), ""), initializer, (*key, measure), rows)
@@ -285,7 +283,7 @@ def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
     verdict is NOT_COMPARABLE.
     """
     if len(study.backends) < 2:
-        return _framed([], [*factors(cells), "measure", "initializer"])
+        return _framed([], [*factors(cells), *COMPARED_BY_INITIALIZER])
     rows = _between(cells, factors(cells), "backend", study.backends, study.margins)
     differs = {
         tuple(level for _, level in levels): bool(study.at(levels).backend_differences()) for levels in study.levels()
@@ -325,7 +323,7 @@ def _between(
         order = [f"{side} {each}" for side in sides for each in initializers]
         places = list(range(len(initializers)))
         for measure in measures(family, margins):
-            grid = Grid.of(family, family[column] + " " + family["initializer"], measure.name, order)
+            grid = Grid.of(family, family[column] + " " + family["initializer"], measure, order)
             rows = judged(grid, places, [len(initializers) + at for at in places], measure)
             found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
-    return _framed(found, [*by, "measure", "initializer"])
+    return _framed(found, [*by, *COMPARED_BY_INITIALIZER])

@@ -6,15 +6,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks.core.design.columns import RESERVED, reserved
+from tasks.core.design.columns import RESERVED, SIDE_BY_SIDE, TABLES, WORKING, reserved
 from tasks.core.design.settings import Check
 from tasks.core.statistics.ranks import ranks_table
 from tasks.core.statistics.side_by_side import SideBySide
 from tests.shared.reports import findings
 from tests.shared.samples import noisy
 
-CORE = Path(__file__).parents[3] / "tasks" / "core"
-SOURCES = sorted(path for wing in ("statistics", "report") for path in (CORE / wing).glob("*.py"))
+TASKS = Path(__file__).parents[3] / "tasks"
+WINGS = ("training", "statistics", "report")
+SOURCES = [TASKS / "comparison.py", *sorted(path for wing in WINGS for path in (TASKS / "core" / wing).glob("*.py"))]
 
 
 def levels(factor, values, **study):
@@ -49,17 +50,35 @@ def test_columns_of_tables_are_reserved(tables):
     for name, rows in tables.items():
         assert len(rows), name
         assert [column for column in rows if column not in ("depth", "weights") and not reserved(column)] == [], name
+    assert tuple(tables["side by side"])[-len(SIDE_BY_SIDE) :] == SIDE_BY_SIDE
+
+
+def added(source):
+    """Yield the names of columns that a source gives to tables."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="assign"), keywords=keywords):
+                yield from (keyword.arg for keyword in keywords if keyword.arg)
+            case ast.Call(func=ast.Attribute(attr="rename"), keywords=keywords):
+                new = [name for each in keywords if isinstance(each.value, ast.Dict) for name in each.value.values]
+                yield from (name.value for name in new if isinstance(name, ast.Constant))
+            case ast.Subscript(slice=ast.Constant(str(name)), ctx=ast.Store()):
+                yield name
+
+
+def test_every_way_of_adding_a_column_is_seen():
+    """Columns come by assign, by an index on the left side, and by a new name for an old column."""
+    source = 'a.assign(x=1)\nb["y"] = 2\nc["z"], d = 3, 4\ne.rename(columns={"v": "w"})\nf[0] = g["u"]'
+    assert sorted(added(source)) == ["w", "x", "y", "z"]
 
 
 def test_working_columns_are_reserved():
-    """A column that a computation adds to a table would overwrite a factor of its name, so the name is reserved."""
-    added = [
-        (path.name, keyword.arg)
-        for path in SOURCES
-        for call in ast.walk(ast.parse(path.read_text()))
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "assign"
-        for keyword in call.keywords
-        if keyword.arg
-    ]
-    assert len(added) > 10
-    assert [each for each in added if each[1] not in RESERVED] == []
+    """A column that a computation adds to a table would overwrite a factor of its name, so the name is reserved.
+
+    The list of such names holds no others, and none that another table has.
+    """
+    names = {(path.name, name) for path in SOURCES for name in added(path.read_text())}
+    assert len(names) > 10
+    assert [each for each in sorted(names) if each[1] not in RESERVED] == []
+    others = {name for table in TABLES if table is not WORKING for name in table}
+    assert set(WORKING) == {name for _, name in names} - others

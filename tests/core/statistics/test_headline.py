@@ -26,15 +26,15 @@ def test_headline_says_who_beats_whom():
 def test_headline_says_why_backends_are_not_compared():
     """Recipes that differ are named, and no verdict between the backends is given."""
     text = told(findings(overrides={"keras": RecipeChanges(learning_rate=0.001)}))
-    assert "No verdict between the backends, for they differ in learning_rate (pytorch 0.01, keras 0.001)." in text
+    assert "No verdict between the backends, because they differ in learning_rate (pytorch 0.01, keras 0.001)." in text
     assert "PyTorch against Keras" not in text
 
 
 def test_headline_begins_with_controls():
-    """Controls that misbehaved come before all else, for nothing else holds then."""
+    """Controls that misbehaved come before all else, because nothing else holds then."""
     claim = Check(claim="zeros fail", measure="test_accuracy", where={"initializer": "zeros"}, at_most=-1)
     found = findings(controls=checks.judge([claim], noisy()))
-    assert found.headline[0].startswith("INVALID, for controls misbehaved: zeros fail.")
+    assert found.headline[0].startswith("INVALID, because controls misbehaved: zeros fail.")
     assert found.misbehaved == ["zeros fail"]
 
 
@@ -75,7 +75,7 @@ def test_headline_tells_defaults_and_spread():
     """What native weights and each stream contribute is told where a study varies them."""
     native, shared = (noisy(weights=weights) for weights in ("native", "shared"))
     text = told(findings(pd.concat([native, shared], ignore_index=True), factors={"weights": ("native", "shared")}))
-    assert "the part of it that native weights make (native less shared): significant under no initializer" in text
+    assert "the difference that native weights make is significant under no initializer" in text
     split = {"everything": {}, "split": {"recipe.order_seed": 0, "network.weights_seed": 0}}
     frame = pd.concat([noisy(varied=name) for name in split], ignore_index=True)
     spread = told(findings(frame, factors={"varied": split}))
@@ -108,5 +108,5 @@ def test_controls_are_the_first_note():
     """Controls that behaved are a line; one that did not makes the benchmark invalid, and says so before all else."""
     assert validity(["Held: a"], []) == ["Controls behaved. Held: a."]
     first, second = validity(["Not held: a"], ["a"])
-    assert first.startswith("INVALID, for controls misbehaved: a.")
+    assert first.startswith("INVALID, because controls misbehaved: a.")
     assert second == "Not held: a"

@@ -1,3 +1,7 @@
+from dataclasses import replace
+
+from tasks.core.design import columns
+from tasks.core.statistics import measures, verdicts
 from tasks.core.statistics.measures import best
 from tests.shared.samples import noisy
 
@@ -10,3 +14,24 @@ def test_best_cell():
     frame.loc[2, ["test_accuracy", "status"]] = [1.0, "diverged"]
     assert best(frame, "pytorch") == 1
     assert best(frame.assign(status="failed"), "pytorch") is None
+
+
+def test_what_holds_for_a_measure_does_not_hang_on_its_name(monkeypatch):
+    """A second measure in test rows, of a censored time and of a batch is treated as the first one of its kind."""
+    kinds = {"top_accuracy": "test_accuracy", "epochs_to_half": "epochs_to_target", "energy": "train_seconds"}
+    frame = noisy()
+    frame["train_seconds"] = 0.01 + 0.2 * (frame["seed"] > 4)
+    frame = frame.assign(**{copy: frame[name] for copy, name in kinds.items()})
+    copies = [replace(columns.MEASURES_BY_NAME[name], name=copy) for copy, name in kinds.items()]
+    monkeypatch.setattr(measures, "MEASURES", (*copies, *columns.MEASURES))
+    monkeypatch.setattr(measures, "CELLS", (*kinds, *columns.CELLS))
+    pairs = verdicts.pairs(frame, {}).set_index("measure")
+    for copy, name in kinds.items():
+        assert pairs.loc[copy].reset_index(drop=True).equals(pairs.loc[name].reset_index(drop=True))
+
+
+def test_a_study_sets_the_margin():
+    """The margin of a study replaces the measure's own, also that of one test row; a step stays."""
+    cells = noisy()
+    accuracy = measures.measures(cells, {"test_accuracy": 0.1})[0]
+    assert (accuracy.margin, accuracy.step) == (0.1, 1 / 30)

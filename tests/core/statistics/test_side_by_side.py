@@ -4,11 +4,11 @@ from tests.shared.samples import noisy
 
 
 def test_runs_side_by_side_say_whether_the_answer_changes():
-    """A verdict that turned round changes the answer; the same runs do not, and what is equal is not tabulated."""
+    """A reversed verdict changes the answer; the same runs do not, and what is equal is not tabulated."""
     first = findings()
     same = SideBySide(first, first, ENVIRONMENT, ENVIRONMENT).as_text()
     assert "The answer does not change" in same
-    assert "nothing is to be compared between them" in same
+    assert "there is nothing to compare between them" in same
     worse = noisy()
     worse.loc[worse["initializer"] == "he_normal", "test_loss"] += 3
     text = SideBySide(first, findings(worse), ENVIRONMENT, ENVIRONMENT | {"packages": {"torch": "2.14"}}).as_text()

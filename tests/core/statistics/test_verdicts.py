@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tasks.core.design.columns import MEASURES, MeasureName
+from tasks.core.design.columns import MEASURES, MEASURES_BY_NAME, MeasureName
 from tasks.core.design.settings import RecipeChanges
 from tasks.core.design.study import Study
 from tasks.core.statistics import ranks, verdicts
@@ -132,10 +132,10 @@ def test_misses_are_censored():
     pairs = verdicts.pairs(frame, {"epochs_to_target": 5.0})
     assert pair(pairs, "epochs_to_target", "glorot_uniform", "zeros")["verdict"] == "undecided"
     assert pair(pairs, "epochs_to_target")["verdict"] == "better"
-    assert values(frame, "epochs_to_target").max() == 20
+    assert values(frame, MEASURES_BY_NAME["epochs_to_target"]).max() == 20
     diverged = frame.assign(status="diverged")
-    assert values(diverged, "epochs_to_target").notna().all()
-    assert values(diverged, "test_loss").isna().all()
+    assert values(diverged, MEASURES_BY_NAME["epochs_to_target"]).notna().all()
+    assert values(diverged, MEASURES_BY_NAME["test_loss"]).isna().all()
 
 
 def test_a_batch_has_one_train_time():
@@ -144,8 +144,9 @@ def test_a_batch_has_one_train_time():
     frame["train_seconds"] = 0.01 + (frame["initializer"] == "zeros") * (0.2 + 0.1 * (frame["seed"] > 4))
     row = pair(verdicts.pairs(frame, {}), "train_seconds")
     assert (row["n"], row["verdict"]) == (2, "undecided")
-    assert len(sample(frame[frame["initializer"] == "zeros"], "train_seconds")) == 2
-    assert len(sample(frame[frame["initializer"] == "zeros"], "epochs_to_target")) == 0  # which they never reach
+    poor = frame[frame["initializer"] == "zeros"]
+    assert len(sample(poor, MEASURES_BY_NAME["train_seconds"])) == 2
+    assert len(sample(poor, MEASURES_BY_NAME["epochs_to_target"])) == 0  # which they never reach
 
 
 def test_backends_are_compared_where_they_can_be():

@@ -1,0 +1,41 @@
+"""The tables that a cell's run keeps as CSV files."""
+
+import pandas as pd
+
+from tasks.core.design.columns import HISTORY, LAYERS
+from tasks.core.training.health import Signals, named
+from tasks.core.training.outcome import Predictions, Trained
+
+
+def history(trained: Trained) -> pd.DataFrame:
+    """Return one row per epoch, epoch 0 being before training: the columns `columns.HISTORY` and each layer's signals.
+
+    A layer's signals have the names that `health.named` gives them. Signals of an update are empty in epoch 0.
+    """
+    epoch, *curves = HISTORY
+    table = pd.DataFrame(dict(trained.curves.items()), columns=curves).rename_axis(epoch)
+    for name, values in trained.signals.curves().items():
+        columns = [named(name, layer) for layer in range(1, values.shape[1] + 1)]
+        table = table.join(pd.DataFrame(values, table.index[-len(values) :], columns))
+    return table.reset_index()
+
+
+def layers(signals: Signals) -> pd.DataFrame:
+    """Return one row per layer, with the columns `columns.LAYERS`: signals before training, and what theory expects.
+
+    The last layer gives the logits. Of the gradient theory expects something in hidden layers alone.
+    """
+    index = pd.RangeIndex(1, len(signals.theory.forward) + 1, name="layer")
+    hidden = index[: signals.hidden]
+    table = pd.DataFrame(signals.start, index).assign(
+        theory_forward=signals.theory.forward,
+        theory_backward=pd.Series(signals.theory.backward, hidden),
+        theory_chi=pd.Series(signals.theory.chi, hidden),
+    )
+    return table.reset_index()[list(LAYERS)]
+
+
+def predictions(found: Predictions) -> pd.DataFrame:
+    """Return one row per test row: its number in the dataset, its class, and its logits."""
+    logits = {f"logit_{at}": column for at, column in enumerate(found.logits.T)}
+    return pd.DataFrame({"row": found.rows, "label": found.labels, **logits})
