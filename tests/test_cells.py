@@ -79,6 +79,7 @@ def test_cells_of_a_failed_task_are_recorded_with_the_reason(parent, client):
     assert rows["status"].tolist() == ["failed"] * 2
     assert rows["reason"].tolist() == ["TrainerError: it died"] * 2
     assert rows["test_accuracy"].isna().all()
+    assert reading.find(STUDY.name, [failed]) == {}  # so that the next benchmark trains them
     for run_id in run_ids.values():
         run = client.get_run(run_id)
         assert run.info.status == "FAILED"
