@@ -13,10 +13,15 @@ os.environ |= dict.fromkeys(["OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NU
 
 TOGETHER = {
     "tests/backends": "backends",
-    "tests/flows/test_benchmark.py": "flow",
-    "tests/flows/test_nightly.py": "flow",
+    "tests/flows/test_benchmark.py": "trainers",
+    "tests/flows/test_nightly.py": "trainers",
+    "tests/test_cells.py": "trainers",
+    "tests/flows/serving/test_remote.py": "servers",
+    "tests/flows/serving/test_up.py": "servers",
+    "tests/infra/test_containers.py": "servers",
 }
-"""Files and folders whose tests share compiled programs, or a server and trainers, and so run in one process."""
+"""Files and folders whose tests run in one process, for they share compiled programs, or a Prefect server and trainers;
+or because each starts all servers, which are slow to answer if others run on the same two cores."""
 
 
 class Scheduling(LoadFileScheduling):
@@ -58,6 +63,24 @@ def stored(folder, empty_store):
     """Return an empty current folder, but for a tracking store that holds nothing."""
     shutil.copy(empty_store, folder)
     return folder
+
+
+@pytest.fixture
+def parent(stored):
+    """Return the run of a benchmark, to which cells are recorded, in the store of the current folder."""
+    from tasks.core.design.study import Study
+    from tasks.tracking import recording
+
+    with recording.benchmark(Study(seeds=2), {"packages": {}}, {"prefect.flow_run_id": "f"}) as run:
+        yield run
+
+
+@pytest.fixture
+def client(parent):
+    """Return MLflow's client of the store that has `parent`."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(parent.uri)
 
 
 @pytest.fixture(scope="session")

@@ -304,7 +304,7 @@ def test_package_adds_an_initializer(tmp_path, initbench, with_server):
     ],
 )
 def test_servers_that_cannot_be(folder, told, arguments, words):
-    """What cannot be served is told in one line, and nothing is started or made but a place for what `up` keeps."""
+    """Options that cannot work give one line; at most the folder `.initbench` is made, with its lock."""
     assert words in told(*arguments)
     assert not [path for path in folder.rglob("*") if path.name not in (".initbench", "lock")]
 

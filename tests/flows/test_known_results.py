@@ -7,12 +7,12 @@ import pytest
 
 from flows import studies
 from tasks.core.design import grid
-from tasks.core.design.grid import Platform
 from tasks.core.statistics import checks
 from tasks.core.training import batch
 from tasks.tracking import reading, recording
+from tests.shared.keys import HERE
+from tests.shared.records import record
 
-HERE = Platform({"pytorch": "torch", "keras": "keras"}, "cpu", "0.1", {"digits": "a", "iris": "b"})
 RUNS = [
     ("controls", "pytorch", 2),
     ("controls", "keras", 2),
@@ -29,12 +29,13 @@ def test_claims_hold(stored, name, backend, seeds):
     """Trained, recorded and read back, a study's cells bear out every one of its claims."""
     study = studies.load(name).model_copy(update={"seeds": seeds, "backends": (backend,)})
     framework = importlib.import_module(f"tasks.backends.{backend}")
-    run_ids = {}
     with recording.benchmark(study, {}, {}) as benchmark:
-        for each in grid.batches(study, HERE):
-            outcomes = batch.train(framework, each.settings, each.cells, clock=time.perf_counter)
-            recorded = recording.record(benchmark, each, outcomes, {})
-            run_ids |= {cell: recorded[key] for cell, key in each.keys.items()}
+        outcomes = [
+            outcome
+            for each in grid.batches(study, HERE)
+            for outcome in batch.train(framework, each.settings, each.cells, clock=time.perf_counter)
+        ]
+        run_ids = record(benchmark, study, outcomes)
         judged = checks.judge(study.checks, reading.read(benchmark, study, run_ids))
     assert len(judged) == len(study.checks)
     assert [line for line in checks.lines(judged) if not line.startswith("Held: ")] == []

@@ -12,6 +12,7 @@ from tasks.tracking.store import NIGHTLY
 # Prefect leaves the connection of a subflow's events to the garbage collector
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning"),
+    # `trainers` is held around the nightly: the pool that it asks for is then this one, whose frameworks are loaded
     pytest.mark.usefixtures("prefect_server", "trainers"),
 ]
 

@@ -23,6 +23,7 @@ from prefect.server.schemas.actions import WorkPoolCreate
 from prefect.utilities.templating import apply_values, find_placeholders
 
 from tests.shared.postgres import PROGRAMS, free_port, postgres  # noqa: F401  # a fixture is found by its name
+from tests.shared.running import ANSWER_SECONDS
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "infra" / "containers"
@@ -36,7 +37,7 @@ SECRETS = {name for name, value in EXAMPLE.items() if value in ("", "admin:")} -
 ANSWERS = {
     name: f"{value}{name.lower().replace('_', '-')}" if name in SECRETS else value for name, value in EXAMPLE.items()
 }
-START_SECONDS = 120  # they take 30 s on two slow cores
+START_SECONDS = 300  # they take 30 s on two slow cores
 
 
 def interpolated():
@@ -376,7 +377,7 @@ def test_servers_ask_who_is_there(running, name):
     """Both APIs answer 401 without credentials or with wrong ones, and 200 with those that workers have."""
     url, credentials = client(running, name)
     for auth, expected in ((None, 401), (("admin", "wrong"), 401), (credentials, 200)):
-        assert httpx.get(url + PATHS[name], auth=auth).status_code == expected
+        assert httpx.get(url + PATHS[name], auth=auth, timeout=ANSWER_SECONDS).status_code == expected
 
 
 def test_mlflow_answers_to_its_names_alone(running):
@@ -385,7 +386,7 @@ def test_mlflow_answers_to_its_names_alone(running):
     allowed = running["mlflow"].environment["MLFLOW_SERVER_ALLOWED_HOSTS"]
     assert "mlflow:5000" in SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
     for host, expected in ((allowed.split(",")[0], 200), ("localhost:5000", 200), ("evil.example:5000", 403)):
-        answer = httpx.get(url + PATHS["mlflow"], auth=credentials, headers={"Host": host})
+        answer = httpx.get(url + PATHS["mlflow"], auth=credentials, headers={"Host": host}, timeout=ANSWER_SECONDS)
         assert answer.status_code == expected, host
 
 
@@ -398,21 +399,25 @@ def test_other_origins_are_refused(running):
             auth=credentials,
             json={"max_results": 1},
             headers={"Origin": origin},
+            timeout=ANSWER_SECONDS,
         )
         assert answer.status_code == expected, origin
     url, credentials = client(running, "prefect")
     own = running["prefect"].environment["PREFECT_UI_URL"]
     for origin, expected in (("http://evil.example", None), (own, own)):
-        answer = httpx.get(f"{url}/admin/version", auth=credentials, headers={"Origin": origin})
+        headers = {"Origin": origin}
+        answer = httpx.get(f"{url}/admin/version", auth=credentials, headers=headers, timeout=ANSWER_SECONDS)
         assert answer.headers.get("access-control-allow-origin") == expected
 
 
 def test_artifacts_go_through_mlflow_to_its_volume(running):
     """Clients need no access to where artifacts are: MLflow takes them, and keeps them on its volume."""
     url, credentials = client(running, "mlflow")
-    experiment = httpx.get(url + PATHS["mlflow"], auth=credentials).json()["experiment"]
+    found = httpx.get(url + PATHS["mlflow"], auth=credentials, timeout=ANSWER_SECONDS)
+    experiment = found.json()["experiment"]
     assert experiment["artifact_location"].startswith("mlflow-artifacts:/")
-    put = httpx.put(f"{url}/api/2.0/mlflow-artifacts/artifacts/0/it.txt", auth=credentials, content=b"it")
+    file = f"{url}/api/2.0/mlflow-artifacts/artifacts/0/it.txt"
+    put = httpx.put(file, auth=credentials, content=b"it", timeout=ANSWER_SECONDS)
     assert put.status_code == 200
     assert (running["mlflow"].folder / "artifacts" / "0" / "it.txt").read_bytes() == b"it"
     assert (running["mlflow"].folder / "mlflow-users.db").exists()
@@ -423,5 +428,6 @@ def test_links_lead_where_browsers_are(running):
     for name in ("worker", "pytorch", "keras"):
         assert SERVICES[name]["environment"]["INITBENCH_MLFLOW_UI"] == "http://127.0.0.1:5000"
         assert SERVICES[name]["environment"]["PREFECT_UI_URL"] == "http://127.0.0.1:4200"
-    settings = httpx.get(running["prefect"].environment["PREFECT_UI_URL"] + "/ui-settings").json()
+    url = running["prefect"].environment["PREFECT_UI_URL"]
+    settings = httpx.get(f"{url}/ui-settings", timeout=ANSWER_SECONDS).json()
     assert settings["api_url"] == running["prefect"].environment["PREFECT_UI_API_URL"]

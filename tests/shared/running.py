@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 from dotenv import dotenv_values
 
 from tests.shared.postgres import free_port
@@ -18,6 +20,7 @@ from tests.shared.postgres import free_port
 INITBENCH = Path(sys.executable).with_name("initbench")
 START_SECONDS = 300
 STOP_SECONDS = 150
+ANSWER_SECONDS = 60  # a server answers within 10 s when SQLite and both processors are busy; httpx waits 5 s by default
 
 
 @dataclass
@@ -34,6 +37,25 @@ class Running:
     @property
     def secrets(self) -> dict[str, str]:
         return dict(dotenv_values(self.folder / ".initbench" / "secrets.env"))
+
+    def get(self, path: str) -> httpx.Response:
+        """Ask Prefect's API for what is at a path."""
+        return self._ask("GET", path)
+
+    def post(self, path: str, **json: object) -> httpx.Response:
+        """Send JSON to a path of Prefect's API."""
+        return self._ask("POST", path, json=json)
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Ask Prefect's API with the password, if there is one, until its database is not busy: as its client does."""
+        credentials = self.secrets.get("PREFECT_API_AUTH_STRING")
+        auth = httpx.BasicAuth(*credentials.split(":")) if credentials else None
+        url = f"{self.prefect}/api/{path}"
+        while True:
+            answer = httpx.request(method, url, auth=auth, timeout=ANSWER_SECONDS, **options)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return answer
+            time.sleep(0.5)
 
     def stop(self) -> int:
         """Interrupt it as Ctrl-C does; return its exit status."""

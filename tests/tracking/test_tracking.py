@@ -8,55 +8,15 @@ from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from tasks.core.design import grid
-from tasks.core.design.grid import Platform
 from tasks.core.design.settings import Recipe
 from tasks.core.design.study import Study
-from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained
+from tasks.core.training.outcome import Outcome
 from tasks.tracking import reading, recording, store
-from tests.shared import samples
-from tests.shared.keys import key
+from tests.shared.keys import HERE, key
+from tests.shared.records import find, outcome, record
 
 STUDY = Study(initializers=("zeros",), seeds=2)
-HERE = Platform({"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", {"iris": "a", "wine": "b"})
 CELLS = grid.cells(STUDY)
-
-
-def outcome(cell, accuracies=(0.3, 0.8, 0.95), loss=0.2):
-    accuracy = np.array(accuracies, np.float32)
-    curves = Curves(
-        np.full(len(accuracy), loss, np.float32), np.full(len(accuracy), 0.4, np.float32), accuracy, accuracy
-    )
-    predictions = Predictions(np.arange(3), np.arange(3), np.eye(3, dtype=np.float32))
-    return Outcome.of(cell, Trained(curves, predictions, {"w": np.ones((2, 3), np.float32)}, samples.signals(), 0.5))
-
-
-def record(parent, study, outcomes, tags):
-    """Record outcomes of a study's cells; return the run id of each cell."""
-    found = {}
-    by_batch = {cell: batch for batch in grid.batches(study, HERE) for cell in batch.cells}
-    for each in outcomes:
-        batch = by_batch[each.cell]
-        found[each.cell] = recording.record(parent, batch, [each], tags)[batch.keys[each.cell]]
-    return found
-
-
-def find(study, platform=HERE):
-    """Return the run id of each of a study's cells that is found."""
-    batches = grid.batches(study, platform)
-    known = reading.find(study.name, batches)
-    return {cell: known[key] for batch in batches for cell, key in batch.keys.items() if key in known}
-
-
-@pytest.fixture
-def parent(stored):
-    """Return a benchmark's run in the store of the current folder."""
-    with recording.benchmark(STUDY, {"packages": {}}, {"prefect.flow_run_id": "f"}) as run:
-        yield run
-
-
-@pytest.fixture
-def client(parent):
-    return MlflowClient(parent.uri)
 
 
 def test_store_is_in_wal_mode(folder):

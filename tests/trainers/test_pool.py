@@ -1,7 +1,8 @@
+import functools
 import os
 import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -18,10 +19,16 @@ CELLS = grid.cells(STUDY)
 
 @pytest.fixture(scope="module")
 def pool():
-    """Return a pool with one slot and a real trainer process; a test that kills the process leaves a new one."""
-    held = pools.Pool([process.Slot(threads=1)], STUDY.backends)
-    yield held
-    held.close()
+    """Return a pool with one slot and a real trainer process, which no test of this module kills."""
+    with closing(pools.Pool([process.Slot(threads=1)], STUDY.backends)) as held:
+        yield held
+
+
+@pytest.fixture
+def own_pool():
+    """Return a pool for one test: a pool remembers the cells that were aboard when a trainer died."""
+    with closing(pools.Pool([process.Slot(threads=1)], STUDY.backends)) as held:
+        yield held
 
 
 @pytest.fixture(autouse=True)
@@ -130,14 +137,15 @@ def test_large_requests_are_cut(pool, monkeypatch):
     assert sizes == [10, 10, 5]
 
 
-def test_dead_trainer_is_replaced(pool, monkeypatch):
+def test_dead_trainer_is_replaced(own_pool, monkeypatch, tmp_path, eventually):
     """Cells aboard a trainer that is killed hear of it; tried again they train on a new one, and apart."""
-    sizes = sizes_trained(pool, monkeypatch)
+    pool, busy = own_pool, tmp_path / "busy"
     first = pid(pool)
-    monkeypatch.setattr(process, "_train", _sleep)  # so that the kill finds the batch under way
+    monkeypatch.setattr(process, "_train", functools.partial(_sleep, busy))  # so that the kill finds a batch under way
     with ThreadPoolExecutor(3) as threads:
         tries = [threads.submit(pool.train, SETTINGS, [cell]) for cell in CELLS[:3]]
-        threading.Timer(2, os.kill, (first, signal.SIGKILL)).start()
+        eventually(busy.exists)
+        os.kill(first, signal.SIGKILL)
         assert all(isinstance(each.exception(), process.TrainerError) for each in tries)
         assert "SIGKILL" in str(tries[0].exception())
         monkeypatch.undo()
@@ -148,9 +156,10 @@ def test_dead_trainer_is_replaced(pool, monkeypatch):
     assert pid(pool) != first
 
 
-def _sleep(settings, cells):
+def _sleep(busy, settings, cells):
     import time
 
+    busy.touch()
     time.sleep(60)
 
 

@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from flows.serving import deployments
 from tasks.core.design.initializers import BACKENDS
 from tests.shared.postgres import postgres  # noqa: F401  # a fixture
-from tests.shared.running import INITBENCH, up
+from tests.shared.running import ANSWER_SECONDS, INITBENCH, STOP_SECONDS, up
 
 STUDY = """
 name: remote
@@ -27,7 +27,7 @@ controls: null
 runner: workers
 """
 PYTORCH, KERAS = (("--set", f"backends=[{backend}]") for backend in BACKENDS)
-SILENCE = timedelta(seconds=50)  # a heartbeat comes every 30 s
+SILENCE = timedelta(seconds=65)  # a heartbeat comes every 30 s, and may come late
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def running(tmp_path_factory, postgres):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def client(running):
-    """Return the environment of a client that may."""
+    """Return the environment of a client that has the passwords."""
     addresses = {"PREFECT_API_URL": f"{running.prefect}/api", "MLFLOW_TRACKING_URI": running.mlflow}
     return {**running.environment, **running.secrets, **addresses}
 
@@ -60,21 +60,16 @@ def worker(client, *arguments):
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(60)
+            process.wait(STOP_SECONDS)
 
 
-def post(running, client, path, **json):
-    credentials = tuple(client["PREFECT_API_AUTH_STRING"].split(":"))
-    return httpx.post(f"{running.prefect}/api/{path}", json=json, auth=credentials).json()
+def flow_runs(running):
+    return {run["id"]: run for run in running.post("flow_runs/filter").json()}
 
 
-def flow_runs(running, client):
-    return {run["id"]: run for run in post(running, client, "flow_runs/filter")}
-
-
-def online(running, client):
+def online(running):
     """Return the names of the workers that have reported."""
-    pools = [post(running, client, f"work_pools/{backend}/workers/filter") for backend in BACKENDS]
+    pools = [running.post(f"work_pools/{backend}/workers/filter").json() for backend in BACKENDS]
     return [each["name"] for pool in pools for each in pool]
 
 
@@ -110,7 +105,8 @@ def test_passwords(running):
     }
     for url, right in apis.items():
         for credentials, status in {None: 401, ("admin", "guess"): 401, right: 200}.items():
-            assert httpx.post(url, json={"max_results": 1}, auth=credentials).status_code == status
+            answer = httpx.post(url, json={"max_results": 1}, auth=credentials, timeout=ANSWER_SECONDS)
+            assert answer.status_code == status
     file = running.folder / ".initbench" / "secrets.env"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -121,7 +117,7 @@ def test_host_and_origin_are_checked(running, client):
     credentials = client["MLFLOW_TRACKING_USERNAME"], client["MLFLOW_TRACKING_PASSWORD"]
     url = f"{running.mlflow}/api/2.0/mlflow/experiments/search"
     for header in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
-        answer = httpx.post(url, json={"max_results": 1}, auth=credentials, headers=header)
+        answer = httpx.post(url, json={"max_results": 1}, auth=credentials, headers=header, timeout=ANSWER_SECONDS)
         assert answer.status_code == 403
 
 
@@ -137,15 +133,15 @@ def test_nobody_is_there_to_train(running, client):
 def workers(running, client, eventually):
     """Return a worker of PyTorch and one of Keras, once both have reported."""
     with worker(client, "pytorch") as pytorch, worker(client, "keras") as keras:
-        eventually(lambda: len(online(running, client)) >= 2)
+        eventually(lambda: len(online(running)) >= 2)
         yield pytorch, keras
 
 
-def under_way(running, client, name):
+def under_way(running, name):
     """Return the ids of the flow runs of this name in which cells are being trained."""
     alive = {"state": {"type": {"any_": ["RUNNING"]}}}
-    found = post(running, client, "task_runs/filter", task_runs=alive, flow_runs={"name": {"any_": [name]}, **alive})
-    return list({each["flow_run_id"] for each in found})
+    found = running.post("task_runs/filter", task_runs=alive, flow_runs={"name": {"any_": [name]}, **alive})
+    return list({each["flow_run_id"] for each in found.json()})
 
 
 def test_workers(running, client, workers):
@@ -160,7 +156,7 @@ def test_workers(running, client, workers):
     assert set(far["run_id"]).isdisjoint(near["run_id"])
     own = ["run_id", "train_seconds"]
     pd.testing.assert_frame_equal(far.drop(columns=own), near.drop(columns=own))
-    parts = [each for each in flow_runs(running, client).values() if each["work_pool_name"] in BACKENDS]
+    parts = [each for each in flow_runs(running).values() if each["work_pool_name"] in BACKENDS]
     kinds = sorted((each["work_pool_name"], each["name"].split(" · ")[-1]) for each in parts)
     assert kinds == [(backend, kind) for backend in sorted(BACKENDS) for kind in ("8 cells", "model", "parity")]
     assert all(each["parent_task_run_id"] for each in parts)  # each stands below its benchmark
@@ -170,12 +166,12 @@ def test_workers(running, client, workers):
 def test_an_interrupt(running, client, workers, eventually):
     """Ctrl-C on a benchmark ends what its workers are at."""
     process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
-    eventually(lambda: under_way(running, client, "keras · 16 cells"), seconds=300)
+    eventually(lambda: under_way(running, "keras · 16 cells"), seconds=300)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=150)
     assert process.returncode == 130
-    parts = [each["id"] for each in flow_runs(running, client).values() if each["name"].endswith("16 cells")]
-    eventually(lambda: {flow_runs(running, client)[part]["state_type"] for part in parts} == {"CANCELLED"}, seconds=150)
+    parts = [each["id"] for each in flow_runs(running).values() if each["name"].endswith("16 cells")]
+    eventually(lambda: {flow_runs(running)[part]["state_type"] for part in parts} == {"CANCELLED"}, seconds=150)
 
 
 def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
@@ -186,13 +182,13 @@ def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
         deployments.register_pools_and_automations()
     first, _ = workers
     process = run(running, client, STUDY, "--no-parity", "--export", "out", *PYTORCH)
-    eventually(lambda: under_way(running, client, "pytorch · 8 cells"), seconds=300)
-    (killed,) = under_way(running, client, "pytorch · 8 cells")
+    eventually(lambda: under_way(running, "pytorch · 8 cells"), seconds=300)
+    (killed,) = under_way(running, "pytorch · 8 cells")
     os.kill(first.pid, signal.SIGKILL)
     with worker(client, "pytorch"):
         _, err = process.communicate(timeout=700)
     assert process.returncode == 0, err
-    runs = flow_runs(running, client)
+    runs = flow_runs(running)
     assert "the process or machine of a run died: no heartbeat" in runs[killed]["state"]["message"]
     ran = [
         each

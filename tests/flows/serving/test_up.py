@@ -1,7 +1,6 @@
 """The whole thing as a user has it: up, the form in Prefect, the comparison, MLflow, Ctrl-C, and up again."""
 
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.shared.browser import READY, SHOTS, chromium
+from tests.shared.browser import PATIENCE, READY, SHOTS, chromium
 from tests.shared.postgres import free_port
-from tests.shared.running import INITBENCH, up
+from tests.shared.running import ANSWER_SECONDS, INITBENCH, up
 
 RUN = 300_000  # milliseconds
 
@@ -28,17 +27,9 @@ def tab():
     """Return a tab of a browser."""
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENCE)
         yield page
         page.screenshot(path=SHOTS / "last.png")  # where it was when something failed
-
-
-def post(running, path, **json):
-    while (
-        answer := httpx.post(f"{running.prefect}/api/{path}", json=json)
-    ).status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        time.sleep(0.5)  # SQLite is busy; Prefect's own client asks again, too
-    return answer
 
 
 def test_from_the_form_to_the_curves(running, tab, eventually):
@@ -64,8 +55,8 @@ def test_from_the_form_to_the_curves(running, tab, eventually):
     tab.get_by_role("button", name="Submit").click()
 
     asked = {"flow_runs": {"name": {"any_": ["iris · 2 backends · 2 initializers · 2 seeds"]}}}
-    eventually(lambda: post(running, "flow_runs/filter", **asked).json(), seconds=300)
-    (run,) = post(running, "flow_runs/filter", **asked).json()
+    eventually(lambda: running.post("flow_runs/filter", **asked).json(), seconds=300)
+    (run,) = running.post("flow_runs/filter", **asked).json()
     tab.goto(f"{running.prefect}/runs/flow-run/{run['id']}")
     tab.get_by_text("Artifacts", exact=True).last.click()
     expect(tab.get_by_text("progress", exact=True).first).to_be_visible(timeout=RUN)
@@ -96,7 +87,7 @@ def test_from_the_form_to_the_curves(running, tab, eventually):
     run.close()
     report = opened(tab, "The report")
     frame = report.frame_locator("iframe").first
-    frame.locator(READY).wait_for(timeout=60_000)
+    frame.locator(READY).wait_for(timeout=RUN)
     head = frame.locator("#groups thead th", has_text="test loss").first
     head.click()
     expect(head).to_have_attribute("aria-sort", "ascending")  # its tables sort there, too
@@ -109,7 +100,7 @@ def opened(tab, link):
     """Return the tab that a link opens."""
     with tab.context.expect_page() as new:
         tab.get_by_role("link", name=link).first.click()
-    new.value.set_default_timeout(30_000)
+    new.value.set_default_timeout(PATIENCE)
     return new.value
 
 
@@ -121,25 +112,25 @@ def opened(tab, link):
     ],
 )
 def test_what_the_schema_refuses(running, parameters, words):
-    """Parameters that cannot be are refused before a run is made, with the field."""
-    benchmark = httpx.get(f"{running.prefect}/api/deployments/name/benchmark/benchmark").json()["id"]
-    answer = post(running, f"deployments/{benchmark}/create_flow_run", parameters=parameters)
+    """The server refuses invalid parameters, and names the field, before a run is made."""
+    benchmark = running.get("deployments/name/benchmark/benchmark").json()["id"]
+    answer = running.post(f"deployments/{benchmark}/create_flow_run", parameters=parameters)
     assert answer.status_code == 409
     assert words in answer.json()["detail"]
 
 
 def started(running, name, parameters, due=None):
     """Ask for a flow run of a deployment; return its id."""
-    deployment = httpx.get(f"{running.prefect}/api/deployments/name/{name}/{name}").json()["id"]
+    deployment = running.get(f"deployments/name/{name}/{name}").json()["id"]
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}} if due else None
     asked = {"parameters": parameters} | ({"state": state} if state else {})
-    answer = post(running, f"deployments/{deployment}/create_flow_run", **asked)
+    answer = running.post(f"deployments/{deployment}/create_flow_run", **asked)
     assert answer.is_success, answer.text
     return answer.json()["id"]
 
 
 def read(running, run):
-    return httpx.get(f"{running.prefect}/api/flow_runs/{run}").json()
+    return running.get(f"flow_runs/{run}").json()
 
 
 def ended(running, run, eventually):
@@ -174,7 +165,7 @@ def test_deployments(running):
     """The nightly is due at 02:00 in its timezone, no run is doubled; registering them again changes nothing."""
 
     def registered():
-        found = post(running, "deployments/filter").json()
+        found = running.post("deployments/filter").json()
         return [{name: each[name] for name in each if name != "updated"} for each in found]
 
     before = {each["name"]: each for each in registered()}
@@ -186,16 +177,16 @@ def test_deployments(running):
     assert limits["nightly"]["limit"] == limits["benchmark"]["limit"] == 1
     assert before["nightly"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     assert before["benchmark"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-    due = post(running, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}}).json()
+    due = running.post("flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}}).json()
     assert before["nightly"]["id"] in {run["deployment_id"] for run in due}
 
-    automations = post(running, "automations/filter").json()
+    automations = running.post("automations/filter").json()
     environment = {**running.environment, "PREFECT_API_URL": f"{running.prefect}/api"}
     subprocess.run([INITBENCH, "deploy", "--timezone", "Europe/Paris"], env=environment, check=True)
     after = {each["name"]: each for each in registered()}
     assert {name: each["id"] for name, each in after.items()} == {name: each["id"] for name, each in before.items()}
     assert len(after["nightly"]["schedules"]) == 1
-    assert post(running, "automations/filter").json() == automations
+    assert running.post("automations/filter").json() == automations
     assert len(automations) == 3
 
 
@@ -241,7 +232,7 @@ def test_down_and_up(running, eventually):
     """
     cancelled = started(running, "benchmark", {"epochs": 10_000, "seeds": 20, "parity": False})
     eventually(lambda: read(running, cancelled)["state"]["type"] == "RUNNING", seconds=300)
-    runs = post(running, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}).json()
+    runs = running.post("flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}).json()
     assert runs
     processes = descendants(running.process.pid)
     assert len(processes) > 4
@@ -255,10 +246,11 @@ def test_down_and_up(running, eventually):
     ]
     subprocess.run([INITBENCH, *alone], cwd=running.folder, env=running.environment, check=True)
     with up(running.folder) as again:
-        found = post(again, "flow_runs/filter", flow_runs={"id": {"any_": [run["id"] for run in runs]}}).json()
+        found = again.post("flow_runs/filter", flow_runs={"id": {"any_": [run["id"] for run in runs]}}).json()
         assert len(found) == len(runs)
         assert read(again, cancelled)["state"]["type"] == "CANCELLED"
-        search = httpx.get(f"{again.mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name=initbench/iris")
+        experiment = f"{again.mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name=initbench/iris"
+        search = httpx.get(experiment, timeout=ANSWER_SECONDS)
         assert search.is_success
 
 
