@@ -116,7 +116,7 @@ def test_run(first, environment):
     ]
 
 
-def test_report_and_compare(first, initbench):
+def test_report_and_compare(first, initbench, told, monkeypatch):
     """A report is rebuilt from the store; two runs are set side by side, here a run and itself; a bad id is refused."""
     folder, _ = first
     result = initbench(folder, "report", "latest", "--out", "again")
@@ -126,7 +126,8 @@ def test_report_and_compare(first, initbench):
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("8 cells are in both runs, 8 of them equal in every digit;")
     assert set(pd.read_csv(folder / "beside" / "cells.csv")["in"]) == {"both"}
-    assert "no run 'abc' in sqlite:" in one_line(initbench(folder, "compare", "latest", "abc", "--out", "none"))
+    monkeypatch.chdir(folder)
+    assert "no run 'abc' in sqlite:" in told("compare", "latest", "abc", "--out", "none")
     assert not (folder / "none").exists()
 
 

@@ -22,9 +22,9 @@ def running(tmp_path_factory):
         yield everything
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tab():
-    """Return a tab of a browser."""
+    """Return a tab of a browser, which is closed soon: Prefect's page keeps a core busy as long as it is open."""
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.set_default_timeout(PATIENCE)
