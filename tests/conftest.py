@@ -14,14 +14,20 @@ os.environ |= dict.fromkeys(["OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NU
 TOGETHER = {
     "tests/backends": "backends",
     "tests/flows/test_benchmark.py": "trainers",
+    "tests/flows/test_cli.py": "trainers",
     "tests/flows/test_nightly.py": "trainers",
     "tests/test_cells.py": "trainers",
+    "tests/trainers": "trainers",
     "tests/flows/serving/test_remote.py": "servers",
     "tests/flows/serving/test_up.py": "servers",
     "tests/infra/test_containers.py": "servers",
 }
-"""Files and folders whose tests run in one process, for they share compiled programs, or a Prefect server and trainers;
-or because each starts all servers, which are slow to answer if others run on the same two cores."""
+"""Files and folders whose tests run in one process.
+
+Those of "backends" share compiled programs. Those of "trainers" share a Prefect server and trainers, or start trainers
+of their own. Those of "servers" each start all servers, which are slow to answer if others run on the same two cores.
+So there is never more than one set of servers, and one set of trainers.
+"""
 
 
 class Scheduling(LoadFileScheduling):

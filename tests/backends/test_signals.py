@@ -173,7 +173,7 @@ def test_first_layer_to_overflow_is_named(framework):
 def test_zeros_are_symmetric_and_deep_dying_networks_dead(framework):
     """Zeros leave units alike from the first layer on; narrow ReLU networks die somewhere, and all is zero above."""
     study = Study(
-        network=Network(width=2, depth=30), recipe=Recipe(epochs=1), initializers=("he_normal", "zeros"), seeds=4
+        network=Network(width=2, depth=16), recipe=Recipe(epochs=1), initializers=("he_normal", "zeros"), seeds=4
     )
     found = {
         (outcome.cell.initializer, outcome.trained.health)
@@ -186,10 +186,10 @@ def test_zeros_are_symmetric_and_deep_dying_networks_dead(framework):
 def test_vanished_signals_end_alike(framework):
     """What falls below float32's normal numbers is zero in both backends, and so is the health the same."""
     study = Study(
-        network=Network(width=8, depth=28, activation="tanh"),
+        network=Network(width=8, depth=12, activation="tanh"),
         weights="shared",
         recipe=Recipe(epochs=1),
-        initializers=("random_normal(std=0.01)",),
+        initializers=("random_normal(std=1e-4)",),
         seeds=3,
     )
     pytorch.setup(threads=1)

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import cli
@@ -139,7 +142,7 @@ def test_nothing_but_progress_is_heard(first):
     assert "100%" in result.stderr
 
 
-def test_longer_study_trains_what_is_missing(first, initbench, environment):
+def test_longer_study_trains_what_is_missing(first, initbench, with_server):
     """A dry run tells what would be trained; the run trains just that, and tables all of it."""
     folder, _ = first
     more = ("run", "small.yaml", "--set", "seeds=[3, 0, 7]", "--set", "backends=[keras, pytorch]", "--no-parity")
@@ -147,9 +150,12 @@ def test_longer_study_trains_what_is_missing(first, initbench, environment):
     assert plan.returncode == 0
     assert "12: 4 to train in 4 tasks, 8 reused" in plan.stdout
     assert "keras · zeros · seeds 7\n" in plan.stdout
-    result = initbench(folder, *more, "--export", "more")
+    result = initbench(folder, *more, "--export", "more", PREFECT_API_URL=with_server["PREFECT_API_URL"])
     assert result.returncode == 0, result.stderr
-    assert len([name for name, _ in task_runs(environment) if "·" in name]) == 4
+    with get_client(sync_client=True) as client:
+        (run, *_) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+    assert len([task.name for task in tasks if "·" in task.name]) == 4
     before, after = (pd.read_csv(folder / out / "cells.csv") for out in ("out", "more"))
     assert len(after) == 12
     assert set(before["run_id"]) < set(after["run_id"])
@@ -207,21 +213,21 @@ def test_servers_that_do_not_answer(tmp_path, initbench, name):
     assert f"{name} must be the address of a running" in line
 
 
-def test_failed_cells_exit_1(tmp_path, initbench, with_server):
+def test_failed_cells_exit_1(stored, initbench, with_server):
     """Cells that cannot be trained are rows with a reason, and the exit status is 1."""
-    program = tmp_path / "nvidia-smi"
+    program = stored / "nvidia-smi"
     program.write_text("#!/bin/sh\necho '0, GPU-a, NVIDIA X, 1.0'\n")  # a GPU that this build of PyTorch cannot use
     program.chmod(0o755)
-    (tmp_path / "small.yaml").write_text(STUDY)
+    (stored / "small.yaml").write_text(STUDY)
     one = ("--set", "backends=[pytorch]", "--set", "initializers=[zeros]", "--set", "seeds=1")
-    path = f"{tmp_path}:{os.environ['PATH']}"
+    path = f"{stored}:{os.environ['PATH']}"
     url = with_server["PREFECT_API_URL"]
-    result = initbench(tmp_path, "run", "small.yaml", *one, "--export", "out", PATH=path, PREFECT_API_URL=url)
+    result = initbench(stored, "run", "small.yaml", *one, "--export", "out", PATH=path, PREFECT_API_URL=url)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "Error: 1 of 1 cells failed; the reasons are in cells.csv"
     assert "1 failed with: UnusableSlotError: GPU 0 is visible" in result.stdout
     assert "Traceback" not in result.stderr
-    (cell,) = pd.read_csv(tmp_path / "out" / "cells.csv").to_dict("records")
+    (cell,) = pd.read_csv(stored / "out" / "cells.csv").to_dict("records")
     assert cell["status"] == "failed"
     assert "set CUDA_VISIBLE_DEVICES=-1 to train on the CPU" in cell["reason"]
 
@@ -271,24 +277,24 @@ def test_example_study(tmp_path, initbench):
     assert "240: 240 to train" in result.stdout  # 2 backends x 2 depths x 3 remedies x 4 initializers x 5 seeds
 
 
-def test_package_adds_an_initializer(tmp_path, initbench, with_server):
+def test_package_adds_an_initializer(stored, initbench, with_server, told):
     """The README's package, once installed, brings an initializer that takes parameters, trains, and is marked."""
-    package, site = tmp_path / "package", tmp_path / "site"
+    package, site = stored / "package", stored / "site"
     package.mkdir()
     (package / "pyproject.toml").write_text(example("tasks/core/design", "An initializer of your own", "toml"))
     (package / "initbench_sparse.py").write_text(example("tasks/core/design", "An initializer of your own", "python"))
     install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", *install, str(package)], check=True, capture_output=True)
-    (tmp_path / "sparse.yaml").write_text(STUDY.replace("[he_normal, zeros]", "[{name: sparse, connections: 2}]"))
+    (stored / "sparse.yaml").write_text(STUDY.replace("[he_normal, zeros]", "[{name: sparse, connections: 2}]"))
     there = {"PYTHONPATH": str(site), "PREFECT_API_URL": with_server["PREFECT_API_URL"]}
-    result = initbench(tmp_path, "run", "sparse.yaml", "--export", "out", "--no-parity", **there)
+    result = initbench(stored, "run", "sparse.yaml", "--export", "out", "--no-parity", **there)
     assert result.returncode == 0, result.stderr
     assert "sparse(connections=2) †" in result.stdout
     assert "† Drawn once in NumPy and copied into both backends: sparse(connections=2)." in result.stdout
-    assert pd.read_csv(tmp_path / "out" / "cells.csv")["status"].tolist() == ["finished"] * 4
-    assert "unknown initializer 'sparse'" in one_line(initbench(tmp_path, "run", "sparse.yaml"))
+    assert pd.read_csv(stored / "out" / "cells.csv")["status"].tolist() == ["finished"] * 4
+    assert "unknown initializer 'sparse'" in told("run", "sparse.yaml", "--dry-run")
     wrong = initbench(
-        tmp_path, "run", "sparse.yaml", "--set", "initializers=[sparse(connections=0)]", PYTHONPATH=str(site)
+        stored, "run", "sparse.yaml", "--set", "initializers=[sparse(connections=0)]", PYTHONPATH=str(site)
     )
     assert "sparse's connections: Input should be greater than 0; got 0" in one_line(wrong)
 

@@ -93,6 +93,7 @@ class Picture:
             return self.drawing
         page = io.BytesIO()
         width, height = self.figure.get_size_inches()
+        self.figure.set_layout_engine("none")  # drawing it as SVG has laid it out, which takes as long as to draw it
         self.figure.savefig(page, format="png", dpi=min(DPI, (PIXELS / (width * height)) ** 0.5))
         return f'<img alt="" src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
 

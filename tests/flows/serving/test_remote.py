@@ -166,7 +166,26 @@ def test_workers(running, client, workers):
     assert running.secrets["MLFLOW_TRACKING_PASSWORD"] not in str(parts)
 
 
-def test_an_interrupt(running, client, workers, eventually):
+@pytest.fixture(scope="module")
+def orphaned(running, client, workers, eventually):
+    """Return a benchmark whose worker was killed in training, and the flow run that the worker left; another is there.
+
+    Prefect takes most of a minute to notice, in which other tests run.
+    """
+    settings = {PREFECT_API_URL: client["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: client["PREFECT_API_AUTH_STRING"]}
+    with pytest.MonkeyPatch.context() as patch, temporary_settings(settings):
+        patch.setattr(deployments, "SILENCE", SILENCE)
+        deployments.register_pools_and_automations()
+    first, _ = workers
+    process = run(running, client, STUDY, "--no-parity", "--export", "out", *PYTORCH)
+    eventually(lambda: under_way(running, "pytorch · 8 cells"), seconds=300)
+    (killed,) = under_way(running, "pytorch · 8 cells")
+    os.kill(first.pid, signal.SIGKILL)
+    with worker(client, "pytorch"):
+        yield process, killed
+
+
+def test_an_interrupt(running, client, orphaned, eventually):
     """Ctrl-C on a benchmark ends what its workers are at."""
     process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
     eventually(lambda: under_way(running, "keras · 16 cells"), seconds=300)
@@ -177,19 +196,10 @@ def test_an_interrupt(running, client, workers, eventually):
     eventually(lambda: {flow_runs(running)[part]["state_type"] for part in parts} == {"CANCELLED"}, seconds=150)
 
 
-def test_a_worker_that_dies(running, client, workers, eventually, monkeypatch):
+def test_a_worker_that_dies(running, orphaned):
     """What a killed worker was training is finished by another one."""
-    monkeypatch.setattr(deployments, "SILENCE", SILENCE)
-    settings = {PREFECT_API_URL: client["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: client["PREFECT_API_AUTH_STRING"]}
-    with temporary_settings(settings):
-        deployments.register_pools_and_automations()
-    first, _ = workers
-    process = run(running, client, STUDY, "--no-parity", "--export", "out", *PYTORCH)
-    eventually(lambda: under_way(running, "pytorch · 8 cells"), seconds=300)
-    (killed,) = under_way(running, "pytorch · 8 cells")
-    os.kill(first.pid, signal.SIGKILL)
-    with worker(client, "pytorch"):
-        _, err = process.communicate(timeout=700)
+    process, killed = orphaned
+    _, err = process.communicate(timeout=700)
     assert process.returncode == 0, err
     runs = flow_runs(running)
     assert "the process or machine of a run died: no heartbeat" in runs[killed]["state"]["message"]
