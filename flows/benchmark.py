@@ -57,7 +57,7 @@ def benchmark(
         StudyError: if a change to the study is not valid.
         FailedCellsError: if a cell could not be trained; everything else is published first.
         InvalidBenchmarkError: if a control misbehaved; everything is published first.
-        UncrownedError: if a best cell could not be registered as a model; everything is published first.
+        UncrownedError: if a champion could not be registered as a model; everything is published first.
         ParityError: if the backends disagree.
     """
     end_with_worker()
@@ -84,7 +84,7 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         controls = collect(others.study, record, others.run_ids(known)) if others else None
         findings = compare(study, result, controls)
         crowned = () if findings.misbehaved else study.backends
-        models = crew.crown.map(unmapped(study), crowned, unmapped(result.cells), unmapped(record)) if crowned else []
+        models = crew.crown.map(unmapped(findings), crowned, unmapped(record)) if crowned else []
         publish(record, findings)
         crowns: list[object] = [model.result(raise_on_failure=False) for model in models]
         found = BenchmarkResult.of(record, findings)

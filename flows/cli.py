@@ -127,6 +127,7 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
     click.echo("\n".join([*found.headline, ""]))
     click.echo(tables.as_text(found.comparison, found.notes, "simple"))
+    click.echo("\n".join(["Details", *(f"- {line}" for line in found.details), ""]))
     unserved = "" if store.served() else " (once `initbench ui` serves it)"
     click.echo(f"MLflow run: {found.link}{unserved}")
     if export:
@@ -169,10 +170,11 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
 def report(run_id: str, out: Path) -> None:
     """Write the report of an earlier benchmark again, from its record in MLflow."""
     from tasks import comparison
+    from tasks.core.report.answer import answer
 
     with refusing():
         benchmark, findings = comparison.rebuild(run_id, out)
-    click.echo("\n".join([*findings.headline, ""]))
+    click.echo("\n".join([*answer(findings), ""]))
     click.echo(f"{out / 'report.html'}, of {benchmark.link}")
 
 

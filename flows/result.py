@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tasks.core.report.answer import answer
+from tasks.core.report.details import details
 from tasks.core.statistics.findings import Findings
 from tasks.tracking.store import Benchmark
 
@@ -14,20 +16,21 @@ class BenchmarkResult:
     """The result of a benchmark.
 
     run_id: the benchmark's run in MLflow; link: the address at which MLflow's page shows the run; comparison: a row for
-    each backend, combination of levels and initializer, best first within a combination; headline: the findings in
-    words; notes: remarks that the comparison needs.
+    each backend, combination of levels and initializer, best first within a combination; headline: the answer in
+    plain words; details: everything behind the answer, in sentences; notes: remarks that the comparison needs.
     """
 
     run_id: str
     link: str
     comparison: pd.DataFrame
     headline: tuple[str, ...]
+    details: tuple[str, ...]
     notes: tuple[str, ...]
 
     @classmethod
     def of(cls, record: Benchmark, findings: Findings) -> "BenchmarkResult":
         """Return the result of a benchmark that has been published."""
-        words = tuple(findings.headline), tuple(findings.notes)
+        words = tuple(answer(findings)), tuple(details(findings)), tuple(findings.notes)
         return cls(record.run_id, record.link, findings.comparison, *words)
 
 
@@ -49,10 +52,10 @@ class FailedCellsError(BenchmarkError):
 
 
 class UncrownedError(BenchmarkError):
-    """The best cell of a backend could not be registered as a model."""
+    """The champion of a backend could not be registered as a model."""
 
     def __init__(self, error: BaseException, result: BenchmarkResult) -> None:
-        super().__init__(f"the best cell could not be registered as a model: {error}", result)
+        super().__init__(f"the champion could not be registered as a model: {error}", result)
 
 
 class InvalidBenchmarkError(BenchmarkError):
@@ -66,13 +69,13 @@ class InvalidBenchmarkError(BenchmarkError):
 def raise_faults(result: BenchmarkResult, misbehaved: list[str], crowns: Sequence[object]) -> None:
     """Raise an error for the worst fault of a benchmark, if it has one.
 
-    misbehaved: the claims of the controls that do not hold; crowns: for each best cell, the version or the error that
+    misbehaved: the claims of the controls that do not hold; crowns: for each champion, the version or the error that
     registering it gave.
 
     Raises:
         InvalidBenchmarkError: if a control misbehaved.
         FailedCellsError: if a cell could not be trained.
-        UncrownedError: if a best cell could not be registered as a model.
+        UncrownedError: if a champion could not be registered as a model.
     """
     if misbehaved:
         raise InvalidBenchmarkError(misbehaved, result)

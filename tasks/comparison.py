@@ -14,6 +14,7 @@ from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.study import Study
 from tasks.core.report import drawing, page, tables
+from tasks.core.report.answer import answer
 from tasks.core.statistics import checks, ranks, table
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.side_by_side import SideBySide
@@ -23,6 +24,7 @@ from tasks.tracking.store import Benchmark
 REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
 TABLES = ("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv", "defaults.csv", "spread.csv")
 """A benchmark has defaults.csv and spread.csv only if its study asks for them."""
+ANSWERED = "comparison.svg"  # the picture that stands beside the answer
 OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the study's or its controls'
 
 
@@ -60,19 +62,21 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
         misbehaved = findings.misbehaved
         tags = {} if findings.controls is None else {"initbench.valid": str(not misbehaved).lower()}
         recording.publish(benchmark, folder, table.metrics(findings.comparison), tags)
-        words = (folder / "comparison.md").read_text()
         pictures = [picture.name for picture in sorted(folder.glob("*.svg"))]
     rows = [dict(row) for _, row in tables.shown(findings.comparison).astype(str).iterrows()]
-    create_table_artifact(rows, key="comparison", description=findings.headline[0])
-    create_markdown_artifact(_summary(benchmark, words, pictures), key="summary", description=findings.headline[0])
+    first, *_ = answer(findings)
+    create_table_artifact(rows, key="comparison", description=first)
+    create_markdown_artifact(_summary(benchmark, findings, pictures), key="summary", description=first)
     create_link_artifact(benchmark.link, key="mlflow", link_text="This benchmark in MLflow", description="Every number")
 
 
-def _summary(benchmark: Benchmark, words: str, pictures: Sequence[str]) -> str:
-    """Return the summary in Markdown: links to the report and the cells, the findings in words, and the pictures."""
+def _summary(benchmark: Benchmark, findings: Findings, pictures: Sequence[str]) -> str:
+    """Return the summary in Markdown: the answer with its picture, links, the details, and the other pictures."""
     report, cells = f"{benchmark.link}/artifacts/report.html", benchmark.cells_link
     links = f"[The report]({report}) · [every cell, by initializer]({cells}) · [all of it in MLflow]({benchmark.link})"
-    return "\n\n".join([links, words, *(f"![{name}]({benchmark.file_link(name)})" for name in pictures)])
+    words = page.markdown(findings, links, benchmark.file_link(ANSWERED))
+    others = (f"![{name}]({benchmark.file_link(name)})" for name in pictures if name != ANSWERED)
+    return "\n\n".join([words, *others])
 
 
 def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
@@ -91,7 +95,7 @@ def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
     }
     for name, rows in files.items():
         rows.to_csv(folder / f"{name}.csv", index=False)
-    (folder / "comparison.md").write_text(page.markdown(findings, benchmark.link))
+    (folder / "comparison.md").write_text(page.markdown(findings, f"[In MLflow]({benchmark.link})"))
     (folder / "comparison.tex").write_text(page.latex(findings))
     pictures = drawing.pictures(findings, *reading.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
     for picture in pictures:

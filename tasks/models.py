@@ -1,9 +1,8 @@
-"""Register the best cell of each backend as a model, which MLflow can serve and anybody can load."""
+"""Register the champion of each backend as a model, which MLflow can serve and anybody can load."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -12,8 +11,8 @@ from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
-from tasks.core.design.study import Study
-from tasks.core.statistics.measures import best
+from tasks.core.statistics.champion import champion
+from tasks.core.statistics.findings import Findings
 from tasks.core.training import datasets
 from tasks.core.training.weights import fans
 from tasks.tracking import reading, registry
@@ -36,34 +35,26 @@ class Candidate:
 
 
 @task(task_run_name="crown {backend}", retries=RETRIES, cache_policy=NO_CACHE)
-def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchmark) -> str | None:
-    """Register a backend's best cell as `initbench-<study>-<backend>` with the alias `champion`; return its version.
+def crown(findings: Findings, backend: Backend, benchmark: Benchmark) -> str | None:
+    """Register a backend's champion as `initbench-<study>-<backend>` with the alias `champion`; return its version.
 
-    A cell that is registered already keeps its version. If no cell of the backend finished, return None.
+    A cell that is registered already keeps its version. If the backend has no champion, return None.
     """
-    return register(study, backend, cells, benchmark, log)
+    return register(findings, backend, benchmark, log)
 
 
 def register(
-    study: Study,
-    backend: Backend,
-    cells: pd.DataFrame,
-    benchmark: Benchmark,
-    log: Callable[[Candidate, Benchmark], str],
+    findings: Findings, backend: Backend, benchmark: Benchmark, log: Callable[[Candidate, Benchmark], str]
 ) -> str | None:
     """Do the work of `crown`; `log` builds and registers the model where the framework is, and returns its version."""
-    place = best(cells, backend)
-    if place is None:
+    found, study = champion(findings, backend), findings.study
+    if found is None:
         return None
-    cell, row = grid.cells(study)[place], cells.iloc[place]
-    settings = study.settings(backend, cell.levels)
-    candidate = Candidate(f"initbench-{study.name}-{backend}", settings, cell, str(row["run_id"]))
-    version = registry.version_of(benchmark, candidate.name, candidate.run_id) or log(candidate, benchmark)
-    words = (
-        f"{cell}: test accuracy {row['test_accuracy']:.4f}, the best of {(cells['backend'] == backend).sum()} cells. "
-        "This accuracy is optimistic, because the cell was chosen by it. Takes unscaled features, gives logits."
-    )
-    registry.crown(benchmark, candidate.name, version, words)
+    cell = grid.cells(study)[found.row]
+    run_id = str(findings.cells["run_id"].iloc[found.row])
+    candidate = Candidate(f"initbench-{study.name}-{backend}", study.settings(backend, cell.levels), cell, run_id)
+    version = registry.version_of(benchmark, candidate.name, run_id) or log(candidate, benchmark)
+    registry.crown(benchmark, candidate.name, version, found.describe(cell, study), found.numbers)
     return version
 
 

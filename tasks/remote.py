@@ -20,7 +20,6 @@ from uuid import UUID
 
 import httpx
 import numpy as np
-import pandas as pd
 from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -34,7 +33,7 @@ from tasks import models, parity
 from tasks.core.design.grid import Batch, Cell, named_together
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings, source
-from tasks.core.design.study import Study
+from tasks.core.statistics.findings import Findings
 from tasks.models import Candidate
 from tasks.tracking import reading
 from tasks.tracking.store import Benchmark
@@ -205,9 +204,9 @@ def check_parity(benchmark: Benchmark) -> None:
 
 
 @task(task_run_name="crown {backend}", cache_policy=NO_CACHE)
-def crown(study: Study, backend: Backend, cells: pd.DataFrame, benchmark: Benchmark) -> str | None:
+def crown(findings: Findings, backend: Backend, benchmark: Benchmark) -> str | None:
     """Do the work of `models.crown`; a worker logs the model."""
-    return models.register(study, backend, cells, benchmark, lambda found, run: str(_done(Log(candidate=found), run)))
+    return models.register(findings, backend, benchmark, lambda found, run: str(_done(Log(candidate=found), run)))
 
 
 def _done(part: AnyPart, benchmark: Benchmark) -> Any:

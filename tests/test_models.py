@@ -1,24 +1,22 @@
-"""The best cell of a backend as a registered model; the model itself is logged by a function that is given."""
+"""The champion of a backend as a registered model; the model itself is logged by a function that is given."""
 
 import pytest
 
 from tasks import models
 from tasks.core.design.study import Study
+from tasks.core.statistics.findings import Findings
 from tests.shared import samples
 
-STUDY = Study(name="small", initializers=("zeros", "he_normal"), seeds=2)
-BEST = 3  # the row of PyTorch's best cell among those of `samples.cells`
+STUDY = Study(name="small", initializers=("zeros", "he_normal"), seeds=3)
+MEDIAN = 4  # the row of PyTorch's median cell of he_normal among those of `samples.cells`
 MODEL = "initbench-small-pytorch"
 
 
 @pytest.fixture
 def cells(parent, client):
-    """Return made-up cells in the order of the study's grid, each with a run that has its accuracy and loss."""
-    frame = samples.cells(STUDY.initializers, seeds=2)
+    """Return made-up cells in the order of the study's grid, each with a run."""
+    frame = samples.cells(STUDY.initializers, seeds=3)
     frame["run_id"] = [client.create_run(parent.experiment_id).info.run_id for _ in frame.index]
-    for row in frame.to_dict("records"):
-        for measure in ("test_accuracy", "test_loss"):
-            client.log_metric(row["run_id"], measure, row[measure])
     return frame
 
 
@@ -37,42 +35,47 @@ def log(client):
     return register
 
 
+@pytest.fixture
+def crown(parent, log):
+    """Return a function that registers PyTorch's champion of cells, and returns its version."""
+    return lambda cells: models.register(Findings.of(STUDY, cells, samples.NO_CLAIMS), "pytorch", parent, log)
+
+
 def test_nothing_finished(parent, cells, client):
-    """A backend of which no cell finished has no best cell, and no model."""
+    """A backend of which no cell finished has no champion, and no model."""
     cells.loc[cells["backend"] == "pytorch", "status"] = "diverged"
-    assert models.crown.fn(STUDY, "pytorch", cells, parent) is None
+    assert models.crown.fn(Findings.of(STUDY, cells, samples.NO_CLAIMS), "pytorch", parent) is None
     assert client.search_registered_models() == []
 
 
-def test_best_cell_is_registered(parent, cells, client, log):
-    """The cell with the highest test accuracy is the champion; its description says that it was chosen by it."""
-    assert models.register(STUDY, "pytorch", cells, parent, log) == "1"
+def test_champion_is_registered(parent, cells, client, log, crown):
+    """The median cell is registered, with the accuracy that is expected rather than its own, and with its evidence."""
+    assert crown(cells) == "1"
     (candidate,) = log.asked
     assert str(candidate.cell) == "pytorch · he_normal · seed 1"
     assert candidate.settings == STUDY.settings("pytorch", ())
     version = client.get_model_version_by_alias(MODEL, "champion")
-    assert version.run_id == candidate.run_id == cells["run_id"][BEST]
-    assert version.description.startswith(
-        "pytorch · he_normal · seed 1: test accuracy 0.9600, the best of 4 cells. This accuracy is optimistic, "
-    )
+    assert version.run_id == candidate.run_id == cells["run_id"][MEDIAN]
+    assert version.description.startswith("pytorch · he_normal · seed 1: the median cell, by test accuracy")
+    assert "3 of its 3 cells finished. Expected test accuracy: 0.9600, 95 % interval 0.9" in version.description
+    assert float(version.tags["initbench.test_accuracy"]) == pytest.approx(0.96)
+    assert version.tags["initbench.finished"] == "3"
+    assert version.tags["initbench.benchmark"] == parent.run_id
 
 
-def test_registered_cell_is_not_logged_again(parent, cells, client, log):
+def test_registered_cell_is_not_logged_again(cells, client, log, crown):
     """A cell that is registered already keeps its version."""
-    first = models.register(STUDY, "pytorch", cells, parent, log)
-    assert models.register(STUDY, "pytorch", cells, parent, log) == first
+    assert crown(cells) == crown(cells)
     assert len(log.asked) == len(client.search_model_versions(f"name = '{MODEL}'")) == 1
 
 
-def test_champion_is_the_better_version(parent, cells, client, log):
-    """A worse cell is a version without the alias `champion`; a cell that is as good takes the alias over."""
-    first = models.register(STUDY, "pytorch", cells, parent, log)
-    cells.loc[BEST, "status"] = "failed"
-    worse = models.register(STUDY, "pytorch", cells, parent, log)
-    assert worse != first
-    assert len(client.search_model_versions(f"name = '{MODEL}'")) == 2
-    assert str(client.get_model_version_by_alias(MODEL, "champion").version) == first
-    client.log_metric(cells["run_id"][BEST - 1], "test_accuracy", cells["test_accuracy"][BEST])
-    again = models.register(STUDY, "pytorch", cells, parent, log)
-    assert again == worse
-    assert str(client.get_model_version_by_alias(MODEL, "champion").version) == worse
+def test_champion_follows_the_newest_evidence(cells, client, crown):
+    """A later benchmark takes the alias over, also with a lower accuracy; the earlier version keeps its evidence."""
+    first = crown(cells)
+    told = client.get_model_version(MODEL, first).description
+    cells.loc[cells["initializer"] == "he_normal", "status"] = "diverged"
+    second = crown(cells)
+    assert second != first
+    assert str(client.get_model_version_by_alias(MODEL, "champion").version) == second
+    assert client.get_model_version(MODEL, first).description == told
+    assert "zeros" in client.get_model_version(MODEL, second).description

@@ -1,4 +1,4 @@
-"""The registry of models: MLflow keeps the best cell of each backend as a model that anybody can load."""
+"""The registry of models: MLflow keeps the champion of each backend as a model that anybody can load."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
@@ -79,19 +77,14 @@ def _flavor(backend: Backend) -> Any:
     return SimpleNamespace(__name__=flavor.__name__, save_model=save_model)
 
 
-def crown(benchmark: Benchmark, model: str, version: str, words: str) -> None:
-    """Describe a version of a registered model, and give it the alias `champion` unless a better version has it."""
+def crown(benchmark: Benchmark, model: str, version: str, words: str, numbers: Mapping[str, float]) -> None:
+    """Describe a version of a registered model by what a benchmark found, and give it the alias `champion`.
+
+    The tags of the version are the numbers, under `initbench.<name>`, and the run id of the benchmark. A version that
+    had the alias stays registered, with its own description and tags.
+    """
     client = store.client(benchmark.uri)
     client.update_model_version(model, version, words)
-    holder = client.get_registered_model(model).aliases.get(CHAMPION)
-    if holder is None or _quality(client, model, version) >= _quality(client, model, holder):
-        client.set_registered_model_alias(model, CHAMPION, version)
-
-
-def _quality(client: MlflowClient, model: str, version: str) -> tuple[float, float]:
-    """Return test accuracy and negative test loss of a version's cell; the worst values if the cell was deleted."""
-    try:
-        metrics = client.get_run(client.get_model_version(model, version).run_id).data.metrics
-    except MlflowException:
-        return -np.inf, -np.inf
-    return metrics["test_accuracy"], -metrics["test_loss"]
+    for name, value in {**numbers, "benchmark": benchmark.run_id}.items():
+        client.set_model_version_tag(model, version, f"initbench.{name}", str(value))
+    client.set_registered_model_alias(model, CHAMPION, version)

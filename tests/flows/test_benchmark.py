@@ -18,6 +18,7 @@ from flows.result import FailedCellsError, InvalidBenchmarkError, UncrownedError
 from tasks import comparison, machine
 from tasks.core.design.settings import Check, CsvFile, Network, Recipe
 from tasks.core.design.study import Study
+from tasks.core.statistics import champion as crowned
 from tasks.core.training import datasets, parity
 from tasks.tracking import registry, store
 from tasks.tracking.store import Benchmark, StoreError
@@ -136,7 +137,7 @@ def champion(client, name, dataset="iris"):
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow.pyfunc, of its own classes
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, under NumPy 2
 def test_champions(stored, monkeypatch):
-    """Each backend's best cell is a registered model that loads without pickle and is as accurate as was recorded."""
+    """Each backend's champion is a registered model that loads without pickle and is as accurate as was recorded."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     table = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
     uri = f"sqlite:///{stored / 'mlflow.db'}"
@@ -146,14 +147,18 @@ def test_champions(stored, monkeypatch):
     for backend in STUDY.backends:
         version, accuracy, recorded = champion(client, f"initbench-small-{backend}")
         assert np.float32(accuracy) == np.float32(recorded)  # which both frameworks give in single precision
-        assert recorded == cells.loc[cells["backend"] == backend, "test_accuracy"].max()
-        assert "the best of 4 cells" in version.description
+        best = cells[(cells["backend"] == backend) & (cells["initializer"] == "he_normal")]
+        assert version.run_id in set(best["run_id"])
+        assert recorded == best["test_accuracy"].min()  # the worse one of two in the middle
+        expected = crowned.champion(comparison.recall(table.run_id)[1], backend).mean
+        assert float(version.tags["initbench.test_accuracy"]) == pytest.approx(expected)
+        assert version.tags["initbench.benchmark"] == table.run_id
         found = registry.version_of(Benchmark(uri, "", table.run_id), f"initbench-small-{backend}", version.run_id)
         assert found == str(version.version)  # so that it is not logged again
 
 
 def test_a_model_that_cannot_be_registered_is_told_last(stored, monkeypatch):
-    """If the best cell cannot be registered, all is published and returned first, and then the flow fails."""
+    """If a champion cannot be registered, all is published and returned first, and then the flow fails."""
 
     def refuse(*_):
         raise RuntimeError("no registry here")
@@ -238,7 +243,7 @@ def test_controls_that_behave(stored, monkeypatch):
     """Controls are trained along, in the study's own backends; the benchmark is valid and says that they behaved."""
     table, run = controlled(stored, monkeypatch, at_most=0.9)
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FINISHED", "true")
-    assert table.headline[-1].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
+    assert table.details[-1].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
     assert len(table.comparison) == 2
 
 
@@ -250,6 +255,7 @@ def test_controls_that_misbehave(stored, monkeypatch):
     files = {file.path for file in MlflowClient(f"sqlite:///{stored / 'mlflow.db'}").list_artifacts(run.info.run_id)}
     assert {"comparison.md", "checks.csv", "variances.svg", "report.html"} <= files
     assert comparison.recall(run.info.run_id)[1].misbehaved == ["zeros fail"]
+    assert MlflowClient(f"sqlite:///{stored / 'mlflow.db'}").search_registered_models() == []
 
 
 def test_unknown_controls_are_refused(folder):

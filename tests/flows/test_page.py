@@ -94,8 +94,24 @@ def test_printing(opened, tmp_path):
     assert tab.locator("#pairs tbody tr").count() > shown
     tab.emulate_media(media="print")
     assert not tab.locator("#pairs input[type=search]").is_visible()
+    assert tab.locator("#details li").first.is_visible()
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.locator("#pairs tbody tr").count() == shown
+    assert not tab.locator("#details li").first.is_visible()
+
+
+def test_details_are_folded(opened):
+    """The page begins with the answer; its details are folded, until a reader clicks on them or on a link to them."""
+    tab = opened()
+    answer, picture = tab.locator(".answer p").first, tab.locator("figure").first
+    assert answer.inner_text().startswith("PyTorch: he_normal or glorot_uniform.")
+    assert answer.bounding_box()["y"] < picture.bounding_box()["y"] < tab.locator("#details").bounding_box()["y"]
+    assert not tab.locator("#details li").first.is_visible()
+    tab.locator("nav a", has_text="Details").click()
+    expect(tab.locator("#details li").first).to_be_visible()
+    assert not tab.locator(".methods").is_visible()
+    tab.locator("#methods summary").click()
+    expect(tab.locator(".methods")).to_be_visible()
 
 
 def test_page_without_scripts(browser, address):

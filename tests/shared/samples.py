@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from tasks.core.design.columns import START, cell_columns
+from tasks.core.design.columns import CLAIMS, START, cell_columns
 from tasks.core.training.health import Signals
 from tasks.core.training.meanfield import Theory
 from tasks.core.training.signals import FLOW, STATE, Start
 
 THREE = ("glorot_uniform", "he_normal", "zeros")
+NO_CLAIMS = pd.DataFrame(columns=list(CLAIMS))
 
 
 def signals(

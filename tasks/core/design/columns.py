@@ -49,7 +49,7 @@ MEASURES = (
 MEASURES_BY_NAME: dict[object, Measure] = {measure.name: measure for measure in MEASURES}
 TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 RANKED = ("test_accuracy", "test_loss")
-"""The measures that rankings and headlines are about."""
+"""The measures that rankings and answers are about."""
 RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
 
 TRAIN = ("train_accuracy", "train_loss")

@@ -51,6 +51,12 @@ CAPTIONS = {
         "Epochs to the target",
         "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier).",
     ),
+    "profiles": (
+        "Profiles over datasets",
+        "By target accuracy, the share of each initializer's cells that reach it, with its 95 % interval. Every "
+        "dataset counts the same, and a cell that did not finish reaches nothing. A curve that lies above another one "
+        "at every target belongs to the better initializer.",
+    ),
     "spread": (
         "Where the spread comes from",
         "The standard deviation that each source gives to accuracy and loss, with its 95 % interval.",
@@ -120,6 +126,8 @@ def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:
         yield "backends", verdict_figures.between_backends(findings.backends, names, findings.study.backends)
     if findings.reaching:
         yield "reaching", verdict_figures.survival(findings.reaching, looks, findings.study.target)
+    if findings.profiles:
+        yield "profiles", verdict_figures.profiles(findings.profiles, looks)
     if len(findings.spread):
         yield "spread", verdict_figures.sources(findings.spread)
 

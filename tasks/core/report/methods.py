@@ -6,8 +6,8 @@ from tasks.core.design.columns import MEASURES, Measure
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
+from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics import inference
-from tasks.core.statistics.headline import FRAMEWORKS
 
 METHODS = (
     "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
@@ -17,18 +17,19 @@ METHODS = (
     "Intervals are of 95 %. Those of a group's mean and interquartile mean are the bias-corrected and accelerated "
     "bootstrap's over seeds ({resamples:,} resamples from seed {seed}), with a level that is widened for small "
     "samples; below {few} seeds they are Student's t. Those of paired differences are Student's t, with an SD of at "
-    "least that of one seed one step off. Those of shares are Wilson's. A pair is better or worse if the paired "
-    "t-test says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, or all "
+    "least that of one seed one step off. Those of shares are Wilson's. A pair is better or worse if the paired t-test "
+    "says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, or all "
     "initializers between two backends. A pair is equivalent if two one-sided tests, adjusted likewise, put the mean "
     "difference within the measure's margin. This holds as far as these seeds show it: what happens in fewer than one "
     "of so many seeds cannot be seen. Otherwise the pair is undecided, with the number of seeds that would settle it "
     "with a power of {power:g} if mean and SD stayed as observed. If in some seed only one side has a hole, a cell "
-    "that did not finish, this side loses the seed, and a sign test over seeds judges the pair. Ranks: Friedman's "
-    "test, then Nemenyi's. Epochs to target: pairs compare means restricted to the epochs trained; curves are Kaplan "
-    "and Meier's, with misses censored. A log-rank test, which takes cells as independent, compares the curves. The "
-    "train time of a batch counts once, because its cells share it. Effect sizes are Hedges' g of the paired "
-    "differences. Measures: {margins}. The champion of a backend has the highest test accuracy and, among equals, the "
-    "lowest test loss. Versions: {versions}; {machine}."
+    "that did not finish, this side loses the seed, and a sign test over seeds judges the pair. Ranks: Friedman's test "
+    "in Iman and Davenport's form, then Nemenyi's. Epochs to target: pairs compare means restricted to the epochs "
+    "trained; curves are Kaplan and Meier's, with misses censored. A log-rank test that is stratified by seed compares "
+    "the curves. The train time of a batch counts once, because its cells share it. Effect sizes are Hedges' g of the "
+    "paired differences. Measures: {margins}. The champion of a backend is the median cell, by test accuracy, of the "
+    "initializer with the best mean; the accuracy that is expected of it comes from seeds that had no part in choosing "
+    "the initializer. Versions: {versions}; {machine}."
 )
 
 

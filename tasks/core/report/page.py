@@ -12,6 +12,8 @@ from markupsafe import Markup
 
 from tasks.core.design.columns import RANKED
 from tasks.core.report import tables
+from tasks.core.report.answer import answer
+from tasks.core.report.details import details
 from tasks.core.report.methods import methods
 from tasks.core.report.tables import Table
 from tasks.core.statistics.findings import Findings
@@ -22,22 +24,28 @@ if TYPE_CHECKING:
 SIGNS = {"×": r"$\times$", "†": r"$\dagger$", "−": r"$-$", "±": r"$\pm$"}
 
 
-def markdown(findings: Findings, link: str) -> str:
-    """Return the findings in GitHub's Markdown, with a link to the benchmark."""
+def markdown(findings: Findings, links: str, picture: str = "") -> str:
+    """Return the findings in GitHub's Markdown: the answer first, then the tables, then all details.
+
+    links: a line of links to the benchmark. picture: the address of a picture that is shown below the answer.
+    """
     words = [
         f"## {findings.study.name}",
-        "\n".join(f"- {line}" for line in findings.headline),
+        "\n".join(f"- {line}" for line in answer(findings)),
+        *([f"![Test accuracy and test loss by initializer]({picture})"] if picture else []),
+        links,
         tables.as_text(findings.comparison, [], "github"),
         *(f"### Backends\n\n{each.tabulated('github')}" for each in _between_backends(findings)),
-        "\n".join(f"- {line}" for line in findings.notes),
-        f"[In MLflow]({link})",
+        "### Details",
+        "\n".join(f"- {line}" for line in [*details(findings), *findings.notes]),
     ]
     return "\n\n".join(words) + "\n"
 
 
 def latex(findings: Findings) -> str:
-    r"""Return the tables for LaTeX, which only needs `\usepackage{booktabs}`; headline and notes are comments."""
-    words = "\n".join(f"% {' '.join(line.split())}" for line in [*findings.headline, *findings.notes])
+    r"""Return the tables for LaTeX, which only needs `\usepackage{booktabs}`; the words are comments."""
+    told = [*answer(findings), *details(findings), *findings.notes]
+    words = "\n".join(f"% {' '.join(line.split())}" for line in told)
     texts = [
         tables.as_text(findings.comparison, [], "latex_booktabs"),
         *(each.tabulated("latex_booktabs") for each in _between_backends(findings)),
@@ -72,7 +80,8 @@ def html(
     bundle = resources.files("itables") / "html"
     return _template().render(
         study=findings.study.name,
-        headline=findings.headline,
+        answer=answer(findings),
+        details=details(findings),
         invalid=bool(findings.misbehaved),
         notes=findings.notes,
         first=tables.groups(findings),

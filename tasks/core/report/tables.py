@@ -12,8 +12,8 @@ from tabulate import tabulate
 
 from tasks.core.design.columns import DIRECTIONS, MEASURES, MEASURES_BY_NAME, RANKED, TITLES
 from tasks.core.design.initializers import named
+from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics.findings import Findings
-from tasks.core.statistics.headline import FRAMEWORKS
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.notes import COPIED
 from tasks.core.statistics.table import interval

@@ -1,6 +1,7 @@
 """Pictures of verdicts: ranks, pairs, survival, backends and sources of the spread."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from tasks.core.design.columns import MEASURES_BY_NAME, RANKED, TITLES
 from tasks.core.report.styles import Style
 from tasks.core.report.tables import p_text
+from tasks.core.statistics.inference import Array
+from tasks.core.statistics.profiles import Profiles
 from tasks.core.statistics.ranks import Ranking
-from tasks.core.statistics.survival import Reaching, Survival
+from tasks.core.statistics.survival import Reaching
 from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE
 
 DECIDED = (BETTER, WORSE, EQUIVALENT)
@@ -121,34 +124,57 @@ def survival(reaching: Sequence[Reaching], looks: Mapping[str, Style], target: f
     figure, axes = _shell(len(reaching), (5.2, 3.2))
     for panel, each in zip(axes, reaching, strict=False):
         for at, (name, curve) in enumerate(each.curves.items()):
-            _steps(panel, curve, looks[name], name, at)
+            epochs = np.concatenate([[0.0], curve.epochs])  # in steps from 1 at epoch 0
+            sides = [np.concatenate([[1.0], side]) for side in (curve.share, curve.low, curve.high)]
+            _steps(panel, epochs, sides, looks[name], "post", (at % 3, 3))
         panel.set_title(f"{each.title}: log-rank p {p_text(each.p)}, {each.missed} of {each.cells} missed", fontsize=8)
         panel.set(ylim=(-0.03, 1.03))
         panel.set_xlabel("epoch", fontsize=8)
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.grid(color="0.92")
     axes[0].set_ylabel(f"share short of {target:g}", fontsize=8)
-    handles = [Line2D([], [], color=look.colour, marker=look.marker, label=name) for name, look in looks.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    _name(figure, looks)
     return figure
 
 
-def _steps(panel: Axes, curve: Survival, look: Style, name: str, at: int) -> None:
-    """Draw a curve in steps from 1 at epoch 0; the markers of several curves start at different epochs."""
-    epochs = np.concatenate([[0.0], curve.epochs])
-    share, low, high = (np.concatenate([[1.0], side]) for side in (curve.share, curve.low, curve.high))
-    panel.fill_between(epochs, low, high, step="post", color=look.colour, alpha=0.08, linewidth=0)
-    panel.step(
-        epochs,
-        share,
-        where="post",
-        color=look.colour,
-        marker=look.marker,
-        markersize=4,
-        markevery=(at % 3, 3),
-        linewidth=1.3,
-        label=name,
-    )
+def profiles(profiles: Sequence[Profiles], looks: Mapping[str, Style]) -> Figure:
+    """Draw, by target accuracy, the share of cells of all datasets that reach it."""
+    figure, axes = _shell(len(profiles), (5.2, 3.2))
+    for panel, each in zip(axes, profiles, strict=False):
+        for at, (name, curve) in enumerate(each.curves.items()):
+            sides = (curve.share, curve.low, curve.high)
+            _steps(panel, curve.targets, sides, looks[name], "pre", (0.02 * (at + 1), 0.2))
+        panel.set_title(f"{each.title}, {each.datasets} datasets", fontsize=8)
+        panel.set(ylim=(-0.03, 1.03))
+        panel.set_xlabel("target accuracy", fontsize=8)
+        panel.grid(color="0.92")
+    axes[0].set_ylabel("share of cells that reach it", fontsize=8)
+    _name(figure, looks)
+    return figure
+
+
+def _name(figure: Figure, looks: Mapping[str, Style]) -> None:
+    """Name the initializers in a legend above the panels."""
+    handles = [Line2D([], [], color=look.colour, marker=look.marker, label=name) for name, look in looks.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+
+
+def _steps(
+    panel: Axes,
+    x: Array,
+    sides: Sequence[Array],
+    look: Style,
+    where: Literal["pre", "post"],
+    marked: tuple[int, int] | tuple[float, float],
+) -> None:
+    """Draw a curve in steps with its interval. Markers of several curves start at different places.
+
+    sides: share, low and high. where: whether a step is before or after its point. marked: matplotlib's `markevery`.
+    """
+    share, low, high = sides
+    panel.fill_between(x, low, high, step=where, color=look.colour, alpha=0.08, linewidth=0)
+    (line,) = panel.step(x, share, where=where, color=look.colour, linewidth=1.3)
+    line.set(marker=look.marker, markersize=4, markevery=marked)
 
 
 def between_backends(backends: pd.DataFrame, keys: Sequence[str], names: Sequence[str]) -> Figure:

@@ -6,8 +6,9 @@ from functools import cached_property
 import pandas as pd
 
 from tasks.core.design.study import Study
-from tasks.core.statistics import checks, headline, spread, table, verdicts
+from tasks.core.statistics import checks, spread, table, verdicts
 from tasks.core.statistics.notes import notes
+from tasks.core.statistics.profiles import Profiles, profiles
 from tasks.core.statistics.ranks import Ranking, rankings
 from tasks.core.statistics.survival import Reaching, reaching
 
@@ -30,6 +31,7 @@ class Findings:
     defaults: pd.DataFrame
     rankings: list[Ranking]
     reaching: list[Reaching]
+    profiles: list[Profiles]
     spread: pd.DataFrame
 
     @classmethod
@@ -49,6 +51,7 @@ class Findings:
             defaults=spread.defaults(study, cells),
             rankings=rankings(cells),
             reaching=reaching(cells),
+            profiles=profiles(cells),
             spread=spread.spread(study, cells),
         )
 
@@ -61,20 +64,3 @@ class Findings:
     def notes(self) -> list[str]:
         """What became of each claim, and what a reader has to know to read the comparison."""
         return [*checks.lines(self.judged), *notes(self.study, self.cells)]
-
-    @cached_property
-    def headline(self) -> list[str]:
-        """The findings in sentences. Controls come first if they make the findings invalid, otherwise last."""
-        validity = [] if self.controls is None else headline.validity(checks.lines(self.controls), self.misbehaved)
-        return [
-            *(validity if self.misbehaved else []),
-            *headline.placed(self.study, self.cells),
-            *headline.lost(self.cells),
-            *headline.best(self.cells, self.comparison, self.pairs),
-            *headline.over_datasets(self.rankings),
-            *headline.between_backends(self.study, self.cells, self.backends),
-            *headline.from_defaults(self.study, self.defaults),
-            *headline.by_source(self.spread),
-            *headline.caution(self.study),
-            *([] if self.misbehaved else validity),
-        ]

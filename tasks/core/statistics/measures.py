@@ -76,16 +76,6 @@ def sample(cells: pd.DataFrame, measure: Measure) -> Array:
     return (found.drop_duplicates() if measure.per_batch else found).to_numpy(np.float64)
 
 
-def best(cells: pd.DataFrame, backend: str) -> int | None:
-    """Return the row number of a backend's best finished cell; None if no cell of the backend finished.
-
-    The best cell has the highest test accuracy and, among equals, the lowest test loss.
-    """
-    finished = cells[(cells["backend"] == backend) & (cells["status"] == "finished")]
-    ranked = finished.sort_values(["test_accuracy", "test_loss"], ascending=[False, True], kind="stable")
-    return None if ranked.empty else list(cells.index).index(ranked.index[0])
-
-
 def factors(cells: pd.DataFrame) -> list[str]:
     """Return the columns of cells that are factors.
 

@@ -45,13 +45,13 @@ def survival(epochs: Array, horizon: Array) -> Survival:
     return Survival(curve.quantiles, curve.probabilities, *ends)
 
 
-def log_rank(epochs: Array, horizon: Array, groups: NDArray[np.str_]) -> float:
+def log_rank(epochs: Array, horizon: Array, groups: NDArray[np.str_], seeds: NDArray[np.int64]) -> float:
     """Return the p-value of all groups reaching the target alike (Mantel, 1966), NaN if there is nothing to compare.
 
-    epochs, horizon: as for `survival`. groups: the group of each cell, (cells,). The test takes cells as independent.
-    Cells of one seed are alike, so differences between groups are clearer than the p-value says.
+    epochs, horizon: as for `survival`. groups, seeds: the group and the seed of each cell, (cells,). The test is
+    stratified: it holds a cell only against those of its seed, because these share split and order of visits.
 
-    >>> log_rank(np.array([1.0, 1.0]), np.array([10.0, 10.0]), np.array(["he_normal", "zeros"]))
+    >>> log_rank(np.array([1.0, 1.0]), np.array([10.0, 10.0]), np.array(["he_normal", "zeros"]), np.array([0, 0]))
     1.0
     """
     from statsmodels.duration.survfunc import survdiff
@@ -59,9 +59,10 @@ def log_rank(epochs: Array, horizon: Array, groups: NDArray[np.str_]) -> float:
     if len(np.unique(groups)) < 2 or not np.isfinite(epochs).any():
         return float("nan")
     times = np.where(np.isfinite(epochs), epochs, horizon)
-    if np.ptp(times) == 0:
-        return 1.0  # statsmodels would divide by zero
-    _, p = survdiff(times, np.isfinite(epochs).astype(int), groups)
+    try:
+        _, p = survdiff(times, np.isfinite(epochs).astype(int), groups, strata=seeds)
+    except np.linalg.LinAlgError:  # in no seed does one group come before another
+        return 1.0
     return float(p)
 
 
@@ -98,4 +99,5 @@ def _reaching(title: str, cells: pd.DataFrame) -> Reaching:
     curves = {
         str(name): survival(epochs[groups == name], horizon[groups == name]) for name in cells["initializer"].unique()
     }
-    return Reaching(title, curves, log_rank(epochs, horizon, groups), int(np.isnan(epochs).sum()), len(epochs))
+    p = log_rank(epochs, horizon, groups, cells["seed"].to_numpy(np.int64))
+    return Reaching(title, curves, p, int(np.isnan(epochs).sum()), len(epochs))

@@ -44,7 +44,7 @@ def test_page_escapes_what_it_is_given():
 def test_page_of_nothing():
     """A benchmark of which every cell failed has its page all the same."""
     text = page(findings(noisy().assign(status="failed", test_accuracy=np.nan, test_loss=np.nan)))
-    assert "no initializer finished half of its cells" in text
+    assert "</strong> no initializer trains here. Of each, more than half of the cells failed." in text
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().replace("finance", "")
 
 
@@ -63,9 +63,11 @@ def test_page_of_a_thousand_cells_is_below_3_mb():
 
 
 def test_markdown_is_githubs():
-    """The text has the headline as a list and its tables as GitHub's; it fits into an issue."""
-    text = markdown(findings(), "http://mlflow/#/run")
-    assert text.startswith("## iris\n\n- ")
+    """The answer comes first, tables are GitHub's, the details come last; the text fits into an issue."""
+    text = markdown(findings(), "[In MLflow](http://mlflow/#/run)", "http://mlflow/comparison.svg")
+    assert text.startswith("## iris\n\n- PyTorch: he_normal or glorot_uniform. ")
+    places = [text.index(part) for part in ("![", "[In MLflow]", "|----", "### Backends", "### Details", "All this is")]
+    assert places == sorted(places)
     assert "|-----" in text
     assert "### Backends" in text
     assert len(text) < 65_536

@@ -1,44 +1,35 @@
 import pandas as pd
 
-from tasks.core.design.settings import Check, RecipeChanges
+from tasks.core.design.settings import RecipeChanges
 from tasks.core.design.study import Study
-from tasks.core.statistics import checks
-from tasks.core.statistics.headline import placed, validity
+from tasks.core.report.details import details, placed
 from tests.shared.reports import findings
 from tests.shared.samples import cells, noisy
 
 
 def told(found):
-    return "\n".join(found.headline)
+    return "\n".join(details(found))
 
 
-def test_headline_says_who_beats_whom():
+def test_details_say_who_beats_whom():
     """It names the best of each backend and measure, what it beats, what is open, and what would settle it."""
     text = told(findings())
     assert "PyTorch, by test loss: " in text
-    assert "it is better than zeros; nothing separates it from " in text
-    assert " seeds would settle " in text
+    assert "it is better than zeros; too few seeds to tell it from " in text
+    assert " seeds would decide about " in text
     assert "PyTorch against Keras, by test accuracy: " in text
     assert "All this is about iris: seeds of one dataset say nothing of others." in text
     assert "nan" not in text
 
 
-def test_headline_says_why_backends_are_not_compared():
+def test_details_says_why_backends_are_not_compared():
     """Recipes that differ are named, and no verdict between the backends is given."""
     text = told(findings(overrides={"keras": RecipeChanges(learning_rate=0.001)}))
     assert "No verdict between the backends, because they differ in learning_rate (pytorch 0.01, keras 0.001)." in text
     assert "PyTorch against Keras" not in text
 
 
-def test_headline_begins_with_controls():
-    """Controls that misbehaved come before all else, because nothing else holds then."""
-    claim = Check(claim="zeros fail", measure="test_accuracy", where={"initializer": "zeros"}, at_most=-1)
-    found = findings(controls=checks.judge([claim], noisy()))
-    assert found.headline[0].startswith("INVALID, because controls misbehaved: zeros fail.")
-    assert found.misbehaved == ["zeros fail"]
-
-
-def test_headline_of_nothing_finished():
+def test_details_of_nothing_finished():
     """Where no initializer finished half of its cells it says so."""
     text = told(findings(noisy().assign(status="diverged")))
     assert "no initializer finished half of its cells" in text
@@ -46,14 +37,14 @@ def test_headline_of_nothing_finished():
     assert "nan" not in text
 
 
-def test_headline_of_one_that_is_left():
+def test_details_of_one_that_is_left():
     """Where all initializers of a backend but one failed, that one is told, and that it is better."""
     frame = noisy()
     frame.loc[(frame["backend"] == "keras") & (frame["initializer"] != "he_normal"), "status"] = "failed"
     assert "Keras, by test loss: he_normal has the best mean" in told(findings(frame))
 
 
-def test_headline_counts_many_levels():
+def test_details_counts_many_levels():
     """Of more places than can be told one by one, it says how often each is best."""
     frame = pd.concat([noisy(seeds=3, depth=depth) for depth in range(2, 6)], ignore_index=True)
     text = told(findings(frame, factors={"network.depth": (2, 3, 4, 5)}, network={"width": 8, "depth": 2}))
@@ -61,7 +52,7 @@ def test_headline_counts_many_levels():
     assert "PyTorch against Keras, depth 5, by test loss: " in text
 
 
-def test_headline_ranks_over_datasets():
+def test_details_ranks_over_datasets():
     """Over several datasets it ranks, as Demšar does, and does not call them one."""
     names = ("iris", "wine", "digits")
     frame = pd.concat([noisy(seeds=3, dataset=name) for name in names], ignore_index=True)
@@ -71,7 +62,7 @@ def test_headline_ranks_over_datasets():
     assert "seeds of one dataset" not in text
 
 
-def test_headline_tells_defaults_and_spread():
+def test_details_tells_defaults_and_spread():
     """What native weights and each stream contribute is told where a study varies them."""
     native, shared = (noisy(weights=weights) for weights in ("native", "shared"))
     text = told(findings(pd.concat([native, shared], ignore_index=True), factors={"weights": ("native", "shared")}))
@@ -81,12 +72,6 @@ def test_headline_tells_defaults_and_spread():
     spread = told(findings(frame, factors={"varied": split}))
     assert "Standard deviation of test loss by source: " in spread
     assert "verdicts are about that one draw" in spread
-
-
-def test_headline_places_what_was_reported():
-    """A number published elsewhere is placed among the seeds, before all that is compared."""
-    first = findings(reported={"pytorch": 0.9667}).headline[0]
-    assert first.startswith("The reported 0.9667 is at percentile ")
 
 
 def test_one_initializer():
@@ -102,11 +87,3 @@ def test_notes_place_reported_numbers():
     text = " ".join(placed(study, cells()))
     assert "reported 0.9667 is at percentile 67 of pytorch · he_normal over 3 seeds" in text
     assert "keras ·" not in text
-
-
-def test_controls_are_the_first_note():
-    """Controls that behaved are a line; one that did not makes the benchmark invalid, and says so before all else."""
-    assert validity(["Held: a"], []) == ["Controls behaved. Held: a."]
-    first, second = validity(["Not held: a"], ["a"])
-    assert first.startswith("INVALID, because controls misbehaved: a.")
-    assert second == "Not held: a"

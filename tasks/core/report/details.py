@@ -1,4 +1,4 @@
-"""The headline: findings in sentences. Each function returns the sentences about one kind of finding, or none.
+"""The details behind the answer: findings in sentences. Each function returns those about one kind of finding, or none.
 
 A place is a backend with a level of every factor: where one initializer has the best mean.
 """
@@ -12,12 +12,14 @@ from tasks.core.design.columns import RANKED, RANKED_MEASURES, TITLES, Measure
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
-from tasks.core.statistics import inference
+from tasks.core.statistics import checks, inference
+from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors, lucky
 from tasks.core.statistics.ranks import Ranking
 from tasks.core.statistics.spread import held
+from tasks.core.statistics.standing import seen_from
 from tasks.core.statistics.table import interval
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, TURNED, UNDECIDED, WORSE, seeds_needed
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE, seeds_needed
 
 FRAMEWORKS = {"pytorch": "PyTorch", "keras": "Keras"}
 TIED = 1e-9  # means that differ by less differ by rounding
@@ -25,8 +27,26 @@ PLACES = 6  # up to so many places are told one by one; of more, how often each 
 REPORTED_DIGITS = 4  # of accuracies published elsewhere
 
 
-def validity(lines: Sequence[str], misbehaved: Sequence[str]) -> list[str]:
-    """Return what the controls say of a benchmark, given a line for each of their claims and the claims not held."""
+def details(findings: Findings) -> list[str]:
+    """Return everything behind the answer, in sentences."""
+    study, cells = findings.study, findings.cells
+    return [
+        *lost(cells),
+        *best(cells, findings.comparison, findings.pairs),
+        *over_datasets(findings.rankings),
+        *between_backends(study, cells, findings.backends),
+        *from_defaults(study, findings.defaults),
+        *by_source(findings.spread),
+        *caution(study),
+        *([] if findings.misbehaved else validity(findings)),
+    ]
+
+
+def validity(findings: Findings) -> list[str]:
+    """Return what the controls say of a benchmark; nothing if it has none."""
+    if findings.controls is None:
+        return []
+    lines, misbehaved = checks.lines(findings.controls), findings.misbehaved
     if misbehaved:
         return [f"INVALID, because controls misbehaved: {'; '.join(misbehaved)}. Trust nothing below.", *lines]
     return [f"Controls behaved. {'. '.join(lines)}."]
@@ -88,7 +108,7 @@ def _often_best(comparison: pd.DataFrame, measure: Measure, places: int) -> Iter
         counts = [f"{name} in {count}" for name, count in of_backend["initializer"].value_counts().items()]
         levels = places // comparison["backend"].nunique()
         yield (
-            f"{FRAMEWORKS[str(backend)]}, best mean {measure.title} over {levels} levels: {_listed(counts)}; "
+            f"{FRAMEWORKS[str(backend)]}, best mean {measure.title} over {levels} levels: {listed(counts)}; "
             "each level's verdicts are in the tables."
         )
 
@@ -103,31 +123,23 @@ def _place(key: Mapping[str, object], group: pd.DataFrame, pairs: pd.DataFrame, 
     if len(group) == 1:
         return f"{where}{able['initializer'].iloc[0]} has the mean {interval(able.iloc[0], measure.name)}."
     row = group.loc[group[f"{measure.name}_against_best"] == "best"].iloc[0]
-    rivals = _rivals(pairs, key, measure, row["initializer"])
+    meant = np.logical_and.reduce([pairs[name] == value for name, value in key.items()])
+    rivals = seen_from(row["initializer"], pairs[meant & (pairs["measure"] == measure.name)])
     return f"{where}{_with_ties(row, able, measure)}{_decided(rivals)}{_open(rivals)}."
 
 
 def _with_ties(row: pd.Series, able: pd.DataFrame, measure: Measure) -> str:
-    """Return the best row of a place in words, with the other initializers that have the same mean."""
+    """Return the best row of a place in words, and which other initializers have the same mean."""
     mean = row[f"{measure.name}_mean"]
     ties = able[np.isclose(able[f"{measure.name}_mean"], mean, rtol=0, atol=TIED)]
     alike = [name for name in ties["initializer"] if name != row["initializer"]]
-    return f"{row['initializer']} has the best mean, {mean:.3f}{', with ' if alike else ''}{_listed(alike)}"
-
-
-def _rivals(pairs: pd.DataFrame, key: Mapping[str, object], measure: Measure, best: str) -> pd.DataFrame:
-    """Return the pairs of a place's best initializer with each of its rivals, as seen from the best."""
-    meant = np.logical_and.reduce([pairs[name] == value for name, value in key.items()])
-    here = pairs[meant & (pairs["measure"] == measure.name)]
-    left, right = here[here["left"] == best], here[here["right"] == best]
-    turned = right.assign(rival=right["left"], verdict=right["verdict"].replace(TURNED))
-    rivals: pd.DataFrame = pd.concat([left.assign(rival=left["right"]), turned]).sort_values("more_seeds")
-    return rivals
+    same = f"; {listed(alike)} ha{'ve' if len(alike) > 1 else 's'} the same mean" if alike else ""
+    return f"{row['initializer']} has the best mean, {mean:.3f}{same}"
 
 
 def _decided(rivals: pd.DataFrame) -> str:
     words = [
-        f"{phrase} {_listed(list(rivals.loc[rivals['verdict'] == verdict, 'rival']))}"
+        f"{phrase} {listed(list(rivals.loc[rivals['verdict'] == verdict, 'rival']))}"
         for verdict, phrase in ((BETTER, "better than"), (EQUIVALENT, "equivalent to"), (WORSE, "worse than"))
         if (rivals["verdict"] == verdict).any()
     ]
@@ -139,13 +151,13 @@ def _open(rivals: pd.DataFrame) -> str:
     undecided = rivals[rivals["verdict"] == UNDECIDED]
     if undecided.empty:
         return ""
-    told = f"; nothing separates it from {_listed(list(undecided['rival']))}"
+    told = f"; too few seeds to tell it from {listed(list(undecided['rival']))}"
     known = undecided.dropna(subset="more_seeds")
     if known.empty:
         return f"{told} ({seeds_needed(np.nan)})"
     first, last = known.iloc[0], known.iloc[-1]
     rest = f", {seeds_needed(last['more_seeds'])} {last['rival']}" if len(known) > 1 else ""
-    return f"{told}: {seeds_needed(first['more_seeds'])} would settle {first['rival']}{rest}"
+    return f"{told}: {seeds_needed(first['more_seeds'])} would decide about {first['rival']}{rest}"
 
 
 def over_datasets(rankings: Sequence[Ranking]) -> Iterator[str]:
@@ -158,7 +170,7 @@ def over_datasets(rankings: Sequence[Ranking]) -> Iterator[str]:
             apart = differ if each.ranks.apart.any() else "none can be told apart"
             yield (
                 f"{FRAMEWORKS[each.backend]}, mean rank by {each.title} over {each.ranks.blocks} datasets: "
-                f"{_listed(ranked)}; {apart}."
+                f"{listed(ranked)}; {apart}."
             )
 
 
@@ -166,7 +178,7 @@ def between_backends(study: Study, cells: pd.DataFrame, backends: pd.DataFrame) 
     """Yield under which initializers one backend is better than the other, and why some have no verdict."""
     if backends.empty:
         return
-    differences = _differences(study)
+    differences = differing(study)
     if (backends["verdict"] == NOT_COMPARABLE).all():
         yield f"No verdict between the backends, because they differ in {'; '.join(differences)}."
         return
@@ -179,7 +191,7 @@ def between_backends(study: Study, cells: pd.DataFrame, backends: pd.DataFrame) 
         yield f"There is no verdict where the backends differ in {'; '.join(differences)}."
 
 
-def _differences(study: Study) -> list[str]:
+def differing(study: Study) -> list[str]:
     """Return what keeps the backends from being compared in any level."""
     return list(dict.fromkeys(each for levels in study.levels() for each in study.at(levels).backend_differences()))
 
@@ -204,7 +216,7 @@ def _few(rows: pd.DataFrame, verdict: str) -> str:
     """Return the initializers that have a verdict, or only how many rows, if an initializer has several rows."""
     meant = rows[rows["verdict"] == verdict]
     if rows["initializer"].is_unique and len(meant) < len(rows):
-        return _listed(list(meant["initializer"]))
+        return listed(list(meant["initializer"]))
     if len(rows) == 1:
         return str(meant["initializer"].iloc[0])
     every = "all " if len(meant) == len(rows) else f"{len(meant)} of "
@@ -225,7 +237,7 @@ def from_defaults(study: Study, defaults: pd.DataFrame) -> Iterator[str]:
         ends = f"{largest['difference']:+.3f} [{largest['low']:+.3f}, {largest['high']:+.3f}]"
         yield (
             f"{first} − {second} in {measure.title}, native weights less shared ones: the difference that native "
-            f"weights make is significant under {_listed(clear) or 'no initializer'}; the largest is {ends}, under "
+            f"weights make is significant under {listed(clear) or 'no initializer'}; the largest is {ends}, under "
             f"{largest['initializer']}."
         )
 
@@ -247,10 +259,10 @@ def caution(study: Study) -> Iterator[str]:
         yield f"All this is about {used[0]}: seeds of one dataset say nothing of others."
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], word: str = "and") -> str:
     """Return names as a sentence lists them.
 
-    >>> _listed(["he_normal", "lsuv", "zeros"])
+    >>> listed(["he_normal", "lsuv", "zeros"])
     'he_normal, lsuv and zeros'
     """
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,99 @@
+"""Standings: how the initializers of one place stand by one measure, seen from the one that does best.
+
+A place is a backend with a level of every factor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tasks.core.design.columns import Measure
+from tasks.core.statistics.measures import lucky
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The initializers of a place by a measure.
+
+    best: the best mean among those that are worse than no other. rivals: one row per pair of `best` with another
+    initializer, seen from `best`: its `rival`, and the columns `columns.JUDGED`. idle: initializers of which less than
+    half of the cells finished, which are no rivals.
+    """
+
+    measure: Measure
+    best: str
+    rivals: pd.DataFrame
+    idle: list[str]
+
+    @classmethod
+    def of(cls, group: pd.DataFrame, pairs: pd.DataFrame, measure: Measure) -> "Standing | None":
+        """Return the standing, given a place's rows of the comparison and its pairs; None if all are idle."""
+        mean = f"{measure.name}_mean"
+        able = group[~lucky(group)].dropna(subset=mean)
+        names = list(able.sort_values(mean, ascending=not measure.higher_is_better, kind="stable")["initializer"])
+        if not names:
+            return None
+        here = pairs[(pairs["measure"] == measure.name) & pairs["left"].isin(names) & pairs["right"].isin(names)]
+        unbeaten = (name for name in names if (seen_from(name, here)["verdict"] != WORSE).all())
+        best = next(unbeaten, names[0])
+        return cls(measure, best, seen_from(best, here), [each for each in group["initializer"] if each not in names])
+
+    def rows(self, *verdicts: str) -> pd.DataFrame:
+        """Return the rivals on which the best has one of these verdicts."""
+        return self.rivals[self.rivals["verdict"].isin(verdicts)]
+
+    @property
+    def worse(self) -> list[str]:
+        """The rivals that the best is better than."""
+        return list(self.rows(BETTER)["rival"])
+
+    @property
+    def alike(self) -> list[str]:
+        """The rivals that are equivalent to the best, or undecided with a difference within the margin."""
+        small = self.rivals["difference"].abs() <= self.rivals["margin"]
+        open_ = self.rivals["verdict"] == UNDECIDED
+        return list(self.rivals.loc[(self.rivals["verdict"] == EQUIVALENT) | (open_ & small), "rival"])
+
+    @property
+    def seeming(self) -> pd.DataFrame:
+        """The rivals that look worse by more than the margin, without a verdict."""
+        undecided = self.rows(UNDECIDED)
+        return undecided[~undecided["rival"].isin(self.alike)]
+
+    @property
+    def open(self) -> bool:
+        """Whether the place has several initializers and no verdict at all."""
+        return len(self.rivals) > 0 and len(self.rows(UNDECIDED)) == len(self.rivals)
+
+
+def seen_from(initializer: str, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs of an initializer with its rivals, one row each, as the initializer is the left one.
+
+    The column `rival` names the other side; the differences that are soonest to settle come first.
+    """
+    left, right = pairs[pairs["left"] == initializer], pairs[pairs["right"] == initializer]
+    turned = right.assign(
+        rival=right["left"],
+        verdict=right["verdict"].replace(TURNED),
+        difference=-right["difference"],
+        low=-right["high"],
+        high=-right["low"],
+    )
+    rows: pd.DataFrame = pd.concat([left.assign(rival=left["right"]), turned]).sort_values("more_seeds")
+    return rows
+
+
+def standings(
+    comparison: pd.DataFrame, pairs: pd.DataFrame, names: Sequence[str], measure: Measure
+) -> "list[Standing | None]":
+    """Return the standing of each place of one backend; names: the columns of the factors."""
+    if not names:
+        return [Standing.of(comparison, pairs, measure)]
+    found = []
+    for key, group in comparison.groupby(list(names), sort=False):
+        here = np.logical_and.reduce([pairs[name] == level for name, level in zip(names, key, strict=True)])
+        found.append(Standing.of(group, pairs[here], measure))
+    return found
