@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfoNotFoundError, available_timezones
 
 import click
-import yaml
 from tzlocal import get_localzone_name
 
 from flows import studies
+from tasks import documents
 from tasks.core.design import grid
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.study import Study
@@ -154,6 +154,8 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     with trainers(study.backends) as pool:
         with refusing():
             todo = ready(study, fresh=fresh)
+        for words in todo.notes:
+            click.echo(f"note: {words}", err=True)
         if todo.batches and study.runner == "local":
             pool.warm_up()  # frameworks load while the server starts
         try:
@@ -168,7 +170,10 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
 @click.argument("run_id", metavar="RUN_ID|latest")
 @click.option("--out", default="report", show_default=True, type=click.Path(file_okay=False, path_type=Path))
 def report(run_id: str, out: Path) -> None:
-    """Write the report of an earlier benchmark again, from its record in MLflow."""
+    """Write the report of an earlier benchmark again, from its record in MLflow.
+
+    RUN_ID is the id of its MLflow run, or a start of the id that no other benchmark has, or `latest`.
+    """
     from tasks import comparison
     from tasks.core.report.answer import answer
 
@@ -185,7 +190,7 @@ def report(run_id: str, out: Path) -> None:
 def compare(run_a: str, run_b: str, out: Path | None) -> None:
     """Set two benchmarks side by side, to see whether the answer changes.
 
-    RUN_A and RUN_B are the ids of their MLflow runs, or `latest`.
+    RUN_A and RUN_B are the ids of their MLflow runs, or starts of them that no other benchmark has, or `latest`.
     """
     from tasks import comparison
 
@@ -208,7 +213,7 @@ def list_studies(name: str | None) -> None:
         for each in [name] if name else studies.names():
             study = studies.load(each)
             if name:
-                click.echo(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), nl=False)
+                click.echo(documents.write(study.model_dump(mode="json")), nl=False)
             else:
                 click.echo(f"{each:15}{studies.summary(each)} ({len(grid.cells(study))} cells)")
 

@@ -1,7 +1,7 @@
 """The data of a benchmark: which files may be read, and whether they can be split as asked."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tasks.core.design.settings import CellSettings, CsvFile, source
@@ -26,6 +26,20 @@ def checksums(asked: Iterable[tuple[CellSettings, int]]) -> dict[str, str]:
         datasets.divide(data, settings.split, seed)
         found[source(settings.dataset)] = data.checksum
     return found
+
+
+def notes(sources: Iterable[str | CsvFile]) -> tuple[str, ...]:
+    """Return what to know of files before they are trained on: their sizes, and columns that may not be features."""
+    return tuple(words for asked in sources if isinstance(asked, CsvFile) for words in _notes(asked))
+
+
+def _notes(file: CsvFile) -> Iterator[str]:
+    data = datasets.load(file)
+    rows, features = data.x.shape
+    yield f"{file.path} has {rows} rows, {data.classes} classes, and features: {features}"
+    for name in datasets.counting(data):
+        rises = f"column {name} of {file.path} rises from row to row, as a row's number does"
+        yield f"{rises}; `exclude: [{name}]` leaves it out"
 
 
 def _allow(file: CsvFile) -> None:

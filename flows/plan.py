@@ -43,7 +43,7 @@ class Plan(BaseModel):
     """What a benchmark of a study does on this machine. Prefect's page shows a plan as its study.
 
     own: the study itself; controls: the study that is trained along, or None; fresh: no earlier cell is reused; reused:
-    the run ids of earlier cells, by key; data: the checksum of each dataset.
+    the run ids of earlier cells, by key; data: the checksum of each dataset; notes: what to know of the data's files.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
     study is also one of the controls. Only the first of them is trained.
@@ -56,6 +56,7 @@ class Plan(BaseModel):
     fresh: bool
     reused: dict[str, str]
     data: dict[str, str]
+    notes: tuple[str, ...]
 
     @model_serializer
     def _as_its_study(self) -> dict[str, Any]:
@@ -77,6 +78,7 @@ class Plan(BaseModel):
         study = self.study
         yield "study", study.name
         yield "data", ", ".join(map(source, study.datasets))
+        yield from (("note", words) for words in self.notes)
         yield "hidden units", ", ".join(map(str, study.network.units))
         yield "backends", ", ".join(study.backends)
         yield "initializers", ", ".join(study.initializers)
@@ -131,7 +133,14 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     local = study.runner == "local"
     reused = reading.find(study.name, [each for row in batches for each in row]) if local and not fresh else {}
     own, *others = _left(asked, batches, reused)
-    return Plan(own=own, controls=others[0] if others else None, fresh=fresh, reused=reused, data=found)
+    return Plan(
+        own=own,
+        controls=others[0] if others else None,
+        fresh=fresh,
+        reused=reused,
+        data=found,
+        notes=data.notes(study.datasets),
+    )
 
 
 def ready(study: Study, *, fresh: bool) -> Plan:

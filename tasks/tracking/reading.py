@@ -1,6 +1,7 @@
 """Read the record back: cells to reuse, the rows of a comparison, and the files of a benchmark."""
 
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
+from tasks import documents
 from tasks.core.design import columns
+from tasks.core.design.faults import faults
 from tasks.core.design.grid import Batch, Cell
 from tasks.core.design.settings import short
 from tasks.core.design.study import Study
@@ -31,6 +33,8 @@ from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, Benchmark, StoreErro
 
 PAGE = 1000  # runs in one answer to a search
 IDS = 200  # run ids in one filter
+ID_LENGTH = 32  # hexadecimal digits of a run id
+LISTED = 4  # benchmarks that are named where the start of an id means several
 REUSABLE = ("finished", "diverged")
 
 
@@ -147,33 +151,59 @@ def _csv(files: ArtifactRepository, name: str) -> pd.DataFrame:
 
 
 def opened(run_id: str) -> tuple[Benchmark, Study]:
-    """Return a compared benchmark and its study, by the id of its run; `latest` means the newest benchmark.
+    """Return a compared benchmark and its study, by the id of its run or the start of the id.
+
+    `latest` means the newest benchmark.
 
     Raises:
-        StoreError: if there is no such benchmark.
+        StoreError: if there is no such benchmark, or several ids start so.
     """
     if store.unmade(store.uri()):
         raise StoreError(f"{store.uri()} must hold a benchmark that was compared; it is not there")
     client = store.client(store.uri())
     try:
-        found = _latest(client) if run_id == "latest" else client.get_run(run_id)
+        found = _latest(client) if run_id == "latest" else client.get_run(_whole(client, run_id))
         if not {CELLS, "study.yaml"} <= _files(client, found.info.run_id):
             raise StoreError(
                 f"{run_id} must be the run of a benchmark that was compared; it is {found.info.run_name!r}"
             )
-        study = Study.model_validate(yaml.safe_load(_text(client, found.info.run_id, "study.yaml")))
+        kept = documents.read(_text(client, found.info.run_id, "study.yaml"))
+        study = Study.model_validate(kept)
     except MlflowException as error:
         raise StoreError(f"no run {run_id!r} in {store.uri()}; MLflow says: {first_line(error)}") from None
     except ValidationError as error:
+        words = faults(error, kept, Study)[0]
         raise StoreError(
-            f"{run_id} was recorded by another release, whose study this one cannot read: {error}"
+            f"{run_id} was recorded by another release, whose study this one cannot read: {words}"
         ) from None
     return Benchmark(store.uri(), found.info.experiment_id, found.info.run_id), study
 
 
+def _whole(client: MlflowClient, start: str) -> str:
+    """Return the id of the one benchmark whose id starts so; an id that is whole is returned as it is.
+
+    Raises:
+        StoreError: if no benchmark's id starts so, or several do.
+    """
+    if len(start) == ID_LENGTH or not re.fullmatch("[0-9a-f]+", start):
+        return start
+    query = f"tags.{BENCHMARK} = 'yes' AND attributes.run_id LIKE '{start}%'"
+    runs = [run for experiment_id in _experiments(client) for run in _search(client, experiment_id, query)]
+    if len(runs) == 1:
+        return str(runs[0].info.run_id)
+    if not runs:
+        raise StoreError(f"no benchmark in {store.uri()} has a run id that starts with {start!r}")
+    listed = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in runs[:LISTED])
+    raise StoreError(f"a run id must be that of one benchmark; {start!r} is the start of {len(runs)}: {listed}")
+
+
+def _experiments(client: MlflowClient) -> list[str]:
+    found = client.search_experiments(filter_string="name LIKE 'initbench/%'")
+    return [experiment.experiment_id for experiment in found]
+
+
 def _latest(client: MlflowClient) -> Run:
-    experiments = client.search_experiments(filter_string="name LIKE 'initbench/%'")
-    found = _published(client, [experiment.experiment_id for experiment in experiments], f"tags.{BENCHMARK} = 'yes'")
+    found = _published(client, _experiments(client), f"tags.{BENCHMARK} = 'yes'")
     if found is None:
         raise StoreError(f"{store.uri()} must hold a benchmark that was compared; it holds none")
     return found

@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from safetensors.numpy import save_file
 
+from tasks import documents
 from tasks.core.design.grid import Batch
 from tasks.core.design.settings import CsvFile, short
 from tasks.core.design.study import Study
@@ -49,7 +49,7 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
             run_id,
             params=_params(_flat(study.spelled_out.model_dump(mode="json", exclude=set(WHOLE)))),
         )
-        client.log_text(run_id, yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False), "study.yaml")
+        client.log_text(run_id, documents.write(study.model_dump(mode="json")), "study.yaml")
         client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
         client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
         yield Benchmark(store.uri(), experiment, run_id)

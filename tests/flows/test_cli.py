@@ -173,7 +173,7 @@ def test_dry_run_leaves_nothing(tmp_path, initbench):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "irs"], "no study 'irs'; choose one of controls, datasets"),
+        (["run", "irs"], "no study 'irs'; did you mean 'iris'? Choose one of controls, datasets"),
         (["run", "--set", "recipe.epochs=0"], "recipe.epochs: Input should be greater than or equal to 1; got 0"),
         (["run", "--epochs", "3"], "No such option"),
         (["run", "--set", "controls=contrls"], "controls must be a study that has checks: controls, deep-relu"),
@@ -196,7 +196,7 @@ def test_invalid_input(folder, told, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "irs"], "no study 'irs'; choose one of controls, datasets"),
+        (["run", "irs"], "no study 'irs'; did you mean 'iris'? Choose one of controls, datasets"),
         (["run", "--set", "dataset={path: /etc/hostname, target: a}"], "in a folder that INITBENCH_DATA lists"),
     ],
 )

@@ -89,10 +89,10 @@ def test_changes_are_merged():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"study": "irs"}, "study: no study 'irs'; choose one of controls"),
+        ({"study": "irs"}, "study: no study 'irs'; did you mean 'iris'? Choose one of controls"),
         ({"epochs": -1}, "recipe.epochs: Input should be greater than or equal to 1; got -1"),
         ({"backends": ["keras", "keras"]}, "backends: values must be distinct"),
-        ({"advanced": {"netwrk": {}}}, "netwrk: no such setting; choose one of name, backends"),
+        ({"advanced": {"netwrk": {}}}, "netwrk: no such setting; did you mean 'network'? Choose one of name, backends"),
         ({"advanced": {"network": {"width": 8}}}, "network: width and depth go together"),
     ],
 )

@@ -1,9 +1,13 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows import studies
+from tasks import documents
 from tasks.core.design import grid
 from tasks.core.design.settings import short
 from tasks.core.design.study import Study
+from tests.shared.answers import answer
 
 
 def faults(source="iris", *changes):
@@ -85,12 +89,16 @@ def test_file(tmp_path):
     ("change", "words"),
     [
         ("recipe.learning_rate=-1", ["recipe.learning_rate:", "greater than 0", "got -1"]),
-        ("recipe.batch_size=half", ["recipe.batch_size:", "valid integer", "'full'", "got 'half'"]),
+        ("recipe.batch_size=half", ["recipe.batch_size: Input should be a whole number or 'full'; got 'half'"]),
         ("initializers=[he]", ["initializers.0:", "unknown initializer 'he'", "he_normal"]),
-        ("initializers=[{name: random_normal, sd: 1}]", ["initializers.0:", "no parameter 'sd'", "choose one of std"]),
+        (
+            "initializers=[{name: random_normal, sd: 1}]",
+            ["initializers.0:", "no parameter 'sd'", "did you mean 'std'?"],
+        ),
         ("initializers=[random_normal(std=-1)]", ["initializers.0:", "random_normal's std", "greater than 0"]),
         ("network.depth=3", ["network:", "width and depth go together"]),
         ("network.activation=swish", ["network.activation:", "'relu'", "got 'swish'"]),
+        ("network.activation=rellu", ["network.activation:", "got 'rellu'; did you mean 'relu'?"]),
         ("recipe.clip_norm=0", ["recipe.clip_norm:", "greater than 0", "got 0"]),
         ("dataset=mnist", ["dataset:", "'iris', 'wine', 'breast_cancer' or 'digits'", "got 'mnist'"]),
         ("dataset.path=a.csv", ["dataset is a value"]),
@@ -106,9 +114,22 @@ def test_file(tmp_path):
         ("recipe.lr=1", ["recipe.lr:", "no such setting", "learning_rate"]),
         ("overrides.keras.lr=1", ["overrides.keras.lr:", "no such setting", "learning_rate"]),
         ("overrides.jax.epochs=1", ["overrides.jax:", "'pytorch' or 'keras'"]),
-        ("recipe=adam", ["recipe:", "valid dictionary", "got 'adam'"]),
+        ("recipe=adam", ["recipe: Input should be a mapping of settings; got 'adam'"]),
         ("epochs", ["dotted.key=value", "got 'epochs'"]),
         ("name.x=1", ["name", "not a group"]),
+        ("initializers=he_normal", ["initializers: Input should be a list, like [he_normal]; got 'he_normal'"]),
+        ("dataset=irs", ["dataset: Input", "or a mapping of settings; got 'irs'; did you mean 'iris'?"]),
+        ("dataset={path: 1, target: x}", ["dataset.path: Input should be text; got 1"]),
+        ("dataset={path: a, target: x, exlude: [b]}", ["dataset.exlude: no such setting; did you mean 'exclude'?"]),
+        ("factors={dataset: [{path: a}]}", ["factors.dataset.0: Input should be a single value; got {'path': 'a'}"]),
+        ("factors={network.dept: [1]}", ["no setting 'network.dept' to go", "did you mean 'network.depth'?"]),
+        ("factors={recipe.learning_rate: [1e-3, 0.001]}", ["values must be distinct"]),
+        ("checks=[{claim: x, measure: test_loss, at_most: 1, clam: y}]", ["checks.0.clam: no such", "mean 'claim'?"]),
+        ("checks=[{claim: x, measure: test_los, at_most: 1}]", ["checks.0.measure:", "did you mean 'test_loss'?"]),
+        ("epochs=5", ["epochs: no such setting; did you mean 'recipe.epochs'?"]),
+        ("seeds=true", ["seeds: Input should be another value than true or false; got True"]),
+        ("recipe.learning_rate=1e39", ["recipe.learning_rate:", "from 1e-30 to 1e+30 in size", "got 1e+39"]),
+        ("recipe={epochs: 1, epochs: 2}", ["recipe must be valid YAML", "the key 'epochs' is given twice"]),
         ("seeds=[1", ["seeds must be valid YAML"]),
     ],
 )
@@ -128,7 +149,16 @@ def test_every_fault_is_told():
 def test_unknown_study_is_told_the_known_ones():
     """A wrong name is answered with the names there are."""
     names = ", ".join(studies.names())
-    assert faults("irs") == [f"no study 'irs'; choose one of {names}, or give a .yaml file that exists"]
+    near = f"did you mean 'iris'? Choose one of {names}, or give a .yaml file that exists"
+    assert faults("irs") == [f"no study 'irs'; {near}"]
+
+
+def test_a_change_does_not_undo_another():
+    """A group that is replaced after one of its settings was changed would lose the change; the other order is fine."""
+    (line,) = faults("iris", "recipe.epochs=5", "recipe={optimizer: sgd}")
+    assert line == "a change must not undo an earlier one; recipe undoes recipe.epochs"
+    assert faults("iris", "seeds=1", "seeds=2") == ["a change must not undo an earlier one; seeds undoes seeds"]
+    assert studies.load("iris", ["recipe={optimizer: sgd}", "recipe.epochs=5"]).recipe.epochs == 5
 
 
 def test_file_that_is_no_study(tmp_path):
@@ -138,3 +168,34 @@ def test_file_that_is_no_study(tmp_path):
         path.write_text(text)
         (line,) = faults(str(path))
         assert word in line
+
+
+WORDS = st.sampled_from(
+    [
+        *(*Study.model_fields, "epochs", "width", "depth", "claim", "measure", "where", "path", "exclude", "names"),
+        *("network.depth", "recipe.epochs", "remedy", "keras", "he_normal", "random_normal(std=1)", "iris", "cell"),
+        *("test_loss", "initializer", "std", "1", "", "a\nb"),
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.integers() | st.none(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(WORDS | st.text(max_size=3), min_size=1, max_size=3).map(".".join), VALUES | st.text(max_size=9))
+def test_any_change_is_read_or_refused(key, value):
+    """Whatever is given to `--set`, the answer is a study, or one line for each fault."""
+    text = value if isinstance(value, str) else documents.write(value)
+    found, fault = answer(studies.load, "iris", [f"{key}={text}"])
+    assert isinstance(found, Study) or (fault and all(": " in line or ";" in line for line in fault.split("\n")))
+
+
+@given(st.dictionaries(WORDS, VALUES, max_size=4) | VALUES)
+def test_any_file_is_read_or_refused(tmp_path_factory, value):
+    """Whatever a study's file says, the answer is a study, or one line for each fault."""
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(documents.write(value))
+    found, fault = answer(studies.load, str(path))
+    assert isinstance(found, Study) or (fault and all(": " in line or ";" in line for line in fault.split("\n")))

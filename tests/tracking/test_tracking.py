@@ -172,6 +172,23 @@ def test_benchmark_records_what_it_is(parent, client):
     assert run.data.tags["prefect.flow_run_id"] == "f"
 
 
+def test_a_benchmark_is_opened_by_the_start_of_its_id(parent, client):
+    """The start of an id is enough if it is that of one benchmark; else one line tells which there are, or none."""
+    client.log_text(parent.run_id, "", store.CELLS)
+    record(parent, STUDY, [outcome(cell) for cell in CELLS])  # the runs of cells do not count, however their ids start
+    for start in (parent.run_id, parent.run_id[:8], "latest"):
+        assert reading.opened(start)[0].run_id == parent.run_id
+    ids = [parent.run_id]
+    while sum(each[0] == ids[-1][0] for each in ids) < 2:
+        ids.append(client.create_run(parent.experiment_id, tags={store.BENCHMARK: "yes"}).info.run_id)
+    known = {each[:2] for each in ids}
+    unknown = next(f"{at:02x}" for at in range(256) if f"{at:02x}" not in known)
+    for start, words in ((ids[-1][0], f"'{ids[-1][0]}' is the start of 2: "), (unknown, f"starts with '{unknown}'")):
+        with pytest.raises(store.StoreError, match=words) as error:
+            reading.opened(start)
+        assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "nonsense://x"])
 def test_unusable_store_is_one_line(folder, monkeypatch, uri):
     """A store that cannot be used is told in one line, at once."""

@@ -28,6 +28,9 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from tasks.core.design.activations import ActivationName, gain
+from tasks.core.design.faults import rule
+from tasks.core.design.float32 import held
+from tasks.core.design.nearest import choice
 
 if TYPE_CHECKING:
     from scipy.stats.distributions import rv_frozen
@@ -459,10 +462,14 @@ def named(text: str) -> Initializer:
     """
     match = LABEL.fullmatch(text)
     if not match:
-        raise ValueError(f"an initializer must look like he_normal or random_normal(std=0.01); got {text!r}")
+        hint = ". In a list, a label with a comma in it needs quotes" if text.count("(") != text.count(")") else ""
+        raise ValueError(f"an initializer must look like he_normal or random_normal(std=0.01); got {text!r}{hint}")
     name, inside = match.groups()
     pairs = [pair.partition("=") for pair in (inside or "").split(",") if pair.strip()]
-    return _with(_known(name), {key.strip(): _value(value.strip()) for key, _, value in pairs})
+    keys = [key.strip() for key, _, _ in pairs]
+    if len({*keys}) < len(keys):
+        raise ValueError(f"a parameter of an initializer must be given once; got {text!r}")
+    return _with(_known(name), {key: _value(value.strip()) for key, (_, _, value) in zip(keys, pairs, strict=True)})
 
 
 def _value(text: str) -> int | float | str:
@@ -475,7 +482,7 @@ def _value(text: str) -> int | float | str:
 def _known(name: str) -> Initializer:
     found = _registry().get(name)
     if found is None:
-        raise ValueError(f"unknown initializer {name!r}; choose one of {', '.join(names())}")
+        raise ValueError(f"unknown initializer {name!r}; {choice(name, names())}")
     return found if isinstance(found, Initializer) else _load(found)
 
 
@@ -485,13 +492,20 @@ def _with(entry: Initializer, parameters: Mapping[str, object]) -> Initializer:
     allowed = [field.name for field in fields(law)]  # type: ignore[arg-type]  # laws with parameters are dataclasses
     for key in parameters:
         if key not in allowed:
-            choice = f"choose one of {', '.join(allowed)}" if allowed else "it has none"
-            raise ValueError(f"{entry.name} has no parameter {key!r}; {choice}")
+            known = choice(key, allowed) if allowed else "it has none"
+            raise ValueError(f"{entry.name} has no parameter {key!r}; {known}")
     try:
         changed = replace(law, **parameters)  # type: ignore[type-var]
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ValueError(f"{entry.name}'s {fault['loc'][0]}: {fault['msg']}; got {fault['input']!r}") from None
+        first, *others = error.errors()
+        found = [first, *(each for each in others if each["loc"][0] == first["loc"][0])]
+        raise ValueError(f"{entry.name}'s {first['loc'][0]}: {rule(found)}") from None
+    for key in parameters:
+        if isinstance(value := getattr(changed, key), int | float):
+            try:
+                held(value)
+            except ValueError as error:
+                raise ValueError(f"{entry.name}'s {key}: {error}; got {value:g}") from None
     differing = [
         f"{key}={str(getattr(changed, key)).removesuffix('.0')}"
         for key in allowed

@@ -6,20 +6,24 @@ in Prefect's form.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from tasks.core.design.activations import ActivationName
 from tasks.core.design.columns import CheckedName, Health
+from tasks.core.design.float32 import NonNegative, Positive
 from tasks.core.design.initializers import Backend, label, names
 
 T = TypeVar("T")
@@ -36,6 +40,15 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     """
     if not values:
         raise ValueError("at least one value is needed")
+    return unlike(values)
+
+
+def unlike(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Return values unchanged, after a check that none is given more than once.
+
+    Raises:
+        ValueError: if a value is given more than once.
+    """
     repeated = sorted({str(value) for value in values if values.count(value) > 1})
     if repeated:
         raise ValueError(f"values must be distinct; given more than once: {', '.join(repeated)}")
@@ -70,7 +83,17 @@ InitializerLabel = Annotated[str, BeforeValidator(_labelled), _InitializerSchema
 
 
 class Settings(BaseModel):
+    """A part of a study. A truth value is no number here, although Python says that true is 1."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, given: object, info: ValidationInfo) -> object:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(given, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("Input should be another value than true or false")
+        return given
 
 
 class Split(Settings):
@@ -132,13 +155,10 @@ class Network(Settings):
 
 
 Optimizer = Literal["adam", "adamw", "sgd", "momentum"]
-LearningRate = Annotated[float, Field(gt=0)]
 BatchSize = Annotated[int, Field(ge=1)] | Literal["full"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
-Epsilon = Annotated[float, Field(gt=0)] | Literal["framework"]
-Momentum = Annotated[float, Field(gt=0, lt=1)]
-WeightDecay = Annotated[float, Field(ge=0)]
-Clip = Annotated[float, Field(gt=0)]
+Epsilon = Positive | Literal["framework"]
+Momentum = Annotated[Positive, Field(lt=1)]
 
 
 class Recipe(Settings):
@@ -146,7 +166,7 @@ class Recipe(Settings):
 
     optimizer: Optimizer = "adam"
     """Update rule. adam and adamw have the betas 0.9 and 0.999 in both backends."""
-    learning_rate: LearningRate = 0.01
+    learning_rate: Positive = 0.01
     """Step size of the optimizer."""
     batch_size: BatchSize = 32
     """Train rows of one step; or `full`, all train rows in one step."""
@@ -160,12 +180,12 @@ class Recipe(Settings):
     """Adam's ε: a number, which both backends add after bias correction; or `framework`, each framework's own way."""
     momentum: Momentum = 0.9
     """Share of the last step that the optimizer `momentum` keeps."""
-    weight_decay: WeightDecay = 0.0
+    weight_decay: NonNegative = 0.0
     """Weight decay λ of the kernels; nothing else decays. adamw decays the kernels directly. Under other optimizers the
     loss has the L2 penalty λ/2 · Σw²."""
-    clip_norm: Clip | None = None
+    clip_norm: Positive | None = None
     """Largest norm of a cell's gradient, over all weights together. A longer gradient is shortened to this norm."""
-    clip_value: Clip | None = None
+    clip_value: Positive | None = None
     """Largest absolute value of any component of the gradient. A larger component is cut to this value."""
 
     @model_validator(mode="after")
@@ -179,25 +199,43 @@ class RecipeChanges(Settings):
     """Changes to the recipe for one backend. A field left empty keeps the recipe's value."""
 
     optimizer: Optimizer | None = None
-    learning_rate: LearningRate | None = None
+    learning_rate: Positive | None = None
     batch_size: BatchSize | None = None
     epochs: Epochs | None = None
     shuffle: bool | None = None
     epsilon: Epsilon | None = None
     momentum: Momentum | None = None
-    weight_decay: WeightDecay | None = None
-    clip_norm: Clip | None = None
-    clip_value: Clip | None = None
+    weight_decay: NonNegative | None = None
+    clip_norm: Positive | None = None
+    clip_value: Positive | None = None
+
+
+Column = Annotated[str, Field(coerce_numbers_to_str=True), StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class CsvFile(Settings):
-    """A comma-separated file with a header: numeric features, and a column of classes."""
+    """A comma-separated file: numeric features, and a column of classes."""
 
     path: str
     """Path of the file. The file must lie in a folder that the variable INITBENCH_DATA lists, or below it; without the
     variable, in the current folder or below."""
-    target: str
-    """The column that holds the classes. All other columns are features."""
+    target: Column
+    """The column that holds the classes. All other columns are features, but for those in `exclude`."""
+    exclude: tuple[Column, ...] = ()
+    """Columns that are left out, such as a row's number or its name."""
+    header: bool | None = None
+    """Whether the first line names the columns. Without a header the columns are called 1, 2, 3 and so on. If neither
+    this field nor `names` is given, the first line must be a header, and a first line with numbers is refused."""
+    names: Annotated[tuple[Column, ...], AfterValidator(unlike)] = ()
+    """Names of all columns, for a file without a header."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.names and self.header:
+            raise ValueError("names are for a file without a header; got names and header: true")
+        if self.target in self.exclude:
+            raise ValueError(f"exclude must leave the target in; got {self.target!r} in both")
+        return self
 
 
 class Check(Settings):

@@ -7,13 +7,15 @@ sentences below the fields as help.
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import product, takewhile
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from tasks.core.design.columns import MeasureName, reserved
+from tasks.core.design.faults import faults, rule
 from tasks.core.design.initializers import BACKENDS, Backend
+from tasks.core.design.nearest import choice
 from tasks.core.design.settings import (
     NAME,
     NONE,
@@ -98,7 +100,7 @@ class Study(Settings):
             if isinstance(levels, dict) and factor in ("dataset", "weights"):
                 raise ValueError(f"{factor} is a setting: give a list of its values; named sets need another name")
             if isinstance(levels, tuple) and factor not in _settable():
-                raise ValueError(f"no setting {factor!r} to go with a list; choose one of {', '.join(_settable())}")
+                raise ValueError(f"no setting {factor!r} to go with a list; {choice(factor, _settable())}")
             for name in (factor, *(levels if isinstance(levels, dict) else ())):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"names of factors and levels are letters, digits, spaces and .-_; got {name!r}")
@@ -132,7 +134,7 @@ class Study(Settings):
             try:
                 Recipe.model_validate(self.recipe.model_dump() | changes.model_dump(exclude_none=True))
             except ValidationError as error:
-                raise ValueError(f"overrides.{backend}: {_rule(error)}") from None
+                raise ValueError(f"overrides.{backend}: {rule(error.errors())}") from None
         return self
 
     @model_validator(mode="after")
@@ -151,7 +153,7 @@ class Study(Settings):
         for check in self.checks:
             for axis in (*check.where, *(check.against or {})):
                 if axis not in axes:
-                    raise ValueError(f"check {check.claim!r}: no axis {axis!r}; choose one of {', '.join(axes)}")
+                    raise ValueError(f"check {check.claim!r}: no axis {axis!r}; {choice(axis, axes)}")
         return self
 
     @model_validator(mode="after")
@@ -202,15 +204,14 @@ class Study(Settings):
         settings = {name: value for factor, level in levels for name, value in self._settings(factor, level).items()}
         for name, value in settings.items():
             if name not in _settable():
-                raise ValueError(f"factors: no setting {name!r}; choose one of {', '.join(_settable())}")
+                raise ValueError(f"factors: no setting {name!r}; {choice(name, _settable())}")
             group, _, field = name.rpartition(".")
             (given[group] if group else given)[field] = value
         try:
             return type(self).model_validate(given)
         except ValidationError as error:
-            place = takewhile(lambda step: "[" not in step, map(str, error.errors()[0]["loc"]))  # without union members
-            where = ".".join(place) or ", ".join(settings)
-            raise ValueError(f"factors: {where}: {_rule(error)}; got {settings}") from None
+            at = f"; at {settings}" if len(settings) > 1 else ""
+            raise ValueError(f"factors: {faults(error, given, type(self))[0]}{at}") from None
 
     @property
     def summary(self) -> str:
@@ -304,8 +305,3 @@ def _settable() -> list[str]:
     groups: dict[str, type[BaseModel]] = {"network": Network, "recipe": Recipe, "split": Split}
     fields = [f"{group}.{field}" for group, model in groups.items() for field in model.model_fields]
     return [*(name for name in fields if name != "network.hidden"), "dataset", "weights"]
-
-
-def _rule(error: ValidationError) -> str:
-    """Return the rule that a value breaks first."""
-    return error.errors()[0]["msg"].removeprefix("Value error, ")

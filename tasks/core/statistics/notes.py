@@ -35,7 +35,7 @@ def _initializers(study: Study) -> Iterator[str]:
 
 def _columns(study: Study, cells: pd.DataFrame) -> Iterator[str]:
     rows = sorted(cells["test_rows"].dropna().astype(int).unique())
-    steps = ", ".join(f"{1 / each:.3f}" for each in rows) or "unknown size"
+    steps = ", ".join(f"{1 / each:.2g}" for each in rows) or "unknown size"
     yield (
         f"Test accuracy moves in steps of {steps}: one of {', '.join(map(str, rows))} test samples. Brackets are the "
         "95 % interval of the mean over seeds."

@@ -1,6 +1,9 @@
 """The data: loading, splitting, scaling, and the order in which rows are visited."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -8,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.design.settings import CsvFile, Split
-from tasks.core.training import seeds
+from tasks.core.training import csv_file, seeds
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+DIGITS = frozenset("0123456789+-.eE")  # what a number is written with; `int` and `float` read others, too
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def load(source: str | CsvFile) -> Dataset:
     breast_cancer: 569 tumours, 30 features of cell nuclei, 2 diagnoses. digits: 1797 images of 8 × 8 pixels, 10 digits.
 
     Raises:
-        ValueError: if the file cannot be read, or does not hold numeric features and a target of two or more classes.
+        ValueError: if a file cannot be read, or does not hold numeric features and a target of two or more classes.
 
     >>> load("iris").x.shape, load("iris").classes
     ((150, 4), 3)
@@ -81,39 +85,40 @@ def _bundled(name: str) -> Dataset:
 
 
 def _from_csv(source: CsvFile) -> Dataset:
-    import pandas as pd
-
-    try:
-        with open(source.path, "rb") as file:  # noqa: PTH123  # given a path, pandas would also open URLs and ~
-            table = pd.read_csv(file)
-    except OSError as error:
-        raise ValueError(f"dataset.path must be a file that can be read; {source.path}: {error.strerror}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"dataset.path must be a CSV file; of {source.path} pandas says: {error}") from None
-    if source.target not in table:
-        columns = ", ".join(map(str, table.columns))
-        raise ValueError(f"dataset.target must be a column of {source.path}; got {source.target!r}, it has {columns}")
-    if table.empty:
-        raise ValueError(f"{source.path} must have rows below its header; it has none")
-    holes = table.columns[table.isna().any()]
-    if len(holes):
-        raise ValueError(f"{source.path} must have no empty field; there are some in {', '.join(holes)}")
-    features = table.drop(columns=source.target)
-    texts = features.columns.difference(features.select_dtypes("number").columns)
-    if len(texts) or features.empty:
-        fault = f"not numeric: {', '.join(texts)}" if len(texts) else "it has no other column"
-        raise ValueError(f"{source.path} must have numeric features beside its target; {fault}")
-    classes, labels, counts = np.unique(table[source.target].astype(str), return_inverse=True, return_counts=True)
-    if len(classes) < 2 or counts.min() < 2:
+    table = csv_file.read(source)
+    rows = Counter(labels := _spelled(table.labels))
+    fewest = min(rows, key=lambda label: (rows[label], label))
+    if len(rows) < 2 or rows[fewest] < 2:
         raise ValueError(
             f"dataset.target must hold two classes or more, with two rows or more of each; {source.target} has "
-            f"{len(classes)}, of {classes[counts.argmin()]!r} {counts.min()} rows"
+            f"{len(rows)}, of {fewest!r} {rows[fewest]} rows"
         )
+    number = {label: at for at, label in enumerate(sorted(rows))}
     name = source.path.replace("\\", "/").rpartition("/")[2].removesuffix(".csv")
-    x = features.to_numpy(np.float64)
-    if not np.isfinite(x).all():
-        raise ValueError(f"{source.path} must hold finite numbers; it holds infinite ones")
-    return Dataset(name, x, labels.astype(np.int64), tuple(map(str, features.columns)), len(classes))
+    return Dataset(name, table.x, np.array([number[label] for label in labels]), table.names, len(number))
+
+
+def _spelled(labels: Sequence[str]) -> list[str]:
+    """Return labels in one spelling: if all are numbers, equal numbers are one class, however they are written.
+
+    >>> _spelled(["1", "01", "2"]), _spelled(["1", "1.0", "2"]), _spelled(["1", "01", "None"])
+    (['1', '1', '2'], ['1.0', '1.0', '2.0'], ['1', '01', 'None'])
+    """
+    if DIGITS.issuperset("".join(labels)):
+        for kind in (int, float):
+            with suppress(ValueError):
+                return [str(kind(label)) for label in labels]
+    return list(labels)
+
+
+def counting(dataset: Dataset) -> list[str]:
+    """Return the features that are whole numbers which rise from each row to the next, as the number of a row does.
+
+    >>> counting(Dataset("mine", np.array([[1, 5], [2, 7], [3, 6.0]]), np.array([0, 1, 0]), ("Id", "length"), 2))
+    ['Id']
+    """
+    rises = (np.diff(dataset.x, axis=0) > 0).all(axis=0) & (dataset.x == np.round(dataset.x)).all(axis=0)
+    return [name for name, rising in zip(dataset.features, rises, strict=True) if rising]
 
 
 def divide(dataset: Dataset, split: Split, seed: int) -> Fold:

@@ -1,11 +1,14 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from hypothesis import given as given_by
+from hypothesis import strategies as st
 from scipy import stats
 
 from tasks.core.design import initializers
 from tasks.core.design.initializers import OWN, TRUNCATION, RandomLaw, label, named
+from tests.shared.answers import answer
 
 FAN_IN, FAN_OUT = 400, 300  # 120,000 weights
 NAMES = [entry.name for entry in OWN]
@@ -107,7 +110,11 @@ def test_an_initializer_has_one_spelling(given, expected):
         ("he", "unknown initializer 'he'; choose one of .*he_normal"),
         ({"std": 1}, "must look like {name: random_normal, std: 0.01}"),
         ("random normal", "must look like he_normal or"),
-        ("random_normal(sd=1)", "random_normal has no parameter 'sd'; choose one of std"),
+        ("random_normal(sd=1)", "random_normal has no parameter 'sd'; did you mean 'std'[?] Choose one of std"),
+        ("he_norml", "unknown initializer 'he_norml'; did you mean 'he_normal'[?] Choose one of glorot_normal"),
+        ("random_normal(std=1, std=2)", "a parameter of an initializer must be given once; got"),
+        ("random_normal(std=1", "must look like .*; got 'random_normal.std=1'. In a list, .* needs quotes"),
+        ("orthogonal(gain=activaton)", "gain: Input should be a number or 'activation'; got .*mean 'activation'?"),
         ("lsuv(gain=1)", "lsuv has no parameter 'gain'; it has none"),
         ("random_normal(std=-1)", "random_normal's std: .*greater than 0; got -1"),
         ("random_normal(std=nan)", "random_normal's std: .*finite"),
@@ -119,6 +126,40 @@ def test_wrong_initializers_are_told_what_is_allowed(given, words):
     with pytest.raises(ValueError, match=words) as error:
         label(given)
     assert "\n" not in str(error.value)
+
+
+NUMBERS = st.floats() | st.integers() | st.floats(-60, 60).map(lambda power: 10.0**power)
+PARAMETERS = st.sampled_from([(entry.name, field.name) for entry in OWN for field in fields(entry.law)])
+
+
+@given_by(PARAMETERS, NUMBERS | st.text(max_size=5) | st.none() | st.booleans())
+def test_parameters_fit_in_float32(parameter, value):
+    """Any value of any parameter is refused in one line, or float32 holds it: it becomes neither infinite nor 0."""
+    name, key = parameter
+    text, fault = answer(label, {"name": name, key: value})
+    assert "\n" not in fault
+    given = getattr(named(text or name).law, key)
+    if isinstance(given, float):
+        assert np.isfinite(np.float32(given))
+        assert bool(np.float32(given)) == bool(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            "random_normal(std=1e200)",
+            "random_normal(std=1e-50)",
+            "random_uniform(bound=1e31)",
+            "constant(value=-1e39)",
+        ),
+        *("identity(gain=1e39)", "mean_field(sigma_b=1e39)", "orthogonal(gain=1e39)", "variance_scaling(scale=1e39)"),
+    ],
+)
+def test_what_float32_cannot_hold_is_refused(given):
+    """A parameter that would be infinite or 0 in a network's weights is refused before a cell fails with it."""
+    with pytest.raises(ValueError, match=r"from 1e-30 to 1e\+30 in size"):
+        label(given)
 
 
 class Point:

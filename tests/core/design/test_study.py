@@ -158,7 +158,7 @@ def test_factors_may_vary_data_and_weights():
     assert (at.dataset, at.weights, at.split.test_fraction, at.factors) == ("wine", "shared", 0.2, {})
     cells = [cell for cell in grid.cells(study) if cell.initializer == "zeros" and cell.seed == 0]
     assert len({key(study, cell, HERE) for cell in cells}) == len(cells) == 8
-    with pytest.raises(ValueError, match=r"factors: dataset.*; got \{'dataset': 'irs'\}"):
+    with pytest.raises(ValueError, match=r"factors: dataset: Input .*; got 'irs'; did you mean 'iris'"):
         Study(factors={"dataset": ("iris", "irs")})
     with pytest.raises(ValueError, match=r"no setting 'target' to go with a list; choose one of network\.width"):
         Study(factors={"target": (0.8, 0.9)})

@@ -1,0 +1,35 @@
+"""What is told of a file of one's own before anything is trained on it."""
+
+from flows import data
+from flows.plan import plan
+from tasks.core.design.settings import CsvFile
+from tasks.core.design.study import Study
+
+ROWS = "Id,length,kind\n" + "".join(f"{at},{at % 7}.5,{'xy'[at % 2]}\n" for at in range(1, 41))
+
+
+def test_a_files_size_and_its_row_number_are_told(folder):
+    """The plan tells how much of a file is read, and names a column that counts the rows."""
+    (folder / "mine.csv").write_text(ROWS)
+    file = CsvFile(path="mine.csv", target="kind")
+    size, counts = data.notes([file, "iris"])
+    assert size == "mine.csv has 40 rows, 2 classes, and features: 2"
+    assert counts.startswith("column Id of mine.csv rises from row to row")
+    planned = plan(Study(dataset=file, seeds=1, controls=None), fresh=True)
+    assert f"note          {counts}" in str(planned)
+    assert data.notes([file.model_copy(update={"exclude": ("Id",)})]) == (size.replace("features: 2", "features: 1"),)
+
+
+def test_what_is_left_out_has_a_checksum_of_its_own(folder):
+    """Columns that are left out change the data and so the keys of cells; how the columns are named does not."""
+    (folder / "mine.csv").write_text(ROWS)
+    (folder / "bare.csv").write_text(ROWS.partition("\n")[2])
+    files = [
+        CsvFile(path="mine.csv", target="kind"),
+        CsvFile(path="bare.csv", target=3, header=False),
+        CsvFile(path="bare.csv", target="c", names=("a", "b", "c")),
+        CsvFile(path="mine.csv", target="kind", exclude=("Id",)),
+    ]
+    same, *others, less = [data.datasets.load(file).checksum for file in files]
+    assert others == [same, same]
+    assert less != same
