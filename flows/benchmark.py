@@ -1,7 +1,8 @@
 """The benchmark: train a study's grid and publish the comparison of its initializers.
 
-The flow first checks that the backends agree (parity gate), then fans the cells out to tasks, settles the failed tasks,
-compares the initializers, and publishes the report.
+The flow fans the cells out to tasks and, at the same time, checks that the backends compute what the study asks for
+(parity gate). It settles the failed tasks, compares the initializers, and publishes the report. If the gate fails,
+nothing is compared.
 """
 
 from prefect import get_run_logger, runtime, unmapped
@@ -16,6 +17,8 @@ from flows.serving.server import recorded, served_flow
 from tasks import machine
 from tasks.cells import prefect_tags, settle
 from tasks.comparison import collect, compare, publish
+from tasks.core.training.parity import Asked
+from tasks.parity import passed
 from tasks.tracking import recording
 
 
@@ -50,7 +53,7 @@ def benchmark(
         backends: Frameworks to train in. An empty list keeps the study's, usually both.
         initializers: Initializers of the hidden layers. An empty list keeps the study's. For parameters, use advanced.
         fresh: Train every cell again, also cells that an earlier benchmark has finished.
-        parity: First check that the backends compute the same from identical weights and batches.
+        parity: Check that the backends compute what the study asks for, and the same, before anything is compared.
         advanced: Changes to any setting of the study. A change here takes precedence over the fields above.
 
     Raises:
@@ -58,7 +61,7 @@ def benchmark(
         FailedCellsError: if a cell could not be trained; everything else is published first.
         InvalidBenchmarkError: if a control misbehaved; everything is published first.
         UncrownedError: if a champion could not be registered as a model; everything is published first.
-        ParityError: if the backends disagree.
+        ParityError: if a backend does not compute what it should; no cell of this benchmark is used again then.
     """
     end_with_worker()
     if isinstance(study, Plan):
@@ -74,11 +77,13 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     log.info("Asked for:\n%s", todo)
     environment = machine.describe() | {"data": todo.data}
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
-        if parity and todo.own.batches and len(study.backends) > 1:
-            crew.check_parity(record)
+        asked = Asked.of(todo.batches) if parity and todo.own.batches else None
+        gate = crew.check_parity.submit(record, study.backends, asked) if asked else None
         futures = crew.train_cells.map(todo.batches, unmapped(record))
         followed(futures, study.name)
         known = todo.reused | settle(todo.batches, futures, record)
+        if gate:
+            passed(gate, record)
         result = collect(study, record, todo.own.run_ids(known))
         others = todo.controls
         controls = collect(others.study, record, others.run_ids(known)) if others else None

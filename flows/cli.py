@@ -102,7 +102,7 @@ def cli(context: click.Context) -> None:
     "--export", type=click.Path(file_okay=False, path_type=Path), help="Copy report and tables into this folder."
 )
 @click.option("--fresh", is_flag=True, help="Train every cell again, also cells that an earlier run finished.")
-@click.option("--parity/--no-parity", default=True, help="First check that the backends agree on equal inputs.")
+@click.option("--parity/--no-parity", default=True, help="Check that the backends compute what the study asks for.")
 @click.option("--dry-run", is_flag=True, help="Print the grid and the cells to train; train nothing.")
 def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, parity: bool, dry_run: bool) -> None:
     """Train a study's grid and print the comparison. Cells that an earlier run finished are reused.

@@ -10,7 +10,6 @@ from prefect import Task, runtime
 
 from flows.plan import Plan
 from tasks import cells, models, parity, remote
-from tasks.tracking.store import Benchmark
 from tasks.trainers import process
 
 THREADS = 200  # tasks at once; nearly all of them wait, and the cells of waiting tasks are trained together
@@ -22,7 +21,7 @@ class Crew:
 
     open: Callable[[Plan], AbstractContextManager[object]]
     train_cells: Task[..., Any]
-    check_parity: Callable[[Benchmark], object]
+    check_parity: Task[..., Any]
     crown: Task[..., Any]
 
 

@@ -16,9 +16,12 @@ from flows.serving.server import check_servers
 from tasks import machine, remote
 from tasks.core.design import grid
 from tasks.core.design.grid import Batch, Cell
-from tasks.core.design.settings import short, source
+from tasks.core.design.settings import CellSettings, Level, short, source
 from tasks.core.design.study import Study
 from tasks.tracking import reading
+
+OF_THE_STUDY: Level = ("setting", "of the study")
+"""The level of the controls at which they have the settings of the study that trains them along."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,10 @@ class Plan(BaseModel):
         yield "seeds", ", ".join(map(str, study.seed_list))
         yield "cells", f"{len(self.own.keys)}: {self._todo()}"
         if self.controls:
-            shared = len({*self.controls.keys.values()} & {*self.own.keys.values()})
+            keys = {*self.controls.keys.values()}
+            shared = len(keys & {*self.own.keys.values()})
             also = f", {shared} are cells of the study" if shared else ""
-            yield "controls", f"{len(self.controls.keys)}: {self.controls.missing} to train{also}"
+            yield "controls", f"{len(keys)}: {self.controls.missing} to train{also}"
         untested = [check.claim for check in study.checks if not study.has_cells_for(check)]
         if untested:
             yield "not tested", "; ".join(untested)
@@ -122,7 +126,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     """
     controls = _controls(study)
     asked = [study, *([controls] if controls else [])]
-    rows = [grid.resolved(each) for each in asked]
+    rows = [grid.resolved(study), *([_under(study, controls)] if controls else [])]
     found = data.checksums((settings, cells[0].seed) for row in rows for settings, cells in row)
     platform = machine.platform_for(found)
     batches = [
@@ -173,6 +177,24 @@ def _controls(study: Study) -> Study | None:
         raise ValueError(f"controls must be a study that has checks: {', '.join(able)}; got {study.controls!r}")
     changes = {"name": study.name, "backends": study.backends, "runner": study.runner, "controls": None}
     return shipped.model_copy(update=changes)
+
+
+def _under(study: Study, controls: Study) -> list[tuple[CellSettings, list[Cell]]]:
+    """Return the cells of the controls in rows; rows at the level OF_THE_STUDY get the study's settings.
+
+    The network is the study's, but its biases start at zero and its output layer has the initializer of the others:
+    the claims are about networks that an initializer starts as a whole. A network whose first hidden layer has no two
+    units, which zeros could leave alike, is replaced by that of the controls.
+    """
+    rows = []
+    for settings, cells in grid.resolved(controls):
+        if OF_THE_STUDY in cells[0].levels:
+            theirs = study.settings(settings.backend, ())
+            whole = theirs.network.model_copy(update={"bias": "zeros", "output_initializer": "same"})
+            able = max(whole.units[:1], default=0) > 1
+            settings = theirs.model_copy(update={"network": whole if able else settings.network})
+        rows.append((settings, cells))
+    return rows
 
 
 def _left(asked: Sequence[Study], batches: Sequence[Sequence[Batch]], reused: dict[str, str]) -> list[Planned]:

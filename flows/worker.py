@@ -33,8 +33,8 @@ def work(part: remote.AnyPart, benchmark: Benchmark) -> None:
         match part:
             case remote.Train():
                 found: Any = _train(part, benchmark)
-            case remote.Trace():
-                found = parity.trace(part.backend)
+            case remote.Gate():
+                found = parity.answer(part.backend, part.asked)
             case remote.Log():
                 found = models.log(part.candidate, benchmark)
         recording.hand_over(benchmark, str(runtime.flow_run.id), part.encoded(found))

@@ -13,7 +13,8 @@ from tasks.core.design.grid import Platform
 from tasks.core.design.initializers import BACKENDS, Backend
 from tasks.core.training.backend import DETERMINISTIC, TF32
 
-PACKAGES = ("initbench", "torch", "tensorflow", "keras", "numpy", "scikit-learn", "pandas", "mlflow", "prefect")
+LIBRARIES = ("numpy", "scipy", "scikit-learn")  # draw weights and orders of rows, split and scale, in every backend
+PACKAGES = ("initbench", "torch", "tensorflow", "keras", *LIBRARIES, "pandas", "mlflow", "prefect")
 FRAMEWORK_PACKAGES: dict[Backend, tuple[str, ...]] = {"pytorch": ("torch",), "keras": ("keras", "tensorflow")}
 
 
@@ -56,7 +57,9 @@ def platform_for(data: Mapping[str, str]) -> Platform:
     found = gpus()
     return Platform(
         frameworks={
-            backend: " ".join(f"{package} {_version(package)}" for package in FRAMEWORK_PACKAGES[backend])
+            backend: " ".join(
+                f"{package} {_version(package)}" for package in (*FRAMEWORK_PACKAGES[backend], *LIBRARIES)
+            )
             for backend in BACKENDS
         },
         device=" and ".join(sorted({gpu.name for gpu in found})) or "cpu",

@@ -1,58 +1,83 @@
-"""The gate: before anything is compared, the two backends must agree on identical weights and batches."""
+"""The gate: before anything is compared, the backends must compute what the study asks for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 
-from tasks.core.design.initializers import BACKENDS, Backend
+from tasks.core.design.initializers import Backend
 from tasks.core.report import figures
 from tasks.core.training import parity
-from tasks.core.training.backend import Weights
+from tasks.core.training.parity import Answer, Asked, ParityError
 from tasks.tracking import recording
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
 
-Traces = Mapping[str, Sequence[Weights]]
-"""By optimizer, the weights at the start and after each step: a kernel and a bias for each layer, for one cell."""
+
+def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
+    """Tell whether it can help to run a failed gate again; it cannot if the gate has found something."""
+    return not isinstance(state.result(raise_on_failure=False), ParityError)
 
 
-@task(retries=1, cache_policy=NO_CACHE)
-def check_parity(benchmark: Benchmark) -> None:
-    """Store the largest weight difference between the backends at each step, by optimizer, and judge it.
-
-    Raises:
-        ParityError: if a difference exceeds its bound.
-    """
-    hold(benchmark, trace)
-
-
-def trace(backend: Backend) -> Traces:
-    """Return a backend's weights under each optimizer, from a trainer of this machine."""
-    with pool.current().lease(backend) as trainer:
-        return {optimizer: trainer.trace(optimizer) for optimizer in parity.RECIPES}
-
-
-def hold(benchmark: Benchmark, traces: Callable[[Backend], Traces]) -> None:
-    """Compare the backends; `traces` returns the trace of a backend, from wherever the backend trains.
+@task(retries=1, retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE)
+def check_parity(benchmark: Benchmark, backends: Sequence[Backend], asked: Asked) -> None:
+    """Let each backend compute what the gate asks, store the findings, and judge them.
 
     Raises:
-        ParityError: if they disagree.
+        ParityError: if a backend does not compute what it should.
     """
-    threads = ThreadPoolExecutor(len(BACKENDS))  # both at once, because each loads a framework first
+    hold(benchmark, backends, asked, lambda backend: answer(backend, asked))
+
+
+def answer(backend: Backend, asked: Asked) -> Answer:
+    """Return what a backend computes, on a trainer of this machine; between two questions cells may use the trainer."""
+    traces, drawn = [], []
+    for level in asked.levels:
+        with pool.current().lease(backend) as trainer:
+            traces.append(trainer.trace(level))
+    for settings, label in asked.drawn:
+        with pool.current().lease(backend) as trainer:
+            drawn += trainer.drawn(settings, label)
+    return Answer(traces=tuple(traces), drawn=tuple(drawn))
+
+
+def hold(benchmark: Benchmark, backends: Sequence[Backend], asked: Asked, answers: Callable[[Backend], Answer]) -> None:
+    """Store and judge the findings; `answers` returns the answer of a backend, from wherever the backend trains.
+
+    Raises:
+        ParityError: if a backend does not compute what it should.
+    """
+    threads = ThreadPoolExecutor(len(backends))  # all at once, because each loads a framework first
     try:
-        asked = [threads.submit(copy_context().run, traces, backend) for backend in BACKENDS]
-        ours, theirs = (future.result() for future in asked)
+        futures = {backend: threads.submit(copy_context().run, answers, backend) for backend in backends}
+        found = {backend: future.result() for backend, future in futures.items()}
     finally:
         threads.shutdown(wait=False)  # after an interrupt, the threads still wait for trainers that are stopped later
-    found = {optimizer: parity.gaps(ours[optimizer], theirs[optimizer]) for optimizer in parity.RECIPES}
+    findings = parity.findings(asked, found)
+    table = pd.DataFrame([asdict(each) | {"share": each.share} for each in findings])
     with TemporaryDirectory() as folder:
-        pd.DataFrame(found).rename_axis("step").to_csv(Path(folder, "parity.csv"))
-        figures.parity(found, parity.BOUNDS).savefig(Path(folder, "parity.png"), dpi=150)
+        table.to_csv(Path(folder, "parity.csv"), index=False)
+        figures.parity(table).savefig(Path(folder, "parity.png"), dpi=150)
         recording.publish(benchmark, Path(folder), {}, {})
-    parity.judge(found)
+    parity.judge(findings)
+
+
+def passed(gate: PrefectFuture[None], benchmark: Benchmark) -> None:
+    """Wait for the gate. If it fails, mark the benchmark's cells as failed, so that no later benchmark uses them.
+
+    Raises:
+        ParityError: if a backend does not compute what it should.
+    """
+    try:
+        gate.result()
+    except ParityError as error:
+        recording.revoke(benchmark, str(error))
+        raise

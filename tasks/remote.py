@@ -34,6 +34,7 @@ from tasks.core.design.grid import Batch, Cell, named_together
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings, source
 from tasks.core.statistics.findings import Findings
+from tasks.core.training.parity import Answer, Asked
 from tasks.models import Candidate
 from tasks.tracking import reading
 from tasks.tracking.store import Benchmark
@@ -89,22 +90,21 @@ class Train(Part):
         return named_together(self.cells)
 
 
-class Trace(Part):
-    """Train the small networks of the parity gate; the result is the weights of every step, by optimizer."""
+class Gate(Part):
+    """Compute what the gate asks of a backend."""
 
     backend: Backend
+    asked: Asked
 
     @staticmethod
-    def encoded(found: parity.Traces) -> dict[str, list[Any]]:
-        """Return the arrays as nested lists."""
-        return {name: [[array.tolist() for array in step] for step in steps] for name, steps in found.items()}
+    def encoded(found: Answer) -> Any:
+        """Return the answer as JSON."""
+        return found.model_dump_json()
 
     @staticmethod
-    def decoded(found: dict[str, list[Any]]) -> parity.Traces:
-        """Return the nested lists as arrays of float32."""
-        return {
-            name: [[np.array(array, np.float32) for array in step] for step in steps] for name, steps in found.items()
-        }
+    def decoded(found: Any) -> Answer:
+        """Return the answer from its JSON."""
+        return Answer.model_validate_json(found)
 
     def __str__(self) -> str:
         return f"{self.backend} · parity"
@@ -123,7 +123,7 @@ class Log(Part):
         return f"{self.candidate.cell} · model"
 
 
-AnyPart = Train | Trace | Log
+AnyPart = Train | Gate | Log
 
 
 @dataclass(frozen=True)
@@ -194,13 +194,13 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
 
 
 @task(cache_policy=NO_CACHE)
-def check_parity(benchmark: Benchmark) -> None:
+def check_parity(benchmark: Benchmark, backends: Sequence[Backend], asked: Asked) -> None:
     """Do the work of `parity.check_parity`, each backend on its worker.
 
     Raises:
-        ParityError: if the backends disagree.
+        ParityError: if a backend does not compute what it should.
     """
-    parity.hold(benchmark, lambda backend: _done(Trace(backend=backend), benchmark))
+    parity.hold(benchmark, backends, asked, lambda backend: _done(Gate(backend=backend, asked=asked), benchmark))
 
 
 @task(task_run_name="crown {backend}", cache_policy=NO_CACHE)

@@ -1,47 +1,58 @@
-"""The gate with made-up traces of the two backends."""
+"""The gate with made-up answers of the backends."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from tasks import parity
-from tasks.core.training.parity import BOUNDS, RECIPES, ParityError
+from tasks.core.design import grid
+from tasks.core.design.initializers import BACKENDS
+from tasks.core.design.study import Study
+from tasks.core.training.parity import Answer, Asked, Finding, ParityError, Trace
+from tests.shared.keys import HERE
+
+ASKED = Asked.of(grid.batches(Study(), HERE))
 
 
-def traces(**drifts):
-    """Return a function that gives the traces of a backend; those of Keras drift by an optimizer's gap a step."""
+def answers(**distances):
+    """Return a function that gives the answer of a backend, whose weights are a distance away."""
 
-    def trace(backend):
-        drift = drifts if backend == "keras" else {}
-        return {name: [[np.full((1, 2), step * drift.get(name, 0.0))] for step in range(3)] for name in RECIPES}
+    def answer(backend):
+        apart = distances.get(backend, 0.0)
+        trace = Trace(values={"weights": [1.0 + apart]}, allowed={"weights": 1e-6}, findings=[])
+        return Answer(traces=(trace,), drawn=(Finding(f"{backend} · he_normal", "weights", 1.0, 2.0),))
 
-    return trace
+    return answer
 
 
 @pytest.fixture
 def published(parent, client):
-    """Return a function that returns the gaps published with the benchmark, by step, and the names of its files."""
+    """Return a function that returns the findings published with the benchmark, and the names of its files."""
 
     def read():
         files = {file.path for file in client.list_artifacts(parent.run_id)}
-        return pd.read_csv(client.download_artifacts(parent.run_id, "parity.csv"), index_col="step"), files
+        return pd.read_csv(client.download_artifacts(parent.run_id, "parity.csv")), files
 
     return read
 
 
 def test_agreement_is_published(parent, published):
-    """Backends that agree pass; the gap at each step is published for each optimizer, as a table and a figure."""
-    parity.hold(parent, traces(sgd=BOUNDS["sgd"] / 2))
-    gaps, files = published()
+    """Backends that agree pass; every finding is published, as a table and a figure."""
+    parity.hold(parent, BACKENDS, ASKED, answers())
+    found, files = published()
     assert files >= {"parity.csv", "parity.png"}
-    assert gaps["sgd"].tolist() == pytest.approx([0, BOUNDS["sgd"] / 2, BOUNDS["sgd"]])
-    assert gaps["adam"].tolist() == [0, 0, 0]
+    assert found["what"].tolist() == ["weights, against each other", "weights", "weights"]
+    assert found["measured"].tolist() == [0, 1, 1]
 
 
 def test_disagreement_is_published_and_told(parent, published):
-    """Backends that disagree beyond the bound of an optimizer do not pass, and the gaps are published all the same."""
-    words = f"must agree within {BOUNDS['adam']:g} under adam .*; at step 1 they differ by 1.0e-03"
+    """Backends that disagree do not pass, and the findings are published all the same."""
+    words = r"pytorch, keras · iris .*: weights, against each other: 0.001, at most 1e-06 is right"
     with pytest.raises(ParityError, match=words):
-        parity.hold(parent, traces(adam=1e-3))
-    gaps, _ = published()
-    assert gaps["adam"].tolist() == pytest.approx([0, 1e-3, 2e-3])
+        parity.hold(parent, BACKENDS, ASKED, answers(keras=1e-3))
+    assert published()[0]["measured"].tolist() == pytest.approx([1e-3, 1, 1])
+
+
+def test_a_single_backend_is_asked_too(parent, published):
+    """Without another backend the laws and the backend's own numbers are judged."""
+    parity.hold(parent, ("keras",), ASKED, answers())
+    assert published()[0]["subject"].tolist() == ["keras · he_normal"]

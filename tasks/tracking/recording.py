@@ -180,6 +180,20 @@ def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], ta
     client.log_artifacts(benchmark.run_id, str(folder))
 
 
+def revoke(benchmark: Benchmark, reason: str) -> None:
+    """Mark the cells that a benchmark has recorded as failed, so that no later benchmark takes them as its own."""
+    client, token = store.client(benchmark.uri), None
+    query = f"tags.`mlflow.parentRunId` = '{benchmark.run_id}' AND tags.`initbench.cell` != ''"
+    while True:
+        page = client.search_runs([benchmark.experiment_id], query, page_token=token)
+        for run in page:
+            tags = {"initbench.status": "failed", "initbench.reason": reason}
+            client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        token = page.token
+        if not token:
+            return
+
+
 def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
     """Store a worker's result as JSON in the benchmark's run; `reading.handed_over` reads it."""
     store.client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")

@@ -20,11 +20,12 @@ from loky.process_executor import ShutdownExecutorError
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
-from tasks.core.training import batch, parity
-from tasks.core.training.backend import Framework, Weights
+from tasks.core.training import batch, laws, parity
+from tasks.core.training.backend import Framework
+from tasks.core.training.laws import Finding
 from tasks.core.training.outcome import Outcome
+from tasks.core.training.parity import Level, Trace
 
-PARITY_SEED = 0
 CPU_SLOTS = 2  # one for each backend, so that both train at once
 
 P = ParamSpec("P")
@@ -112,9 +113,13 @@ class Trainer:
         """Train cells with these settings together; return their outcomes in the same order."""
         return self.call(_train, settings, tuple(cells))
 
-    def trace(self, optimizer: str) -> list[Weights]:
-        """Return the weights at the start and after each step of the parity gate's cell; see `parity.trace`."""
-        return self.call(_trace, self.backend, optimizer)
+    def trace(self, level: Level) -> Trace:
+        """Return what the gate's networks compute at a level; see `parity.trace`."""
+        return self.call(_trace, self.backend, level)
+
+    def drawn(self, settings: CellSettings, label: str) -> list[Finding]:
+        """Return whether the framework's own draws under an initializer follow its law; see `laws.judged`."""
+        return self.call(_drawn, self.backend, settings, label)
 
     def stop(self) -> None:
         """End the process at once, also while it trains."""
@@ -153,5 +158,9 @@ def _train(settings: CellSettings, cells: tuple[Cell, ...]) -> list[Outcome]:
     return batch.train(framework(settings.backend), settings, cells, clock=time.perf_counter)
 
 
-def _trace(backend: Backend, optimizer: str) -> list[Weights]:
-    return parity.trace(framework(backend), optimizer, seed=PARITY_SEED)
+def _trace(backend: Backend, level: Level) -> Trace:
+    return parity.trace(framework(backend), level)
+
+
+def _drawn(backend: Backend, settings: CellSettings, label: str) -> list[Finding]:
+    return laws.judged(framework(backend), settings, label)

@@ -207,3 +207,81 @@ def test_pytorchs_biases_in_keras():
     layer.build((None, 100))
     keras.init_weights(layer, "pytorch_default", seed=0)
     assert 0.08 < np.abs(layer.bias.numpy()).max() <= 0.1
+
+
+class Mixed(nn.Module):
+    """A module with a kernel of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.ConvTranspose2d(4, 2, 3), nn.Embedding(3, 2), nn.LSTM(3, 2), nn.MultiheadAttention(4, 2), Mixed()],
+    ids=lambda module: type(module).__name__,
+)
+def test_init_weights_of_other_modules_of_pytorch(module):
+    """A module with weights that are neither a dense layer's nor a plain convolution's is refused by name."""
+    with pytest.raises(ValueError, match=rf"covers dense layers and convolutions .* got {type(module).__name__}\("):
+        nn.Sequential(nn.Linear(3, 2), module).apply(pytorch.init_weights)
+
+
+def test_init_weights_leaves_what_has_no_kernel():
+    """Normalizations, slopes and modules without weights stay as they are, in both backends."""
+    parts = [nn.BatchNorm2d(4), nn.LayerNorm((4, 4)), nn.GroupNorm(2, 4), nn.PReLU(4), nn.Dropout()]
+    before = [parameter.clone() for part in parts for parameter in part.parameters()]
+    nn.Sequential(*parts).apply(pytorch.init_weights)
+    after = [parameter for part in parts for parameter in part.parameters()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    layers = keras_package.layers
+    model = keras_package.Sequential(
+        [
+            keras_package.Input((4, 4)),
+            layers.BatchNormalization(),
+            layers.LayerNormalization([1, 2]),
+            layers.Dropout(0.5),
+        ]
+    )
+    keras.init_weights(model)
+    assert all(np.isin(each.numpy(), (0, 1)).all() for each in model.trainable_variables)
+
+
+KERAS_OTHERS = {
+    "Conv2DTranspose": (keras_package.layers.Conv2DTranspose(2, 3), (8, 8, 4)),
+    "DepthwiseConv2D": (keras_package.layers.DepthwiseConv2D(3), (8, 8, 4)),
+    "Embedding": (keras_package.layers.Embedding(3, 2), (5,)),
+    "EinsumDense": (keras_package.layers.EinsumDense("ab,bc->ac", 2), (3,)),
+}
+
+
+@pytest.mark.parametrize("name", KERAS_OTHERS)
+def test_init_weights_of_other_layers_of_keras(name):
+    """A layer with weights that are no dense layer's or plain convolution's is refused before anything changes."""
+    layer, shape = KERAS_OTHERS[name]
+    dense = keras_package.layers.Dense(2)
+    x = keras_package.Input(shape)
+    model = keras_package.Model(x, [layer(x), dense(x)])
+    before = dense.kernel.numpy()
+    with pytest.raises(ValueError, match=f"covers dense layers and convolutions .* got {name} '{layer.name}'"):
+        keras.init_weights(model)
+    assert np.array_equal(dense.kernel.numpy(), before)
+
+
+def test_init_weights_of_keras_layers_that_are_not_built():
+    """A layer without weights yet is refused."""
+    with pytest.raises(ValueError, match="must be built before they are initialized; got Dense 'early'"):
+        keras.init_weights(keras_package.layers.Dense(2, name="early"))
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"stride": 2}])
+def test_fan_out_of_convolutions(options):
+    """Where groups or strides change fan_out, a law of fan_out is refused, and a law of fan_in is drawn."""
+    in_keras = {{"stride": "strides"}.get(name, name): value for name, value in options.items()}
+    layer = keras_package.layers.Conv2D(8, 3, **in_keras)
+    layer.build((None, 8, 8, 4))
+    for initialize, convolution in ((pytorch.init_weights, nn.Conv2d(4, 8, 3, **options)), (keras.init_weights, layer)):
+        initialize(convolution, "he_normal")
+        with pytest.raises(ValueError, match=r"glorot_uniform needs fan_out, .* without groups and strides; got Conv2"):
+            initialize(convolution, "glorot_uniform")

@@ -59,8 +59,9 @@ def test_benchmark_from_python(stored):
         *("comparison.svg", "pairs.svg", "backends.svg", "reaching.svg"),
         *("curves.svg", "variances.svg", "gradients.svg"),
     }
-    gaps = pd.read_csv(client.download_artifacts(parent.info.run_id, "parity.csv"), index_col="step")
-    assert len(gaps) == 101
+    gate = pd.read_csv(client.download_artifacts(parent.info.run_id, "parity.csv"))
+    assert len(gate) == 3 + 2 * 3 + 2 * (2 + 1)  # of one level between and within backends, of two laws
+    assert (gate["measured"] <= gate["bound"]).all()
     assert parent.data.metrics["keras/he_normal/finished"] == 2
 
     longer = benchmark(STUDY.model_copy(update={"seeds": 3}), parity=False)
@@ -113,15 +114,24 @@ def test_failed_cells_fail_the_flow_after_publishing(stored, monkeypatch):
     assert "8: 2 to train in 2 tasks, 6 reused" in str(plan(STUDY, fresh=False))
 
 
-def test_parity_gate_stops_the_flow(stored, monkeypatch):
-    """Backends that disagree beyond the bound stop the benchmark before anything is trained."""
-    weights = {backend: [[np.full(1, at)]] for at, backend in enumerate(STUDY.backends)}
-    monkeypatch.setattr(process.Trainer, "trace", lambda trainer, *_: weights[trainer.backend])
-    with pytest.raises(parity.ParityError, match=r"must agree within .* under sgd"):
+def test_parity_gate_fails_the_benchmark(stored, monkeypatch):
+    """If a backend does not compute what it should, nothing is compared, and no later benchmark uses the cells."""
+    trace = process.Trainer.trace
+
+    def wrong(trainer, level):
+        found = trace(trainer, level)
+        losses = [value + 0.01 * (trainer.backend == "keras") for value in found.values["losses"]]
+        return found.model_copy(update={"values": found.values | {"losses": losses}})
+
+    monkeypatch.setattr(process.Trainer, "trace", wrong)
+    with pytest.raises(parity.ParityError, match=r"losses, against each other: 0\.01, at most"):
         benchmark(STUDY)
     client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name("initbench/small").experiment_id])
+    experiment = client.get_experiment_by_name("initbench/small").experiment_id
+    (run,) = client.search_runs([experiment], "tags.`initbench.benchmark` = 'yes'")
     assert run.info.status == "FAILED"
+    assert "cells.csv" not in {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert plan(STUDY, fresh=False).own.missing == 8
 
 
 def champion(client, name, dataset="iris"):

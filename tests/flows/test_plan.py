@@ -3,8 +3,8 @@
 from fastapi.encoders import jsonable_encoder
 from prefect.utilities.collections import visit_collection
 
-from flows.plan import plan
-from tasks.core.design.settings import Recipe
+from flows.plan import OF_THE_STUDY, plan
+from tasks.core.design.settings import Network, Recipe, Split
 from tasks.core.design.study import Study
 
 
@@ -18,7 +18,7 @@ def test_a_cell_that_is_also_a_control_is_trained_once(folder):
     shared = {*planned.own.keys.values()} & {*planned.controls.keys.values()}
     assert len(shared) == 4  # zeros in two backends and two seeds
     trained = keys(planned.batches)
-    assert len(trained) == len({*trained}) == 8 + len(planned.controls.keys) - 4
+    assert len(trained) == len({*trained}) == 8 + 12 - 4
     run_ids = {key: f"run {at}" for at, key in enumerate(trained)}
     for part in (planned.own, planned.controls):
         ids = part.run_ids(run_ids)
@@ -28,9 +28,44 @@ def test_a_cell_that_is_also_a_control_is_trained_once(folder):
 
 
 def test_controls_under_another_recipe_are_trained_apart(folder):
-    """A recipe of the study's own makes its cells others than the controls', which are all trained."""
-    planned = plan(Study(initializers=("zeros",), seeds=2, recipe=Recipe(epochs=3)), fresh=False)
-    assert len(keys(planned.controls.batches)) == len(planned.controls.keys) == 12
+    """A recipe of the study's own makes it train the controls twice: under their own recipe, and under the study's."""
+    planned = plan(Study(initializers=("lsuv",), seeds=2, recipe=Recipe(epochs=3)), fresh=False)
+    assert len(keys(planned.controls.batches)) == len(planned.controls.keys) == 24
+    assert "controls      24: 24 to train" in str(planned)
+    epochs = {batch.cells[0].levels[0][1]: batch.settings.recipe.epochs for batch in planned.controls.batches}
+    assert epochs == {"its own": 20, "of the study": 3}
+
+
+def settings_of_controls(**study):
+    """Return the settings of the controls at the level of the study, in PyTorch, and those of the study itself."""
+    asked = Study(initializers=("lsuv",), seeds=1, backends=("pytorch",), **study)
+    planned = plan(asked, fresh=False)
+    (found,) = {b.settings for b in planned.controls.batches if b.cells[0].levels == (OF_THE_STUDY,)}
+    return found, asked.settings("pytorch", ())
+
+
+def test_controls_have_the_studys_settings(folder):
+    """Data, split, network, recipe and the changes for a backend are the study's, also if its levels change them."""
+    found, own = settings_of_controls(
+        dataset="wine",
+        split=Split(test_fraction=0.3),
+        network=Network(width=8, depth=3, activation="tanh", normalization="batch"),
+        recipe=Recipe(optimizer="sgd"),
+        overrides={"pytorch": {"epochs": 2}},
+        factors={"recipe.batch_size": [8, 16]},
+    )
+    assert found == own
+
+
+def test_controls_start_whole_networks(folder):
+    """Controls have biases of zero and one initializer in all layers, and a layer whose units zeros can leave alike."""
+    found, own = settings_of_controls(
+        network=Network(hidden=(8,), bias="framework", output_initializer="glorot_normal")
+    )
+    assert found.network == own.network.model_copy(update={"bias": "zeros", "output_initializer": "same"})
+    for hidden in ((), (1, 8)):
+        found, own = settings_of_controls(network=Network(hidden=hidden), dataset="wine")
+        assert found == own.model_copy(update={"network": Network()})
 
 
 def test_prefect_shows_a_plan_as_its_study(folder):

@@ -45,7 +45,7 @@ def test_every_study_ships_valid():
 def test_iris_has_controls():
     """The default study is controlled, and its controls ship."""
     controls = studies.load(studies.load("iris").controls)
-    assert set(controls.initializers) == {"zeros", "random_normal(std=10)", "he_normal"}
+    assert set(controls.initializers) == {"zeros", "random_normal(std=1000)", "he_normal"}
     assert len(controls.checks) >= 3
 
 

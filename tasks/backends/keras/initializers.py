@@ -2,8 +2,10 @@
 
 import keras
 import numpy as np
+from keras.src.layers.convolutional.base_conv import BaseConv
 
 from tasks.core.design.initializers import (
+    COVERED,
     Backend,
     Constant,
     Identity,
@@ -16,6 +18,7 @@ from tasks.core.design.initializers import (
     Uniform,
     VarianceScaling,
     bias_bound,
+    fans_are_known,
     named,
 )
 from tasks.core.training.datasets import Floats
@@ -24,19 +27,24 @@ NAME: Backend = "keras"
 
 
 def init_weights(model: keras.Layer, initializer: str = "he_normal", seed: int | None = None) -> None:
-    """Initialize every dense and convolutional layer of a built model, or a single such layer; leave others alone.
+    """Initialize every dense and convolutional layer of a built model, or a single such layer.
 
-    Biases become zeros; under pytorch_default they become U(±1/√fan_in). The same seed gives the same weights.
+    Biases become zeros; under pytorch_default they become U(±1/√fan_in). The same seed gives the same weights. Layers
+    without weights of two or more dimensions, and normalizations, stay as they are.
 
     Raises:
         ValueError: if the initializer is unknown, if Keras has no class for it, or if a layer's shape does not allow
-            it.
+            it; or, before anything is changed, if a layer is not built, or has weights whose fans are not known here,
+            such as an embedding.
     """
     entry = named(initializer)
     if not entry.law.native:
         raise ValueError(f"{initializer} is not built by a framework, layer by layer; choose another initializer")
-    streams = np.random.SeedSequence(seed)
-    for layer in _layers(model):
+    streams, layers = np.random.SeedSequence(seed), _layers(model)
+    for layer in layers:
+        if isinstance(layer, BaseConv):
+            fans_are_known(_described(layer), entry, layer.groups, layer.strides)
+    for layer in layers:
         kernel_seed, bias_seed = (int(number) for number in streams.spawn(1)[0].generate_state(2))
         fan_in = int(np.prod(layer.kernel.shape[:-1]))
         layer.kernel.assign(build(entry.law, fan_in, kernel_seed)(layer.kernel.shape))
@@ -45,10 +53,24 @@ def init_weights(model: keras.Layer, initializer: str = "he_normal", seed: int |
 
 
 def _layers(layer: keras.Layer) -> list[keras.Layer]:
-    """Return the dense and convolutional layers of a model, models within it included, or the layer if it is one."""
+    """Return the dense and convolutional layers of a model, models within it included, or the layer if it is one.
+
+    Raises:
+        ValueError: if there is a layer that is not built, or one of another kind that has a kernel.
+    """
     if isinstance(layer, keras.Model):
         return [found for part in layer.layers for found in _layers(part)]
-    return [layer] if isinstance(layer, keras.layers.Dense | keras.src.layers.convolutional.base_conv.BaseConv) else []
+    if not layer.built:
+        raise ValueError(f"layers must be built before they are initialized; got {_described(layer)}")
+    if isinstance(layer, keras.layers.Dense | BaseConv):
+        return [layer]
+    if isinstance(layer, keras.layers.LayerNormalization) or all(len(each.shape) < 2 for each in layer.weights):
+        return []
+    raise ValueError(f"init_weights covers {COVERED}; got {_described(layer)}")
+
+
+def _described(layer: keras.Layer) -> str:
+    return f"{type(layer).__name__} {layer.name!r}"
 
 
 def _bias_law(entry: Initializer, fan_in: int) -> Law:

@@ -1,9 +1,12 @@
 """PyTorch's own initializers: torch's functions for the laws of `design/initializers.py`."""
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 
 from tasks.core.design.initializers import (
+    COVERED,
     CUT,
     TRUNCATION,
     Backend,
@@ -18,6 +21,7 @@ from tasks.core.design.initializers import (
     Uniform,
     VarianceScaling,
     bias_bound,
+    fans_are_known,
     named,
 )
 from tasks.core.training.datasets import Floats
@@ -26,24 +30,43 @@ NAME: Backend = "pytorch"
 
 
 def init_weights(module: nn.Module, initializer: str = "he_normal", generator: torch.Generator | None = None) -> None:
-    """Initialize the module if it is a linear or convolutional layer; leave any other module as it is.
+    """Initialize the module if it is a linear or convolutional layer.
 
     `model.apply(init_weights)` initializes every such layer of a model. `functools.partial` passes the other
     arguments. Biases become zeros; under pytorch_default they become U(±1/√fan_in). The generator decides the draw.
-    Without one, torch's global generator decides it, as in `torch.nn.init`.
+    Without one, torch's global generator decides it, as in `torch.nn.init`. Modules without weights of two or more
+    dimensions, and normalizations, stay as they are.
 
     Raises:
         ValueError: if the initializer is unknown, if torch has no function for it, or if the layer's shape does not
-            allow it.
+            allow it; or if the module has weights whose fans are not known here, such as a transposed convolution.
     """
     entry = named(initializer)
     if not entry.law.native:
         raise ValueError(f"{initializer} is not built by a framework, layer by layer; choose another initializer")
-    if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+    if not _covered(module):
         return
+    if isinstance(module, nn.modules.conv._ConvNd):
+        fans_are_known(str(module), entry, module.groups, module.stride)
     fill(module.weight, entry.law, generator)
     if module.bias is not None:
         _fill_bias(module.bias, entry, module.weight[0].numel(), generator)
+
+
+def _covered(module: nn.Module) -> TypeGuard[nn.Linear | nn.modules.conv._ConvNd]:
+    """Tell whether a module is to be initialized; it is not if it has no kernel.
+
+    Raises:
+        ValueError: if it has a kernel of another kind.
+    """
+    if isinstance(module, nn.Linear):
+        return True
+    if isinstance(module, nn.modules.conv._ConvNd) and not module.transposed:
+        return True
+    kernels = [each for each in module.parameters(recurse=False) if each.dim() > 1]
+    if kernels and not isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        raise ValueError(f"init_weights covers {COVERED}; got {module}")
+    return False
 
 
 def _fill_bias(bias: Tensor, entry: Initializer, fan_in: int, generator: torch.Generator | None) -> None:

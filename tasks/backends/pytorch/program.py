@@ -47,7 +47,7 @@ class Program:
     def start(self, stack: Stack, weights: Weights) -> None:
         self._take(stack)
         given = {
-            name: torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, 1, -1))).to(self.device)
+            name: torch.tensor(np.swapaxes(array, 1, -1), device=self.device)  # a copy, which the optimizer changes
             for name, array in zip(self._kernels_and_biases(), weights, strict=True)
             if name in self.given
         }

@@ -43,8 +43,8 @@ class Cell:
 class Platform:
     """All that decides a cell's numbers beside its study: versions, device and data.
 
-    frameworks: the version of each backend's framework; device: `cpu` or the GPU's model; release: initbench's
-    Major.Minor; data: the checksum of each dataset, by its name or path.
+    frameworks: the versions of each backend's framework, and of the libraries that draw and split; device: `cpu` or
+    the GPU's model; release: initbench's Major.Minor; data: the checksum of each dataset, by its name or path.
     """
 
     frameworks: Mapping[Backend, str]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -41,6 +41,7 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CUT = 2.0  # truncated normals are cut at this many standard deviations
 TRUNCATION = 0.87962566103423978  # standard deviation of N(0, 1) cut at ±CUT
 SMALL = 0.05  # Keras's default for the standard deviation and for the bound, used in both backends
+COVERED = "dense layers and convolutions that are not transposed"  # by `init_weights`
 ENTRY_POINTS = "initbench.initializers"
 
 Positive = Annotated[float, Field(gt=0)]
@@ -327,6 +328,9 @@ class ZerO(Law):
 
     If fan_out ≤ fan_in, the kernel is a partial identity I*: ones on the main diagonal, zeros elsewhere. If fan_out >
     fan_in, it is c I* H I*, where H is the Hadamard matrix of order 2ᵐ, m = ⌈log₂ fan_out⌉ and c = 2^(-(m - 1)/2).
+
+    This c is the paper's. The authors' code, which is widely copied, has 2^(-m/2) and so kernels that are smaller by
+    √2. Here the paper's is built, because it is what the name is cited for. The two agree where fan_out ≤ fan_in.
     """
 
     def draw(self, fan_in: int, fan_out: int, *, rng: np.random.Generator) -> np.ndarray:
@@ -512,6 +516,22 @@ def _with(entry: Initializer, parameters: Mapping[str, object]) -> Initializer:
         if key in entry.always or getattr(changed, key) != getattr(law, key)
     ]
     return replace(entry, law=changed, name=f"{entry.name}({', '.join(differing)})" if differing else entry.name)
+
+
+def fans_are_known(layer: str, initializer: Initializer, groups: int, strides: Sequence[int]) -> None:
+    """Check that a framework counts the fans of a convolution right, as far as its initializer needs them.
+
+    Frameworks take fans from the shape of the kernel. That gives fan_in of every convolution. fan_out is another one
+    where the convolution has groups, or strides beyond 1.
+
+    Raises:
+        ValueError: if the initializer needs fan_out, and the convolution has groups or strides beyond 1.
+    """
+    law = initializer.law
+    if isinstance(law, VarianceScaling) and law.mode != "fan_in" and (groups > 1 or max(strides) > 1):
+        raise ValueError(
+            f"{initializer.name} needs fan_out, which is known for convolutions without groups and strides; got {layer}"
+        )
 
 
 def bias_bound(initializer: Initializer, backend: Backend, fan_in: int) -> float:

@@ -23,7 +23,8 @@ from tasks.core.report.styles import DASHES, SHAPES, Colour, Style
 from tasks.core.statistics import inference
 from tasks.core.statistics.inference import Array
 
-OPTIMIZER_COLOURS = ("#009E73", "#CC79A7")  # of styles.PALETTE
+HELD_COLOUR, BEYOND_COLOUR = "#009E73", "#D55E00"  # of styles.PALETTE
+SMALLEST, LARGEST = 1e-3, 1e3  # of the gate's multiples; those beyond are drawn here
 APART = 0.17  # half the distance between the rows of two backends, where initializers are 1 apart
 JITTER = 0.09  # how far the dots of cells are spread around their row, because accuracies are often equal
 DECADES = 1000  # an axis has plain numbers up to this ratio of its ends
@@ -101,16 +102,26 @@ def _in_plain_numbers(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def parity(gaps: Mapping[str, Array], bounds: Mapping[str, float]) -> Figure:
-    """Draw the largest weight difference between the backends after each step, and its bound, by optimizer."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+def parity(found: pd.DataFrame) -> Figure:
+    """Draw what the gate found, each number as a multiple of its bound, with a line of dots for each kind of number.
+
+    `found` has the columns what and share; a share above 1 is not allowed.
+    """
+    kinds = list(dict.fromkeys(found["what"]))[::-1]
+    figure = Figure(figsize=(9, 1.2 + 0.4 * len(kinds)), layout="constrained")
     axes = figure.subplots()
-    for colour, (optimizer, gap) in zip(OPTIMIZER_COLOURS, gaps.items(), strict=True):
-        axes.plot(gap, color=colour, label=optimizer)
-        axes.axhline(bounds[optimizer], color=colour, linestyle="--", label=f"{optimizer}: bound")
-    axes.set(xlabel="step", ylabel="largest weight difference between backends", ylim=(0, None))
-    axes.set_title("the gate: a fixed small tanh network on Iris, whatever the study", fontsize=9)
-    axes.legend(frameon=False)
+    share = found["share"].clip(SMALLEST, LARGEST)
+    colours = np.where(share <= 1, HELD_COLOUR, BEYOND_COLOUR)
+    axes.scatter(share, found["what"].map(kinds.index), s=22, alpha=0.6, color=colours, linewidths=0)
+    axes.axvline(1, color="0.3", linestyle="--")
+    axes.set_xscale("log")
+    axes.set_xlim(SMALLEST * 0.8, max(10.0, 2 * share.max()))
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_ylim(-0.5, len(kinds) - 0.5)
+    axes.set_xlabel("measured, as a multiple of what is allowed (dashed)")
+    beyond = int((share > 1).sum())
+    axes.set_title(f"the gate: {len(found)} numbers, {beyond or 'none'} beyond what is allowed", fontsize=9)
+    axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

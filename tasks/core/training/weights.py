@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.core.design.activations import TABLE
 from tasks.core.design.grid import Cell
@@ -69,10 +71,39 @@ def with_unit_variance(weights: Weights, layers: Sequence[int], network: Network
         z = h @ weights[2 * layer] + weights[2 * layer + 1]
         if network.normalization != "none":
             over = 0 if network.normalization == "batch" else 1
-            z = (z - z.mean(over, keepdims=True)) / np.sqrt(z.var(over, keepdims=True) + NORMALIZATION_EPSILON)
-        activated = TABLE[network.activation].function(z)
-        h = activated + h if network.residual and activated.shape == h.shape else activated
+            z = _normalized(z, z.mean(over, keepdims=True), z.var(over, keepdims=True))
+        h = _activated(network, z, h)
     return weights
+
+
+def _normalized(z: NDArray[np.float64], mean: Any, variance: Any) -> NDArray[np.float64]:
+    return np.asarray((z - mean) / np.sqrt(variance + NORMALIZATION_EPSILON))
+
+
+def _activated(network: Network, z: NDArray[np.float64], h: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a hidden layer's output for its pre-activations z and its input h."""
+    a: NDArray[np.float64] = TABLE[network.activation].function(z)
+    return a + h if network.residual and a.shape == h.shape else a
+
+
+def evaluated(weights: Weights, network: Network, x: Floats) -> NDArray[np.float64]:
+    """Return the logits (rows, classes) of an untrained network for rows x, by its formula in float64.
+
+    A batch normalization has seen no rows yet, so its running means are 0 and its running variances 1. Under it hidden
+    layers have no biases.
+    """
+    h, layers = x.astype(np.float64), len(weights) // 2
+    for layer in range(layers - 1):
+        kernel, bias = weights[2 * layer], weights[2 * layer + 1]
+        if network.normalization == "batch":
+            z = _normalized(h @ kernel, 0.0, 1.0)
+        elif network.normalization == "layer":
+            z = h @ kernel + bias
+            z = _normalized(z, z.mean(1, keepdims=True), z.var(1, keepdims=True))
+        else:
+            z = h @ kernel + bias
+        h = _activated(network, z, h)
+    return h @ weights[-2] + weights[-1]
 
 
 def stacked(weights: Sequence[Weights]) -> Weights:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given as given_by
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import linalg, stats
 
 from tasks.core.design import initializers
 from tasks.core.design.initializers import OWN, TRUNCATION, RandomLaw, label, named
@@ -82,6 +82,17 @@ def test_zero_is_the_papers():
     assert np.array_equal(law.draw(4, 2, rng=rng), np.eye(4, 2))
     hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
     np.testing.assert_allclose(law.draw(2, 3, rng=rng), 2**-0.5 * hadamard[:2, :3])
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (4, 8), (5, 9)])
+def test_zeros_constant_is_the_papers(shape):
+    """ZerO's widening kernels are √2 times those of the authors' code, I* (H / 2^(m/2)) I*; the others are the same."""
+    fan_in, fan_out = shape
+    m = int(np.ceil(np.log2(fan_out)))
+    authors = np.eye(fan_out, 2**m) @ (linalg.hadamard(2**m) / 2 ** (m / 2)) @ np.eye(2**m, fan_in)
+    rng = np.random.default_rng(0)
+    np.testing.assert_allclose(named("zero").law.draw(fan_in, fan_out, rng=rng), np.sqrt(2) * authors.T)
+    assert np.array_equal(named("zero").law.draw(fan_out, fan_in, rng=rng), np.eye(fan_out, fan_in))
 
 
 @pytest.mark.parametrize(
