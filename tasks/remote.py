@@ -19,7 +19,6 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-import numpy as np
 from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
