@@ -15,7 +15,7 @@ from tasks.core.design.study import Study
 from tasks.core.statistics import inference
 from tasks.core.statistics.measures import factors, lucky
 from tasks.core.statistics.ranks import Ranking
-from tasks.core.statistics.spread import held
+from tasks.core.statistics.spread import held, told
 from tasks.core.statistics.table import interval
 from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, TURNED, UNDECIDED, WORSE, seeds_needed
 
@@ -234,8 +234,8 @@ def by_source(spread: pd.DataFrame) -> Iterator[str]:
     """Yield the standard deviation that each source gives to a measure, where a study asks for it."""
     for measure, rows in spread.groupby("measure", sort=False) if len(spread) else ():
         ordered = rows.sort_values("sd", ascending=False)
-        told = [f"{row['source']} {row['sd']:.3f}" for _, row in ordered.iterrows()]
-        yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(told)}."
+        sources = [f"{row['source']} {told(row)}" for _, row in ordered.iterrows()]
+        yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(sources)}."
 
 
 def caution(study: Study) -> Iterator[str]:
