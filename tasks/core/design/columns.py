@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Measure:
     unit: str
     higher_is_better: bool
     margin: float | None
+    scale: Literal["difference", "ratio"] = "difference"
     step: float = 0.0
     largest: float = np.inf
     step_is_a_test_row: bool = False
@@ -37,13 +39,20 @@ class Measure:
     per_batch: bool = False
     repeatable: bool = True
 
+    def scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.log(np.maximum(values, RESOLUTION)) if self.scale == "ratio" else values
 
+    def unscaled(self, differences: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.exp(differences) if self.scale == "ratio" else differences
+
+
+RESOLUTION = float(np.finfo(np.float32).eps)  # of a loss: 1.2e-7, below which a row's loss is rounded to zero
 MEASURES = (
     Measure("test_accuracy", "test accuracy", "", True, None, largest=1.0, step_is_a_test_row=True),
-    Measure("test_loss", "test loss", "nat", False, 0.02),
+    Measure("test_loss", "test loss", "nat", False, 0.02, scale="ratio"),
     Measure("brier_score", "Brier score", "", False, 0.01, largest=2.0),
     Measure("epochs_to_target", "epochs to target", "epochs", False, 1.0, step=1.0, censored=True),
-    Measure("loss_area", "area under the test loss", "nat", False, 0.02),
+    Measure("loss_area", "area under the test loss", "nat", False, 0.02, scale="ratio"),
     Measure("train_seconds", "train time", "s", False, None, per_batch=True, repeatable=False),
 )
 MEASURES_BY_NAME: dict[object, Measure] = {measure.name: measure for measure in MEASURES}
@@ -97,8 +106,8 @@ COMPARED_BY_INITIALIZER = ("measure", "initializer")
 """Columns that identify a pair of backends or of runs, beside the factors and, for runs, the backend."""
 DEFAULTS = (*COMPARED_BY_INITIALIZER, "native", "shared", "difference", "low", "high", "n", "p")
 """The backends' difference under native weights and under shared ones; the columns of the factors come before these."""
-SPREAD = ("measure", "level", "source", "sd", "low", "high", "seeds")
-"""One row a measure, level of the streams that vary, and source of the spread."""
+SPREAD = ("measure", "level", "source", "scale", "sd", "low", "high", "least", "most", "seeds")
+"""One row a measure, level, and source of the spread."""
 RANKS = ("backend", "ranking", "initializer", "mean_rank", "critical_difference", "friedman_p", "blocks")
 """One row a ranking and initializer."""
 CLAIMS = ("claim", "backend", "measured", "allowed", "cells", "result")

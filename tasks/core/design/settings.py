@@ -56,7 +56,7 @@ def unlike(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-OneSeed = Seed | Literal["cell"]
+OneSeed = Seed | Literal["cell", "redrawn"]
 Units = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=1, le=100)]
 Scalar = bool | int | float | str
@@ -104,7 +104,8 @@ class Split(Settings):
     stratified: bool = True
     """Keep each class's share equal in train and test."""
     seed: OneSeed = "cell"
-    """`cell`: each of the study's seeds splits the rows anew. A number: this seed splits the rows for every cell."""
+    """`cell`: each of the study's seeds splits the rows anew. `redrawn`: so does it, in another way, which tells what
+    the split contributes to the spread over seeds. A number: this seed splits the rows for every cell."""
     scaler: Literal["train", "all"] = "train"
     """The rows whose mean and standard deviation scale the features. With `all`, the test rows leak into training."""
 
@@ -129,7 +130,8 @@ class Network(Settings):
     bias: Literal["zeros", "framework"] = "zeros"
     """Biases before training: all zeros, also with the initializer pytorch_default; or each framework's default."""
     weights_seed: OneSeed = "cell"
-    """`cell`: each of the study's seeds draws weights anew. A number: this seed draws the weights of every cell."""
+    """`cell`: each of the study's seeds draws weights anew. `redrawn`: so does it, but draws other ones. A number: this
+    seed draws the weights of every cell."""
 
     @model_validator(mode="after")
     def _width_goes_with_depth(self) -> Self:
@@ -175,7 +177,8 @@ class Recipe(Settings):
     shuffle: bool = True
     """Draw a new order of the rows for every epoch."""
     order_seed: OneSeed = "cell"
-    """`cell`: each of the study's seeds orders the rows anew. A number: this seed orders the rows for every cell."""
+    """`cell`: each of the study's seeds orders the rows anew. `redrawn`: so does it, in another order. A number: this
+    seed orders the rows for every cell."""
     epsilon: Epsilon = 1e-8
     """Adam's ε: a number, which both backends add after bias correction; or `framework`, each framework's own way."""
     momentum: Momentum = 0.9

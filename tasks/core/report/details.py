@@ -16,7 +16,7 @@ from tasks.core.statistics import checks, inference
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors, lucky
 from tasks.core.statistics.ranks import Ranking
-from tasks.core.statistics.spread import held
+from tasks.core.statistics.spread import held, told
 from tasks.core.statistics.standing import seen_from
 from tasks.core.statistics.table import interval
 from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE, seeds_needed
@@ -246,8 +246,8 @@ def by_source(spread: pd.DataFrame) -> Iterator[str]:
     """Yield the standard deviation that each source gives to a measure, where a study asks for it."""
     for measure, rows in spread.groupby("measure", sort=False) if len(spread) else ():
         ordered = rows.sort_values("sd", ascending=False)
-        told = [f"{row['source']} {row['sd']:.3f}" for _, row in ordered.iterrows()]
-        yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(told)}."
+        sources = [f"{row['source']} {told(row)}" for _, row in ordered.iterrows()]
+        yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(sources)}."
 
 
 def caution(study: Study) -> Iterator[str]:

@@ -59,7 +59,8 @@ CAPTIONS = {
     ),
     "spread": (
         "Where the spread comes from",
-        "The standard deviation that each source gives to accuracy and loss, with its 95 % interval.",
+        "The standard deviation that each source gives to accuracy and loss, with its 95 % interval over seeds. The "
+        "thin line below it runs from the least to the most that it is in a single seed.",
     ),
     "curves": (
         "Training",

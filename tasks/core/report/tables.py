@@ -16,6 +16,7 @@ from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.notes import COPIED
+from tasks.core.statistics.spread import number, told
 from tasks.core.statistics.table import interval
 from tasks.core.statistics.verdicts import UNDECIDED, seeds_needed
 
@@ -211,13 +212,20 @@ def spread(findings: Findings) -> Table:
         [
             _measure(row),
             Entry(row["source"], row["source"]),
-            Entry(f"{row['sd']:.4f} [{row['low']:.4f}, {row['high']:.4f}]", row["sd"]),
+            Entry(told(row), row["sd"]),
+            Entry(_single_seeds(row), row["most"]),
             Entry(row["level"], row["level"]),
             Entry(str(row["seeds"]), int(row["seeds"])),
         ]
         for _, row in findings.spread.iterrows()
     ]
-    return Table("spread", "Spread by source", ["measure", "source", "standard deviation", "level", "seeds"], rows)
+    columns = ["measure", "source", "standard deviation", "single seeds", "level", "seeds"]
+    return Table("spread", "Spread by source", columns, rows)
+
+
+def _single_seeds(row: pd.Series) -> str:
+    least, most = (number(row[name], row["scale"]) for name in ("least", "most"))
+    return "" if np.isnan(row["most"]) else f"{least} to {most}"
 
 
 def defaults(findings: Findings) -> Table:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tasks.core.design.columns import MEASURES_BY_NAME, RANKED, TITLES
 from tasks.core.report.styles import Style
@@ -223,17 +223,25 @@ def _explained(weights: bool) -> Iterator[Line2D]:
 
 
 def sources(spread: pd.DataFrame) -> Figure:
-    """Draw the standard deviation that each source gives to accuracy and loss, with its interval."""
+    """Draw the standard deviation that each source gives to accuracy and loss, its interval and single seeds' range.
+
+    A geometric standard deviation begins at 1, on a logarithmic axis.
+    """
     measures = list(spread["measure"].unique())
     rows = list(dict.fromkeys(spread["source"]))[::-1]
     figure, axes = _shell(len(measures), (5.4, 1 + 0.3 * len(rows)))
     for panel, measure in zip(axes, measures, strict=True):
         part = spread[spread["measure"] == measure]
         places = [rows.index(source) for source in part["source"]]
+        ratio = MEASURES_BY_NAME[measure].scale == "ratio"
         ends = np.abs(part[["low", "high"]].to_numpy().T - part["sd"].to_numpy())
-        panel.barh(places, part["sd"], color=DECIDED_COLOUR, alpha=0.6, height=0.6)
+        panel.barh(places, part["sd"] - ratio, left=float(ratio), color=DECIDED_COLOUR, alpha=0.6, height=0.6)
+        panel.hlines(np.array(places) - 0.2, part["least"], part["most"], color=UNDECIDED_COLOUR, linewidth=1)
         panel.errorbar(part["sd"], places, xerr=ends, fmt="none", color=LINE_COLOUR, capsize=3)
         panel.set_yticks(range(len(rows)), rows, fontsize=8)
-        panel.set_xlabel(f"standard deviation of {TITLES[measure]}", fontsize=8)
+        panel.set_xlabel(f"{'geometric ' if ratio else ''}standard deviation of {TITLES[measure]}", fontsize=8)
+        if ratio:
+            panel.set_xscale("log")
+            panel.xaxis.set(major_locator=MaxNLocator(5), minor_locator=NullLocator(), major_formatter="×{x:g}")
         panel.grid(axis="x", color="0.92")
     return figure

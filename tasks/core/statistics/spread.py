@@ -1,38 +1,39 @@
 """Where differences come from: how much each source contributes to the spread over seeds and between the backends.
 
-A seed decides three random streams: the split, the order of visits and the weights. A study can hold a stream at one
-seed, so that it is the same in every cell.
+A seed decides three random streams: the split, the order of visits and the weights. A study can redraw one of them:
+then two cells of one seed, one redrawn and the other not, differ in this stream alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from tasks.core.design.columns import DEFAULTS, RANKED_MEASURES, SPREAD, Measure
-from tasks.core.design.settings import Level, short
+from tasks.core.design.settings import CellSettings, Level, OneSeed, short
 from tasks.core.design.study import Study
 from tasks.core.statistics import inference
 from tasks.core.statistics.inference import Array, Differences
 from tasks.core.statistics.measures import factors, measures, parts, values
 
-STREAMS = 3  # split, order of visits, weights
+DEVIATIONS = ("sd", "low", "high", "least", "most")
+STREAMS = ("split", "batch order", "weights")
+Levels = tuple[Level, ...]
 
 
 def components(values: Array) -> Array:
-    """Return the variances, (4,), that backend, initializer, their interplay and the seeds give to values (a, b, n).
+    """Return the variances, (3,), that backend, initializer and their interplay give to values (a, b, n).
 
     a backends, b initializers and n seeds are crossed. The interplay is the part of a group's mean that backend and
     initializer do not explain by themselves. A seed gives the same split and order to all groups, so it moves them
-    together. This common part is counted with the seeds. It is not part of the error against which the interplay is
-    tested, which is only what is left of a value without its group's mean and its seed's mean.
+    together. This common part is not part of the error against which the interplay is tested, which is only what is
+    left of a value without its group's mean and its seed's mean.
 
     The model has random effects, estimated by the method of moments (Searle, Casella & McCulloch, 1992, chapter 4). A
     variance that comes out negative is 0. An axis with one entry has variance 0.
 
     >>> components(np.array([[[1.0, 2.0, 3.0]], [[2.0, 3.0, 4.0]]])).round(3)
-    array([0.5, 0. , 0. , 1. ])
+    array([0.5, 0. , 0. ])
     """
     a, b, n = values.shape
     cell, seed = values.mean(2), values.mean((0, 1))
@@ -46,82 +47,174 @@ def components(values: Array) -> Array:
     both = n * np.square(rest).sum() / ((a - 1) * (b - 1)) if a > 1 and b > 1 else error
     interplay = (both - error) / n if a > 1 and b > 1 else 0.0
     found = [(row_square - both) / (n * b), (column_square - both) / (n * a), interplay]
-    over_seeds = values.var(2, ddof=1).mean() if n > 1 else 0.0
-    return np.array([*(max(part, 0.0) for part in found), over_seeds])
+    return np.array([max(part, 0.0) for part in found])
+
+
+def deviations(squares: Array) -> tuple[Array, Array, Array]:
+    """Return the root mean squares, (k,), of k rows of n squares, and the low and high ends of their 95 % intervals.
+
+    The ends are the roots of those of the mean square, see `inference.intervals`, cut at the largest square: of few
+    squares, most of which are ties and 0, the interval of the mean can be far too long.
+
+    >>> sd, low, high = deviations(np.array([[1.0, 4.0, 4.0, 1.0, 1.0, 4.0]]))
+    >>> sd.round(2), (low < sd).item(), (sd < high).item()
+    (array([1.58]), True, True)
+    """
+    low, high = inference.intervals(squares, seed=inference.BOOTSTRAP_SEED)
+    return np.sqrt(squares.mean(1)), np.sqrt(np.maximum(low, 0.0)), np.sqrt(np.minimum(high, squares.max(1)))
 
 
 def spread(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
     """Return one row per measure of RANKED, level and source: the standard deviation that the source gives to it.
 
-    A level that varies one stream alone has one row: the standard deviation over seeds, pooled over the groups of one
-    backend and initializer. The level in which all streams vary has rows for backend, initializer and their interplay,
-    too. low and high are the ends of the 95 % percentile bootstrap interval over seeds.
+    A level that redraws one stream has one row. Let d be the difference between what a seed has in this level and in
+    the level that redraws nothing, for one backend and initializer. The SD is √(mean of d² / 2), over seeds and groups:
+    the SD that the stream alone gives to a cell, averaged over what the other two streams draw (the total effect;
+    Jansen, 1999). `least` and `most` are the ends of what single seeds give, over the groups: a study that holds the
+    other streams at one seed would find such a number. The SDs of the streams overlap: where streams act together, more
+    than one counts what they do.
 
-    The table is empty if no level varies one stream alone.
+    The level that redraws nothing has a row for all streams together, which is the standard deviation over seeds,
+    pooled over the groups, and rows for backend, initializer and their interplay. low and high are the ends of the
+    95 % interval over seeds.
+
+    Of a measure that is compared by ratios all numbers are geometric standard deviations: factors, exp of the SD of the
+    logarithms.
+
+    The table is empty if no level redraws one stream alone.
     """
-    varied = {levels: _varied(study.at(levels)) for levels in study.levels()}
-    if not any(len(streams) == 1 for streams in varied.values()):
-        return pd.DataFrame()
-    names = list(map(short, study.factors))
-    rows = [row for levels, streams in varied.items() for row in _of_level(cells, names, levels, streams)]
-    return pd.DataFrame(rows, columns=list(SPREAD))
+    rows = [
+        {"measure": measure.name, "level": _title(levels), "scale": measure.scale, **_unscaled(row, measure)}
+        for base, redrawn in _redrawn(study).items()
+        for measure in RANKED_MEASURES
+        for levels, row in _of_base(study, cells, base, redrawn, measure)
+    ]
+    return pd.DataFrame(rows, columns=list(SPREAD)) if rows else pd.DataFrame()
 
 
-def _of_level(
-    cells: pd.DataFrame, names: Sequence[str], levels: Sequence[Level], streams: Sequence[str]
-) -> Iterator[dict[str, object]]:
-    at = np.logical_and.reduce([cells[name] == level for name, (_, level) in zip(names, levels, strict=True)])
-    title = " · ".join(f"{short(factor)} {value}" for factor, value in levels)
-    for measure in RANKED_MEASURES:
-        block = _block(cells[at], measure)
-        if block.shape[2] > 1 and block.size:
-            yield from ({"measure": measure.name, "level": title, **row} for row in _sources(block, streams))
+def _unscaled(row: Mapping[str, object], measure: Measure) -> dict[str, object]:
+    """Return a row with its standard deviations on the measure's scale."""
+    found = {name: measure.unscaled(np.asarray(row[name])).item() for name in DEVIATIONS if name in row}
+    return {**row, **found}
+
+
+def _title(levels: Levels) -> str:
+    return " · ".join(f"{short(factor)} {value}" for factor, value in levels)
+
+
+def _redrawn(study: Study) -> dict[Levels, dict[Levels, str]]:
+    """Return by level without a redrawn stream the levels that differ from it in one redrawn stream, with its name."""
+    plain = {_drawn_once(study.at(levels)): levels for levels in study.levels() if not _names(study.at(levels))}
+    found: dict[Levels, dict[Levels, str]] = {}
+    for levels in study.levels():
+        names = _names(study.at(levels))
+        base = plain.get(_drawn_once(study.at(levels)))
+        if base is not None and len(names) == 1:
+            found.setdefault(base, {})[levels] = names[0]
+    return found
+
+
+def _drawn_once(study: Study) -> CellSettings:
+    """Return the settings of a study's cells as they are if nothing is redrawn."""
+    split, recipe, network = study.split, study.recipe, study.network
+    return study.model_copy(
+        update={
+            "split": split.model_copy(update={"seed": _once(split.seed)}),
+            "recipe": recipe.model_copy(update={"order_seed": _once(recipe.order_seed)}),
+            "network": network.model_copy(update={"weights_seed": _once(network.weights_seed)}),
+        }
+    ).settings(study.backends[0], ())
+
+
+def _once(seed: OneSeed) -> OneSeed:
+    return "cell" if seed == "redrawn" else seed
+
+
+def _streams(study: Study) -> dict[str, OneSeed]:
+    """Return the seed that a study gives to each random stream."""
+    return dict(zip(STREAMS, (study.split.seed, study.recipe.order_seed, study.network.weights_seed), strict=True))
+
+
+def _names(study: Study) -> list[str]:
+    """Return the random streams that a study redraws."""
+    return [name for name, seed in _streams(study).items() if seed == "redrawn"]
+
+
+def told(row: pd.Series) -> str:
+    """Return the standard deviation of a row of `spread` with its interval, as a sentence has it.
+
+    >>> told(pd.Series({"scale": "difference", "sd": 0.0402, "low": 0.035, "high": 0.046}))
+    '0.040 [0.035, 0.046]'
+    >>> told(pd.Series({"scale": "ratio", "sd": 1.22, "low": 1.15, "high": 1.31}))
+    '×1.22 [×1.15, ×1.31]'
+    """
+    sd, low, high = (number(row[name], row["scale"]) for name in ("sd", "low", "high"))
+    return f"{sd} [{low}, {high}]"
+
+
+def number(sd: float, scale: object) -> str:
+    """Return a standard deviation, or a factor, as a sentence has it."""
+    return f"×{sd:.2f}" if scale == "ratio" else f"{sd:.3f}"
 
 
 def held(study: Study) -> list[str]:
     """Return the random streams that a study holds at one seed."""
-    return [name for name, varies in _streams(study).items() if not varies]
+    return [name for name, seed in _streams(study).items() if isinstance(seed, int)]
 
 
-def _varied(study: Study) -> list[str]:
-    return [name for name, varies in _streams(study).items() if varies]
+def _of_base(
+    study: Study, cells: pd.DataFrame, base: Levels, redrawn: Mapping[Levels, str], measure: Measure
+) -> Iterator[tuple[Levels, dict[str, object]]]:
+    """Yield the rows of one measure with their levels: of a level that redraws nothing, and of those that redraw."""
+    once = _wide(cells, base, measure)
+    varying = [name for name in STREAMS if name not in held(study.at(base))]
+    for row in _overall(once.dropna(axis=1), " + ".join(varying)):
+        yield base, row
+    for levels, stream in redrawn.items():
+        between = (_wide(cells, levels, measure) - once).dropna(axis=1)
+        if between.shape[1] > 1:
+            yield levels, _row(stream, np.square(between.to_numpy(np.float64)) / 2)
 
 
-def _streams(study: Study) -> dict[str, bool]:
-    """Tell of each random stream whether it differs from seed to seed."""
-    own = {"split": study.split.seed, "batch order": study.recipe.order_seed, "weights": study.network.weights_seed}
-    return {name: seed == "cell" for name, seed in own.items()}
+def _wide(cells: pd.DataFrame, levels: Levels, measure: Measure) -> pd.DataFrame:
+    """Return a measure of the cells of one level on its own scale: groups in rows, seeds in columns, NaN in holes."""
+    at = np.logical_and.reduce([cells[short(factor)] == level for factor, level in levels])
+    table = cells[at].assign(value=lambda own: measure.scaled(values(own, measure).to_numpy(np.float64)))
+    return table.pivot_table("value", ["backend", "initializer"], "seed", dropna=False)
 
 
-def _block(cells: pd.DataFrame, measure: Measure) -> Array:
-    """Return a measure as (backends, initializers, seeds), of the seeds that every group finished."""
-    table = cells.assign(value=values(cells, measure))
-    wide = table.pivot_table("value", ["backend", "initializer"], "seed", dropna=False).dropna(axis=1)
-    shape = (cells["backend"].nunique(), cells["initializer"].nunique(), wide.shape[1])
-    return wide.to_numpy(np.float64).reshape(shape) if wide.size == np.prod(shape) else np.empty((0, 0, 0))
+def _row(source: str, squares: Array) -> dict[str, object]:
+    """Return the row of a source, given the squares, (groups, seeds), whose mean is its variance."""
+    by_seed = squares.mean(0)
+    sd, low, high = (ends.item() for ends in deviations(by_seed[None]))
+    least, most = np.sqrt(by_seed.min()), np.sqrt(by_seed.max())
+    return {"source": source, "sd": sd, "low": low, "high": high, "least": least, "most": most, "seeds": len(by_seed)}
 
 
-def _sources(block: Array, streams: Sequence[str]) -> list[dict[str, object]]:
-    """Return a row per source of the spread in a block: its standard deviation, with its interval over seeds."""
-    seeds = np.arange(block.shape[2])
-    sources = ["backend", "initializer", "backend × initializer", " + ".join(streams) or "nothing"]
-    rows = [
-        {"source": source, "sd": sd, "low": low, "high": high, "seeds": len(seeds)}
-        for source, sd, low, high in zip(sources, _deviations(block, seeds), *_interval(block, seeds), strict=True)
-    ]
-    return rows if len(streams) == STREAMS else rows[-1:]
+def _overall(once: pd.DataFrame, streams: str) -> Iterator[dict[str, object]]:
+    """Yield the rows of backend, initializer, their interplay, and all streams together, of a level's values.
+
+    They are over the seeds that every group finished.
+    """
+    n = once.shape[1]
+    shape = (once.index.get_level_values(0).nunique(), once.index.get_level_values(1).nunique(), n)
+    if n < 2 or once.size != np.prod(shape):
+        return
+    block = once.to_numpy(np.float64).reshape(shape)
+    sources = ("backend", "initializer", "backend × initializer")
+    for source, sd, low, high in zip(sources, np.sqrt(components(block)), *_interval(block), strict=True):
+        yield {"source": source, "sd": sd, "low": low, "high": high, "seeds": n}
+    squares = np.square(block - block.mean(2, keepdims=True)) * n / (n - 1)
+    yield {**_row(streams, squares.reshape(-1, n)), "least": np.nan, "most": np.nan}
 
 
-def _deviations(block: Array, seeds: NDArray[np.int64]) -> Array:
-    return np.sqrt(components(block[:, :, seeds]))
-
-
-def _interval(block: Array, seeds: NDArray[np.int64]) -> tuple[Array, Array]:
+def _interval(block: Array) -> tuple[Array, Array]:
+    """Return the ends of the components' 95 % percentile bootstrap intervals over seeds."""
     from scipy import stats
 
     found = stats.bootstrap(
-        (seeds,),
-        lambda drawn: _deviations(block, drawn),
+        (np.arange(block.shape[2]),),
+        lambda drawn: np.sqrt(components(block[:, :, drawn])),
         vectorized=False,
         method="percentile",
         confidence_level=inference.CONFIDENCE,

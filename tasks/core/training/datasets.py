@@ -139,13 +139,20 @@ def divide(dataset: Dataset, split: Split, seed: int) -> Fold:
             np.arange(len(dataset.y)),
             test_size=split.test_fraction,
             stratify=dataset.y if split.stratified else None,
-            random_state=seeds.integer(seeds.stream(seed, "split")) if split.seed == "cell" else split.seed,
+            random_state=_split_seed(split, seed),
         )
     except ValueError as error:
         raise ValueError(f"split.test_fraction: {error}; got {split.test_fraction}") from None
     scaler = StandardScaler().fit(dataset.x if split.scaler == "all" else dataset.x[train])
     x = scaler.transform(dataset.x).astype(np.float32)
     return Fold(x[train], dataset.y[train], x[test], dataset.y[test], test, scaler.mean_, scaler.scale_)
+
+
+def _split_seed(split: Split, seed: int) -> int:
+    """Return scikit-learn's random state for a split: a number that the study gives stays as it is."""
+    if isinstance(split.seed, int):
+        return split.seed
+    return seeds.integer(seeds.stream(seeds.chosen(split.seed, seed), "split"))
 
 
 def visits(rows: int, epochs: int, seed: int, *, shuffle: bool) -> NDArray[np.int32]:

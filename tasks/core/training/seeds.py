@@ -4,6 +4,7 @@ import numpy as np
 
 from tasks.core.design.settings import OneSeed
 
+REDRAWN = 2**32  # no study has a seed as large as this
 STREAMS = ("split", "order", "weights")  # a stream's position decides its numbers: append, never reorder
 
 
@@ -27,10 +28,14 @@ def integer(stream: np.random.SeedSequence) -> int:
     return int(stream.generate_state(1)[0])
 
 
-def chosen(held: OneSeed, own: int) -> int:
-    """Return the seed of a stream: the number that the study fixes for all cells or, if it says `cell`, the cell's own.
+def chosen(given: OneSeed, own: int) -> int:
+    """Return the seed of a stream: the number that the study gives to all cells or, if it says `cell`, the cell's own.
 
-    >>> chosen("cell", 3), chosen(42, 3)
-    (3, 42)
+    If the study says `redrawn`, it is a seed that belongs to the cell's own seed, and that no study can have.
+
+    >>> chosen("cell", 3), chosen(42, 3), chosen("redrawn", 3) - REDRAWN
+    (3, 42, 3)
     """
-    return own if held == "cell" else held
+    if given == "redrawn":
+        return own + REDRAWN
+    return own if given == "cell" else given

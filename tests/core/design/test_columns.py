@@ -29,7 +29,7 @@ def levels(factor, values, **study):
 def tables():
     claim = Check(claim="it trains", measure="test_accuracy", at_least=0.5)
     found = levels("network.depth", (2, 3), network={"width": 8, "depth": 2}, checks=(claim,))
-    streams = {"everything": {}, "split": {"recipe.order_seed": 0, "network.weights_seed": 0}}
+    streams = {"nothing": {}, "split": {"split.seed": "redrawn"}}
     beside = SideBySide(found, found, {}, {})
     return {
         "cells": found.cells,
@@ -39,7 +39,7 @@ def tables():
         "ranks": ranks_table(found.rankings),
         "checks": found.judged,
         "defaults": levels("weights", ("native", "shared")).defaults,
-        "spread": levels("varied", streams).spread,
+        "spread": levels("redrawn", streams).spread,
         "side by side": beside.cells,
         "runs": beside.verdicts,
     }

@@ -67,9 +67,9 @@ def test_details_tells_defaults_and_spread():
     native, shared = (noisy(weights=weights) for weights in ("native", "shared"))
     text = told(findings(pd.concat([native, shared], ignore_index=True), factors={"weights": ("native", "shared")}))
     assert "the difference that native weights make is significant under no initializer" in text
-    split = {"everything": {}, "split": {"recipe.order_seed": 0, "network.weights_seed": 0}}
-    frame = pd.concat([noisy(varied=name) for name in split], ignore_index=True)
-    spread = told(findings(frame, factors={"varied": split}))
+    split = {"nothing": {}, "split": {"split.seed": "redrawn"}, "held": {"split.seed": 0}}
+    frame = pd.concat([noisy(redrawn=name) for name in split], ignore_index=True)
+    spread = told(findings(frame, factors={"redrawn": split}))
     assert "Standard deviation of test loss by source: " in spread
     assert "verdicts are about that one draw" in spread
 

@@ -2,9 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.core.design.columns import MEASURES_BY_NAME
 from tasks.core.design.settings import Network, Recipe, RecipeChanges
 from tasks.core.design.study import Study
-from tasks.core.statistics.spread import components, defaults, spread
+from tasks.core.statistics.spread import components, defaults, deviations, spread
+from tests.calibration import table
 from tests.shared.samples import THREE, noisy
 
 
@@ -19,32 +21,91 @@ def test_components_are_recovered():
         + rng.normal(0, 2**0.5, (30, 30, 20))
         for _ in range(30)
     ]
-    assert np.mean([components(values) for values in made], axis=0) == pytest.approx([4, 1, 0.5, 5], rel=0.12)
-    assert components(np.ones((2, 3, 4))).tolist() == [0, 0, 0, 0]
-    alone = components(made[0][:1, :1])
-    assert alone == pytest.approx([0, 0, 0, made[0][0, 0].var(ddof=1)])
+    assert np.mean([components(values) for values in made], axis=0) == pytest.approx([4, 1, 0.5], rel=0.12)
+    assert components(np.ones((2, 3, 4))).tolist() == [0, 0, 0]
+    assert components(made[0][:1, :1]).tolist() == [0, 0, 0]
+
+
+LEVELS = {"nothing": {}, "split": {"split.seed": "redrawn"}, "weights": {"network.weights_seed": "redrawn"}}
 
 
 def test_spread_is_told_apart():
-    """Levels that vary one stream alone give its share, the level of all gives backend and initializer."""
-    levels = {
-        "everything": {},
-        "split": {"recipe.order_seed": 0, "network.weights_seed": 0},
-        "weights": {"split.seed": 0, "recipe.order_seed": 0},
-    }
-    study = Study(initializers=THREE[:2], seeds=10, factors={"varied": levels})
-    assert study.at((("varied", "split"),)).recipe.order_seed == 0
-    parts = [noisy(initializers=THREE[:2], varied=name) for name in levels]
+    """A level that redraws a stream gives its share, the level that redraws nothing gives backend and initializer."""
+    study = Study(initializers=THREE[:2], seeds=200, factors={"redrawn": LEVELS})
+    parts = {name: noisy(200, THREE[:2], redrawn=name) for name in LEVELS}
     rng = np.random.default_rng(0)
-    for frame, sd in zip(parts, (0.05, 0.04, 0.01), strict=True):
-        frame["test_accuracy"] = rng.normal(0.9, sd, len(frame))
-    rows = spread(study, pd.concat(parts, ignore_index=True)).set_index(["measure", "source"])
-    assert rows.loc[("test_accuracy", "split"), "sd"] == pytest.approx(0.04, rel=0.2)
-    assert rows.loc[("test_accuracy", "weights"), "sd"] == pytest.approx(0.01, rel=0.2)
-    everything = rows.loc[("test_accuracy", "split + batch order + weights")]
-    assert everything["low"] < everything["sd"] < everything["high"]
+    own = {name: rng.normal(0, sd, len(parts[name])) for name, sd in (("split", 0.04), ("weights", 0.01))}
+    again = {name: rng.normal(0, sd, len(parts[name])) for name, sd in (("split", 0.04), ("weights", 0.01))}
+    for level, frame in parts.items():
+        drawn = {name: again[name] if name == level else own[name] for name in own}
+        frame["test_accuracy"] = 0.5 + drawn["split"] + drawn["weights"]
+        frame["test_loss"] = np.exp(5 * (drawn["split"] + drawn["weights"]))
+    rows = spread(study, pd.concat(parts.values(), ignore_index=True)).set_index(["measure", "source"])
+    for source, sd in (("split", 0.04), ("weights", 0.01), ("split + batch order + weights", 0.0412)):
+        assert rows.loc[("test_accuracy", source), "sd"] == pytest.approx(sd, rel=0.1)
+        assert np.log(rows.loc[("test_loss", source), "sd"]) == pytest.approx(5 * sd, rel=0.1)
+    assert (rows["low"] <= rows["sd"]).all()
+    assert (rows["sd"] <= rows["high"]).all()
+    alone = rows.loc[("test_accuracy", "weights")]
+    assert alone["least"] < alone["low"] < alone["high"] < alone["most"]
     assert ("test_accuracy", "backend") in rows.index
     assert spread(Study(initializers=THREE), noisy()).empty
+
+
+def test_a_redrawn_level_is_held_against_the_level_it_differs_from():
+    """With another factor each redrawn level has a partner of its own; a level that redraws two streams has none."""
+    both = {"both": {"split.seed": "redrawn", "network.weights_seed": "redrawn"}}
+    study = Study(initializers=THREE[:2], factors={"recipe.epochs": (5, 10), "redrawn": LEVELS | both})
+    frames = [noisy(epochs=epochs, redrawn=name) for epochs in (5, 10) for name in LEVELS | both]
+    rows = spread(study, pd.concat(frames, ignore_index=True))
+    found = rows.loc[rows["source"] == "weights", "level"]
+    assert sorted(set(found)) == ["epochs 10 · redrawn weights", "epochs 5 · redrawn weights"]
+    assert not rows["level"].str.contains("both").any()
+
+
+def test_a_hole_leaves_its_seed_out():
+    """A seed in which some group did not finish counts for no group, for sources then rest on the same seeds."""
+    frame = pd.concat([noisy(redrawn=name) for name in LEVELS], ignore_index=True)
+    frame.loc[(frame["redrawn"] == "split") & (frame["seed"] == 0) & (frame["backend"] == "keras"), "status"] = (
+        "diverged"
+    )
+    rows = spread(Study(initializers=THREE, factors={"redrawn": LEVELS}), frame).set_index(["measure", "source"])
+    assert rows.loc[("test_loss", "split"), "seeds"] == 9
+    assert rows.loc[("test_loss", "weights"), "seeds"] == 10
+
+
+def real(dataset, measure):
+    """Return real cells of each source, (3, 4 initializers, 8 draws, 200 seeds), and what `spread` averages, (3, n).
+
+    The latter are of one seed and redraw each.
+    """
+    drawn = MEASURES_BY_NAME[measure].scaled(table.values(dataset, "spread", measure))
+    drawn = drawn.reshape(4, 3, 8, -1).swapaxes(0, 1)
+    return drawn, (np.square(drawn[:, :, 1:] - drawn[:, :, :1]) / 2).mean(1).reshape(3, -1)
+
+
+@pytest.mark.parametrize("dataset", ["iris", "wine"])
+@pytest.mark.parametrize("measure", ["test_accuracy", "test_loss"])
+def test_intervals_contain_what_fresh_seeds_give(dataset, measure):
+    """Of real cells, 92 % or more of the intervals from 30 seeds contain the SD over all seeds."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for source in real(dataset, measure)[1]:
+        _, low, high = deviations(source[rng.integers(len(source), size=(200, 30))])
+        covered.append((low <= np.sqrt(source.mean())) & (np.sqrt(source.mean()) <= high))
+    assert np.mean(covered) > 0.92
+
+
+@pytest.mark.parametrize("dataset", ["iris", "wine"])
+@pytest.mark.parametrize("measure", ["test_accuracy", "test_loss"])
+def test_single_seeds_reach_as_far_as_held_ones(dataset, measure):
+    """The SD that one stream gives while the others are held at one seed lies between the ends of 30 single seeds."""
+    rng = np.random.default_rng(0)
+    drawn, squares = real(dataset, measure)
+    for source, held in zip(squares, np.sqrt(drawn.var(2, ddof=1).mean(1)), strict=True):  # held: (200 seeds,)
+        single = np.sqrt(source[rng.integers(len(source), size=(200, 30))])
+        least, most = single.min(1)[:, None], single.max(1)[:, None]
+        assert ((least <= held) & (held <= most)).mean() > 0.95
 
 
 def test_seeds_of_streams_are_settings():

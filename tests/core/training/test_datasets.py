@@ -22,6 +22,17 @@ def test_fixed_split_ignores_the_cell():
     assert np.array_equal(*(divide(IRIS, Split(seed=42), seed).test_rows for seed in (1, 2)))
 
 
+def test_a_redrawn_split_is_another_one():
+    """Redrawn, a cell's seed decides another split, which is the same every time."""
+    redrawn = Split(seed="redrawn")
+    first, again, other, drawn = (
+        divide(IRIS, split, 1).test_rows for split in (redrawn, redrawn, Split(seed=1), Split())
+    )
+    assert np.array_equal(first, again)
+    assert set(first) != set(other)
+    assert set(first) != set(drawn)
+
+
 def test_notebook_split_and_scaling():
     """Split 42 with the scaler on all rows is what the notebook's lines give."""
     x, y = load_iris(return_X_y=True)
