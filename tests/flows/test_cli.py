@@ -252,7 +252,7 @@ def test_interrupt(tmp_path, environment, with_server, eventually, sent, status)
         _, errors = run.communicate(timeout=150)
     finally:
         run.kill()
-    assert run.returncode == status
+    assert run.returncode == status, errors
     assert "Traceback" not in errors
     assert states() == {"KILLED"}
 
