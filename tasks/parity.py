@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from tasks.core.training.parity import Answer, Asked, ParityError
 from tasks.tracking import recording
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
+from tasks.trainers.process import UnusableSlotError
 
 
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
@@ -73,11 +75,14 @@ def hold(benchmark: Benchmark, backends: Sequence[Backend], asked: Asked, answer
 def passed(gate: PrefectFuture[None], benchmark: Benchmark) -> None:
     """Wait for the gate. If it fails, mark the benchmark's cells as failed, so that no later benchmark uses them.
 
+    A slot that a backend cannot use is no finding of the gate: the cells that should train there say so.
+
     Raises:
         ParityError: if a backend does not compute what it should.
     """
     try:
-        gate.result()
+        with suppress(UnusableSlotError):
+            gate.result()
     except ParityError as error:
         recording.revoke(benchmark, str(error))
         raise

@@ -108,6 +108,18 @@ def trainers():
         yield held
 
 
+@pytest.fixture(scope="module")
+def pytorch_set_up():
+    """Have PyTorch compute as it does in a trainer; hypothesis draws no floats while denormal numbers count as zero."""
+    import torch
+
+    from tasks.backends import pytorch
+
+    pytorch.setup(threads=1)
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def eventually():
     """Return a function that waits for a condition, at most so many seconds."""

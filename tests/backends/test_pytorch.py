@@ -14,9 +14,6 @@ from tasks.core.design.study import Study
 from tests.shared.plain import plain_loop, plain_module
 from tests.shared.programs import SETTINGS, cells_of, inputs, train
 
-pytorch.setup(threads=1)
-
-
 OTHERWISE = {"clipped by norm", "batch normalization", "layer normalization"}
 """Settings whose reductions torch orders otherwise for one cell than for a batch: equal to rounding, not to the bit."""
 

@@ -192,7 +192,6 @@ def test_vanished_signals_end_alike(framework):
         initializers=("random_normal(std=1e-4)",),
         seeds=3,
     )
-    pytorch.setup(threads=1)
     outcomes = train(framework, study, cells_of(framework, study))
     assert [outcome.trained.health for outcome in outcomes] == ["vanishing"] * 3
     assert [outcome.trained.signals.scalars()["dead_at_start"] for outcome in outcomes] == [1.0] * 3

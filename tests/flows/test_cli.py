@@ -130,7 +130,7 @@ def test_report_and_compare(first, initbench, told, monkeypatch):
     assert result.stdout.startswith("8 cells are in both runs, 8 of them equal in every digit;")
     assert set(pd.read_csv(folder / "beside" / "cells.csv")["in"]) == {"both"}
     monkeypatch.chdir(folder)
-    assert "no run 'abc' in sqlite:" in told("compare", "latest", "abc", "--out", "none")
+    assert "has a run id that starts with 'abc'" in told("compare", "latest", "abc", "--out", "none")
     assert not (folder / "none").exists()
 
 
@@ -184,6 +184,8 @@ def test_dry_run_leaves_nothing(tmp_path, initbench):
         ),
         (["runn"], "No such command"),
         (["studies", "irs"], "no study 'irs'"),
+        (["run", "--set", "seeds=1", "--set", "seeds=2"], "must not undo an earlier one; seeds undoes seeds"),
+        (["run", "--set", "dataset={path: a, path: b}"], "dataset must be valid YAML: the key 'path' is given twice"),
     ],
 )
 def test_invalid_input(folder, told, arguments, words):
@@ -250,7 +252,7 @@ def test_interrupt(tmp_path, environment, with_server, eventually, sent, status)
         _, errors = run.communicate(timeout=150)
     finally:
         run.kill()
-    assert run.returncode == status
+    assert run.returncode == status, errors
     assert "Traceback" not in errors
     assert states() == {"KILLED"}
 

@@ -25,7 +25,7 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("name", "backend", "seeds"), RUNS, ids=[f"{name} {backend}" for name, backend, _ in RUNS])
-def test_claims_hold(stored, name, backend, seeds):
+def test_claims_hold(stored, pytorch_set_up, name, backend, seeds):
     """Trained, recorded and read back, a study's cells bear out every one of its claims."""
     study = studies.load(name).model_copy(update={"seeds": seeds, "backends": (backend,)})
     framework = importlib.import_module(f"tasks.backends.{backend}")

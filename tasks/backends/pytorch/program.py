@@ -46,8 +46,9 @@ class Program:
 
     def start(self, stack: Stack, weights: Weights) -> None:
         self._take(stack)
+        # Copies, for the optimizer changes them; contiguous ones, for other strides give another last digit
         given = {
-            name: torch.tensor(np.swapaxes(array, 1, -1), device=self.device)  # a copy, which the optimizer changes
+            name: torch.tensor(np.ascontiguousarray(np.swapaxes(array, 1, -1)), device=self.device)
             for name, array in zip(self._kernels_and_biases(), weights, strict=True)
             if name in self.given
         }
