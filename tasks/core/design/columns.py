@@ -17,7 +17,8 @@ class Measure:
     """A number by which cells are compared.
 
     margin: the largest difference that is too small to matter, unless a study sets another one; None if the measure has
-    no such number. step: every value is a multiple of this; 0 if the measure is continuous. largest: every value lies
+    no such number. scale: whether the spread over seeds is told as a difference, a standard deviation, or as a ratio, a
+    geometric standard deviation. step: every value is a multiple of this; 0 if the measure is continuous. largest: every value lies
     between 0 and this.
 
     step_is_a_test_row: the measure is a share of the test rows, so its step is one row, and so is its margin.
@@ -40,9 +41,15 @@ class Measure:
     repeatable: bool = True
 
     def scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return values so that their differences are what `scale` says: of a ratio, the logarithms.
+
+        >>> Measure("loss", "", "", False, None, scale="ratio").scaled(np.array([1.0, 0.5])).round(2).tolist()
+        [0.0, -0.69]
+        """
         return np.log(np.maximum(values, RESOLUTION)) if self.scale == "ratio" else values
 
     def unscaled(self, differences: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return differences of what `scaled` returns as `scale` says."""
         return np.exp(differences) if self.scale == "ratio" else differences
 
 
