@@ -18,8 +18,8 @@ class Measure:
 
     margin: the largest difference that is too small to matter, unless a study sets another one; None if the measure has
     no such number. scale: whether the spread over seeds is told as a difference, a standard deviation, or as a ratio, a
-    geometric standard deviation. step: every value is a multiple of this; 0 if the measure is continuous. largest: every value lies
-    between 0 and this.
+    geometric standard deviation. step: every value is a multiple of this; 0 if the measure is continuous. largest:
+    every value lies between 0 and this.
 
     step_is_a_test_row: the measure is a share of the test rows, so its step is one row, and so is its margin.
     censored: the measure counts epochs until something happens, which may not happen within the epochs trained. Such a

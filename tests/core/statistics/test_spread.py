@@ -87,7 +87,7 @@ def real(dataset, measure):
 @pytest.mark.parametrize("dataset", ["iris", "wine"])
 @pytest.mark.parametrize("measure", ["test_accuracy", "test_loss"])
 def test_intervals_contain_what_fresh_seeds_give(dataset, measure):
-    """Of real cells, 90 % or more of the intervals from 30 seeds contain the SD over all seeds, within sampling error."""
+    """Of real cells, 90 % or more of the intervals from 30 seeds contain the SD over all seeds, or nearly so."""
     rng = np.random.default_rng(0)
     covered = []
     for source in real(dataset, measure)[1]:
