@@ -199,7 +199,7 @@ def check_parity(benchmark: Benchmark, backends: Sequence[Backend], asked: Asked
     Raises:
         ParityError: if a backend does not compute what it should.
     """
-    parity.hold(benchmark, backends, asked, lambda backend: _done(Gate(backend=backend, asked=asked), benchmark))
+    parity.hold(benchmark, backends, asked, lambda backend, asked: _done(Gate(backend=backend, asked=asked), benchmark))
 
 
 @task(task_run_name="crown {backend}", cache_policy=NO_CACHE)

@@ -32,7 +32,7 @@ CELLS = 128  # the largest batch that trains together
 STEPS = 4  # at least; an optimizer with momentum shows what it does from its second step on
 MOST_STEPS = 64  # of an epoch; a longer one is cut
 TWINS = 15
-SEED = 0  # of split, order of rows, weights and twins
+ATTEMPTS = 3  # after which a finding beyond its bound is a fault
 BIAS_STD = 0.3  # biases start away from zero, so that a decay of biases shows
 COMPARED = 4096  # weights of each kernel and bias that are compared, evenly spread
 ROUNDING = 2.0**-23  # float32's distance from 1 to the next number
@@ -53,10 +53,14 @@ class Frozen(BaseModel):
 
 
 class Level(Frozen):
-    """Settings of which the gate trains a network. cells: how many cells of these settings the study trains at once."""
+    """Settings of which the gate trains a network.
+
+    cells: how many cells of these settings the study trains at once. seed: of split, order of rows, weights and twins.
+    """
 
     settings: CellSettings
     cells: int
+    seed: int = 0
 
     def __str__(self) -> str:
         network, recipe = self.settings.network, self.settings.recipe
@@ -93,6 +97,16 @@ class Asked(Frozen):
             level = Level(settings=settings, cells=min(count, CELLS))
             levels.setdefault(str(sorted(_computed(settings).items())), level)
         return cls(levels=tuple(_new_values_first(levels.values())[:LEVELS]), drawn=tuple(drawn.values()))
+
+    def anew(self) -> "Asked":
+        """Return the same check with other splits, orders, weights and twins.
+
+        A fault shows with any of them. A rounding error that training makes so large that the twins do not tell of it
+        shows with few.
+        """
+        return Asked(
+            levels=tuple(each.model_copy(update={"seed": each.seed + 1}) for each in self.levels), drawn=self.drawn
+        )
 
 
 def _labels(batch: Batch) -> set[str]:
@@ -131,12 +145,12 @@ class Trace(Frozen):
     findings: list[Finding]
 
 
-def trace(framework: Framework, level: Level, *, seed: int = SEED) -> Trace:
+def trace(framework: Framework, level: Level) -> Trace:
     """Train a level's network and its twins for a few steps, and return what came of it.
 
     Everything is done twice, and the second time counts: a program that keeps something of its last batch shows it.
     """
-    settings, dataset = level.settings, datasets.load(level.settings.dataset)
+    settings, seed, dataset = level.settings, level.seed, datasets.load(level.settings.dataset)
     network, recipe = settings.network, _aligned(settings.recipe)
     fold = datasets.divide(dataset, settings.split, seed)
     sizes = fans(network, len(dataset.features), dataset.classes)

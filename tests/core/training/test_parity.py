@@ -113,7 +113,7 @@ def test_a_trace_is_one_numpy_draw():
     """Each backend starts from the same weights, other ones for another seed, with biases that are not zero."""
     one, same = (parity.trace(Untrained(), level()) for _ in range(2))
     assert one.values["weights"] == same.values["weights"]
-    assert one.values["weights"] != parity.trace(Untrained(), level(), seed=1).values["weights"]
+    assert one.values["weights"] != parity.trace(Untrained(), level().model_copy(update={"seed": 1})).values["weights"]
     backend = Untrained()
     parity.trace(backend, level())
     assert all(np.abs(bias).min() > 0 for bias in backend.given[1::2])
