@@ -6,7 +6,7 @@ import pytest
 from tests.calibration import draw, table
 
 
-def test_the_command_trains_the_committed_cells():
+def test_the_command_trains_the_committed_cells(pytorch_set_up):
     """The cells in the files are those that the command trains today: redrawn seeds have the same losses."""
     plan = draw.sets()["iris-null"]
     again = draw.trained(replace(plan, count=2))
