@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from tasks.core.training.outcome import epochs_to_target, first_line
 from tasks.tracking import store
 from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, Benchmark, StoreError
 
-PAGE = 1000  # runs in one answer to a search
 IDS = 200  # run ids in one filter
 ID_LENGTH = 32  # hexadecimal digits of a run id
 LISTED = 4  # benchmarks that are named where the start of an id means several
@@ -56,23 +55,11 @@ def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> dic
     own = f" AND tags.`mlflow.parentRunId` = '{parent}'" if parent else ""
     found: dict[str, str] = {}
     for settings, keys in wanted.items():
-        for run in _search(client, experiment.experiment_id, f"tags.`initbench.settings` = '{settings}'{own}"):
+        for run in store.search(client, experiment.experiment_id, f"tags.`initbench.settings` = '{settings}'{own}"):
             key = run.data.tags["initbench.cell"]
             if key in keys and run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED":
                 found.setdefault(key, run.info.run_id)
     return found
-
-
-def _search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], query, max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
@@ -95,7 +82,7 @@ def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) ->
     for at in range(0, len(run_ids), IDS):
         quoted = ", ".join(f"'{run_id}'" for run_id in run_ids[at : at + IDS])
         query = f"attributes.run_id IN ({quoted})"
-        runs |= {run.info.run_id: run for run in _search(client, benchmark.experiment_id, query)}
+        runs |= {run.info.run_id: run for run in store.search(client, benchmark.experiment_id, query)}
     return runs
 
 
@@ -188,7 +175,7 @@ def _whole(client: MlflowClient, start: str) -> str:
     if len(start) == ID_LENGTH or not re.fullmatch("[0-9a-f]+", start):
         return start
     query = f"tags.{BENCHMARK} = 'yes' AND attributes.run_id LIKE '{start}%'"
-    runs = [run for experiment_id in _experiments(client) for run in _search(client, experiment_id, query)]
+    runs = [run for experiment_id in _experiments(client) for run in store.search(client, experiment_id, query)]
     if len(runs) == 1:
         return str(runs[0].info.run_id)
     if not runs:

@@ -182,16 +182,11 @@ def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], ta
 
 def revoke(benchmark: Benchmark, reason: str) -> None:
     """Mark the cells that a benchmark has recorded as failed, so that no later benchmark takes them as its own."""
-    client, token = store.client(benchmark.uri), None
+    client = store.client(benchmark.uri)
+    tags = [RunTag("initbench.status", "failed"), RunTag("initbench.reason", reason)]
     query = f"tags.`mlflow.parentRunId` = '{benchmark.run_id}' AND tags.`initbench.cell` != ''"
-    while True:
-        page = client.search_runs([benchmark.experiment_id], query, page_token=token)
-        for run in page:
-            tags = {"initbench.status": "failed", "initbench.reason": reason}
-            client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        token = page.token
-        if not token:
-            return
+    for run in store.search(client, benchmark.experiment_id, query):
+        client.log_batch(run.info.run_id, tags=tags)
 
 
 def hand_over(benchmark: Benchmark, name: str, result: object) -> None:

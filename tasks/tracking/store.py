@@ -8,6 +8,7 @@ the threads in which tasks run.
 import os
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import httpx
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
@@ -27,6 +29,7 @@ UI = "http://127.0.0.1:5000"  # where `initbench ui` shows a store that has no s
 BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
 NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in MLflow and in Prefect
 CELLS = "cells.csv"
+PAGE = 1000  # runs in one answer to a search
 
 
 class StoreError(ValueError):
@@ -148,3 +151,16 @@ def check_files(benchmark: Benchmark) -> None:
             f"a worker must reach the benchmark's files through MLflow's server, but they are in {location} on another "
             "machine. Workers elsewhere need `initbench up --postgres`, or another name for the study"
         )
+
+
+def search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Run]:
+    """Yield the runs of an experiment that match a query, the newest first."""
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], query, max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from tasks.core.design.columns import RANKED, RANKED_MEASURES, TITLES
+from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.report.details import FRAMEWORKS, differing, listed, placed, validity
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
-from tasks.core.statistics.standing import Standing, standings
+from tasks.core.statistics.standing import Standing
 from tasks.core.statistics.table import interval
 from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, WORSE
 
@@ -31,10 +32,10 @@ def answer(findings: Findings) -> list[str]:
     return [*invalid, *placed(findings.study, findings.cells), *backends, *_between(findings)]
 
 
-def _of_backend(findings: Findings, backend: str) -> str:
+def _of_backend(findings: Findings, backend: Backend) -> str:
     names, seeds = factors(findings.cells), len(findings.study.seed_list)
-    rows, pairs = (each[each["backend"] == backend] for each in (findings.comparison, findings.pairs))
-    first, second = (standings(rows, pairs, names, measure) for measure in RANKED_MEASURES)
+    rows = findings.comparison[findings.comparison["backend"] == backend]
+    first, second = (findings.standings[backend, measure.name] for measure in RANKED_MEASURES)
     if len(first) > 1:
         words = _of_places(first, second, rows, _places(names, len(first)), seeds)
     else:

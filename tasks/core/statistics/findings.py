@@ -5,11 +5,15 @@ from functools import cached_property
 
 import pandas as pd
 
+from tasks.core.design.columns import RANKED_MEASURES
+from tasks.core.design.initializers import Backend
 from tasks.core.design.study import Study
 from tasks.core.statistics import checks, spread, table, verdicts
+from tasks.core.statistics.measures import factors
 from tasks.core.statistics.notes import notes
 from tasks.core.statistics.profiles import Profiles, profiles
 from tasks.core.statistics.ranks import Ranking, rankings
+from tasks.core.statistics.standing import Standing, standings
 from tasks.core.statistics.survival import Reaching, reaching
 
 
@@ -54,6 +58,16 @@ class Findings:
             profiles=profiles(cells),
             spread=spread.spread(study, cells),
         )
+
+    @cached_property
+    def standings(self) -> dict[tuple[Backend, str], list[Standing | None]]:
+        """How the initializers stand in each place of a backend, by the backend and the name of a ranked measure."""
+        names, found = factors(self.cells), {}
+        for backend in self.study.backends:
+            rows, pairs = (each[each["backend"] == backend] for each in (self.comparison, self.pairs))
+            for measure in RANKED_MEASURES:
+                found[backend, measure.name] = standings(rows, pairs, names, measure)
+        return found
 
     @property
     def misbehaved(self) -> list[str]:

@@ -6,7 +6,6 @@ A place is a backend with a level of every factor.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from tasks.core.design.columns import Measure
@@ -92,8 +91,6 @@ def standings(
     """Return the standing of each place of one backend; names: the columns of the factors."""
     if not names:
         return [Standing.of(comparison, pairs, measure)]
-    found = []
-    for key, group in comparison.groupby(list(names), sort=False):
-        here = np.logical_and.reduce([pairs[name] == level for name, level in zip(names, key, strict=True)])
-        found.append(Standing.of(group, pairs[here], measure))
-    return found
+    own = dict(iter(pairs.groupby(list(names), sort=False)))
+    groups = comparison.groupby(list(names), sort=False)
+    return [Standing.of(group, own.get(key, pairs[:0]), measure) for key, group in groups]

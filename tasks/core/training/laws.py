@@ -79,11 +79,6 @@ def _kernels(framework: Framework, settings: CellSettings, cell: Cell) -> Kernel
     return [kernel.astype(np.float64) for kernel in weights[::2]]
 
 
-def _fans(kernel: NDArray[np.float64]) -> tuple[int, int]:
-    fan_in, fan_out = kernel.shape
-    return fan_in, fan_out
-
-
 def scaled(sizes: Sequence[int]) -> tuple[int, ...]:
     """Return layers of the same proportions with about WEIGHTS weights.
 

@@ -101,8 +101,7 @@ class Asked(Frozen):
     def anew(self) -> "Asked":
         """Return the same check with other splits, orders, weights and twins.
 
-        A fault shows with any of them. A rounding error that training makes so large that the twins do not tell of it
-        shows with few.
+        A fault shows with all of them. In a few of them training makes a rounding error larger than the twins show.
         """
         return Asked(
             levels=tuple(each.model_copy(update={"seed": each.seed + 1}) for each in self.levels), drawn=self.drawn

@@ -94,14 +94,10 @@ def evaluated(weights: Weights, network: Network, x: Floats) -> NDArray[np.float
     """
     h, layers = x.astype(np.float64), len(weights) // 2
     for layer in range(layers - 1):
-        kernel, bias = weights[2 * layer], weights[2 * layer + 1]
-        if network.normalization == "batch":
-            z = _normalized(h @ kernel, 0.0, 1.0)
-        elif network.normalization == "layer":
-            z = h @ kernel + bias
+        z = h @ weights[2 * layer]
+        z = _normalized(z, 0.0, 1.0) if network.normalization == "batch" else z + weights[2 * layer + 1]
+        if network.normalization == "layer":
             z = _normalized(z, z.mean(1, keepdims=True), z.var(1, keepdims=True))
-        else:
-            z = h @ kernel + bias
         h = _activated(network, z, h)
     return h @ weights[-2] + weights[-1]
 
