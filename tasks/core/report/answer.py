@@ -68,7 +68,7 @@ def _fate(rows: pd.DataFrame) -> str:
 def _recommended(first: Standing, good: Sequence[str], rows: pd.DataFrame, data: str) -> str:
     """Return which initializers to take. If all but a few are good, later sentences name these few."""
     if len(good) == 1:
-        others = "every other one" if len(first.worse) == len(rows) - 1 else _few(first.worse)
+        others = "every other one" if len(first.worse) == len(rows) - 1 > 1 else _few(first.worse)
         return f"{good[0]}. On {data}, at this recipe, its {FIRST.title} is better than that of {others}."
     alike = "nothing separates them"
     if set(first.alike) <= set(first.rows(EQUIVALENT)["rival"]):
