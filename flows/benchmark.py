@@ -15,7 +15,7 @@ from flows.progress import followed
 from flows.result import BenchmarkResult, raise_faults
 from flows.serving.server import recorded, served_flow
 from tasks import machine
-from tasks.cells import prefect_tags, settle
+from tasks.cells import prefect_tags, settle, threads
 from tasks.comparison import collect, compare, publish
 from tasks.core.training.parity import Asked
 from tasks.parity import passed
@@ -75,7 +75,7 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     """Carry out a plan in the current flow run; `benchmark` says how."""
     log, study, crew = get_run_logger(), todo.study, CREWS[todo.study.runner]
     log.info("Asked for:\n%s", todo)
-    environment = machine.describe() | {"data": todo.data}
+    environment = machine.describe(threads()) | {"data": todo.data}
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
         asked = Asked.of(todo.batches) if parity and todo.own.batches else None
         gate = crew.check_parity.submit(record, study.backends, asked) if asked else None

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_serializer
 from flows import data, studies
 from flows.serving.server import check_servers
 from tasks import machine, remote
+from tasks.cells import threads
 from tasks.core.design import grid
 from tasks.core.design.grid import Batch, Cell
 from tasks.core.design.settings import CellSettings, Level, short, source
@@ -128,7 +129,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     asked = [study, *([controls] if controls else [])]
     rows = [grid.resolved(study), *([_under(study, controls)] if controls else [])]
     found = data.checksums((settings, cells[0].seed) for row in rows for settings, cells in row)
-    platform = machine.platform_for(found)
+    platform = machine.platform_for(found, threads())
     batches = [
         [Batch.of(settings, cells, platform, each.target) for settings, cells in row]
         for each, row in zip(asked, rows, strict=True)

@@ -11,7 +11,7 @@ from flows import data
 from flows.crews import THREADS, end_with_worker
 from flows.serving.server import recorded, served_flow
 from tasks import machine, models, parity, remote
-from tasks.cells import settle, train_cells, trainers
+from tasks.cells import settle, threads, train_cells, trainers
 from tasks.core.design.grid import Batch
 from tasks.core.design.settings import source
 from tasks.tracking import reading, recording, store
@@ -47,7 +47,7 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
         ValueError: if the data or the release of initbench differ from those of the benchmark.
     """
     found = data.checksums([(part.settings, part.cells[0].seed)])
-    platform = machine.platform_for(found)
+    platform = machine.platform_for(found, threads())
     asked = {source(part.settings.dataset): part.data}
     here, there = {"initbench": platform.release, **found}, {"initbench": part.release, **asked}
     differ = [f"{name} ({here[name]}, not {there[name]})" for name in here if here[name] != there[name]]

@@ -22,9 +22,19 @@ from tasks.trainers import pool, process
 RETRIES = 2  # a trainer that died is replaced, and tasks whose cells it held then train apart from each other
 
 
+def slots() -> list[process.Slot]:
+    """Return a slot for every GPU of this machine or, without GPUs, for shares of its processors."""
+    return process.slots([gpu.index for gpu in machine.gpus()], machine.processors())
+
+
+def threads() -> int:
+    """Return how many threads each trainer on this machine may use."""
+    return slots()[0].threads
+
+
 def trainers(backends: Sequence[Backend]) -> AbstractContextManager[pool.Pool]:
-    """Hold trainers for these backends, on every GPU of this machine or, without GPUs, on shares of its processors."""
-    return pool.pool(process.slots([gpu.index for gpu in machine.gpus()], machine.processors()), backends)
+    """Hold trainers for these backends on the slots of this machine."""
+    return pool.pool(slots(), backends)
 
 
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature

@@ -18,6 +18,23 @@ PACKAGES = ("initbench", "torch", "tensorflow", "keras", *LIBRARIES, "pandas", "
 FRAMEWORK_PACKAGES: dict[Backend, tuple[str, ...]] = {"pytorch": ("torch",), "keras": ("keras", "tensorflow")}
 
 
+ROUNDING = (
+    "ATEN_CPU_CAPABILITY",
+    *(f"{library}_{name}" for library in ("DNNL", "ONEDNN") for name in ("DEFAULT_FPMATH_MODE", "MAX_CPU_ISA")),
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "OPENBLAS_CORETYPE",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+)
+"""Variables by which frameworks and their libraries choose how to compute a sum, so that another last digit comes out.
+
+A trainer sets the numbers of threads and TF32 itself, whatever the environment says.
+"""
+
+
 @dataclass(frozen=True)
 class Gpu:
     """A GPU as nvidia-smi lists it."""
@@ -49,10 +66,18 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def platform_for(data: Mapping[str, str]) -> Platform:
+def rounding(threads: int) -> dict[str, str]:
+    """Return what decides how sums are rounded: the threads of a trainer, and those variables of ROUNDING that are set.
+
+    With another number of threads a product of large matrices is summed in other parts.
+    """
+    return {"threads": str(threads), **{name: os.environ[name] for name in ROUNDING if os.environ.get(name)}}
+
+
+def platform_for(data: Mapping[str, str], threads: int) -> Platform:
     """Return this machine's platform: all that, beside a study, decides a cell's numbers.
 
-    data: the checksum of each dataset, by its name or path. No framework is imported.
+    data: the checksum of each dataset, by its name or path; threads: those of a trainer. No framework is imported.
     """
     found = gpus()
     return Platform(
@@ -63,6 +88,7 @@ def platform_for(data: Mapping[str, str]) -> Platform:
             for backend in BACKENDS
         },
         device=" and ".join(sorted({gpu.name for gpu in found})) or "cpu",
+        rounding=rounding(threads),
         release=".".join(version("initbench").split(".")[:2]),
         data=data,
     )
@@ -81,8 +107,11 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def describe() -> dict[str, object]:
-    """Return the description of this machine that a benchmark records, with the git commit of this code."""
+def describe(threads: int) -> dict[str, object]:
+    """Return the description of this machine that a benchmark records, with the git commit of this code.
+
+    threads: those of a trainer.
+    """
     return {
         "packages": {package: _version(package) for package in PACKAGES},
         "python": platform.python_version(),
@@ -91,6 +120,7 @@ def describe() -> dict[str, object]:
         "processors": processors(),
         "precision": f"float32, TF32 {'on' if TF32 else 'off'}",
         "deterministic": DETERMINISTIC,
+        "rounding": rounding(threads),
         "gpus": [gpu.__dict__ for gpu in gpus()],
         "commit": _output(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]),
     }

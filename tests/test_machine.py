@@ -19,7 +19,7 @@ def test_no_gpus(monkeypatch, tmp_path):
     """Without nvidia-smi there are no GPUs, and cells train on the CPU."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine.gpus() == []
-    assert machine.platform_for("data").device == "cpu"
+    assert machine.platform_for({}, threads=1).device == "cpu"
 
 
 @pytest.mark.usefixtures("nvidia_smi")
@@ -29,7 +29,7 @@ def test_gpus():
         machine.Gpu(0, "GPU-a", "NVIDIA H200", "580.1"),
         machine.Gpu(1, "GPU-b", "NVIDIA H200", "580.1"),
     ]
-    assert machine.platform_for("data").device == "NVIDIA H200"
+    assert machine.platform_for({}, threads=1).device == "NVIDIA H200"
 
 
 @pytest.mark.usefixtures("nvidia_smi")
@@ -40,9 +40,21 @@ def test_visible_devices(monkeypatch, visible, found):
     assert [gpu.index for gpu in machine.gpus()] == found
 
 
+def test_what_changes_rounding_is_recorded_and_in_the_platform(monkeypatch):
+    """Variables by which libraries choose another way to sum are told apart; an empty variable is none."""
+    for name in machine.ROUNDING:
+        monkeypatch.delenv(name, raising=False)
+    assert machine.platform_for({}, threads=2).rounding == machine.describe(threads=2)["rounding"] == {"threads": "2"}
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    expected = {"threads": "2", "ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    assert machine.platform_for({}, threads=2).rounding == machine.describe(threads=2)["rounding"] == expected
+
+
 def test_description_has_every_version():
     """The record names the version of every package that a result depends on."""
-    described = machine.describe()
+    described = machine.describe(threads=1)
     assert set(described["packages"]) == set(machine.PACKAGES)
     assert described["precision"] == "float32, TF32 off"
     assert described["processor"]

@@ -21,7 +21,7 @@ from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
 from tasks.core.training import batch, laws, parity
-from tasks.core.training.backend import Framework
+from tasks.core.training.backend import TF32, Framework
 from tasks.core.training.laws import Finding
 from tasks.core.training.outcome import Outcome
 from tasks.core.training.parity import Level, Trace
@@ -71,7 +71,9 @@ class Trainer:
             "CUDA_VISIBLE_DEVICES": "-1" if slot.gpu is None else str(slot.gpu),
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # PyTorch's deterministic matrix products on CUDA need it
             "KERAS_BACKEND": "tensorflow",
-            "OMP_NUM_THREADS": str(slot.threads),
+            "KERAS_HOME": str(log.parent),  # has no keras.json, so that the user's is not read
+            "NVIDIA_TF32_OVERRIDE": str(int(TF32)),  # CUDA's libraries ask this before a framework's own setting
+            **dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(slot.threads)),
             "TF_CPP_MIN_LOG_LEVEL": "2",
         }
         self._slot = slot

@@ -7,6 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from flows import studies
 from tasks.backends import keras
+from tasks.backends.keras import device
 from tasks.core.design.grid import Cell
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.design.study import Study
@@ -81,3 +82,15 @@ def test_layers_draw_apart():
     _, _, weights, _ = inputs(keras, study, Cell("keras", "he_normal", 0))
     assert not np.array_equal(weights[2], weights[4])
     assert seeds.integer(seeds.stream(0, "weights", 1, 0)) != seeds.integer(seeds.stream(0, "weights", 2, 0))
+
+
+def test_settings_of_the_user_decide_nothing():
+    """Keras builds float32 networks whatever a keras.json or other code has set; a trainer sets what it relies on."""
+    config = keras_package.config
+    config.set_floatx("float64")
+    config.set_epsilon(1e-3)
+    config.set_image_data_format("channels_first")
+    config.set_dtype_policy("mixed_bfloat16")
+    device.set_defaults()
+    assert (config.floatx(), config.epsilon()) == ("float32", 1e-7)
+    assert (config.image_data_format(), config.dtype_policy().name) == ("channels_last", "float32")

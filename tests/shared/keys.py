@@ -4,7 +4,11 @@ from tasks.core.design import grid
 from tasks.core.design.grid import Batch, Cell, Platform
 
 HERE = Platform(
-    {"pytorch": "torch 1", "keras": "keras 1"}, "cpu", "0.1", {"iris": "a", "wine": "b", "digits": "c", "a.csv": "a"}
+    {"pytorch": "torch 1", "keras": "keras 1"},
+    "cpu",
+    {"threads": "1"},
+    "0.1",
+    {"iris": "a", "wine": "b", "digits": "c", "a.csv": "a"},
 )
 CELL = Cell("keras", "he_normal", 3)
 

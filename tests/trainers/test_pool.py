@@ -72,6 +72,20 @@ def test_slots():
     assert process.slots([], 1) == [process.Slot(1)]
 
 
+def test_settings_of_the_user_decide_nothing(monkeypatch, tmp_path):
+    """A trainer reads no keras.json of the user's, and has its own numbers of threads and its own precision."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "9")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    trainer = process.Trainer("keras", process.Slot(threads=3), tmp_path / "logs" / "keras.log")
+    names = "KERAS_HOME", "OPENBLAS_NUM_THREADS", "NVIDIA_TF32_OVERRIDE"
+    try:
+        found = [trainer.call(os.getenv, name) for name in names]
+    finally:
+        trainer.stop()
+    assert found == [str(tmp_path / "logs"), "3", "0"]
+
+
 def test_trainer_holds_one_framework(pool):
     """A trainer loads its backend's framework, in a process of its own, with its slot's threads."""
     with pool.lease("pytorch") as trainer:

@@ -12,6 +12,8 @@ def device() -> torch.device:
 
 def setup(threads: int) -> str:
     """Set threads, precision and determinism for this process, and return the device's name."""
+    torch.set_default_dtype(torch.float32)  # code that Python runs at its start may have set others
+    torch.set_default_device(None)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(DETERMINISTIC)
     torch.set_flush_denormal(True)  # TensorFlow does so too: a vanishing signal becomes zero at the same size in both

@@ -44,11 +44,14 @@ class Platform:
     """All that decides a cell's numbers beside its study: versions, device and data.
 
     frameworks: the versions of each backend's framework, and of the libraries that draw and split; device: `cpu` or
-    the GPU's model; release: initbench's Major.Minor; data: the checksum of each dataset, by its name or path.
+    the GPU's model; rounding: what else decides how sums are rounded, which are the threads of a trainer and variables
+    of the environment, by name; release: initbench's Major.Minor; data: the checksum of each dataset, by its name or
+    path.
     """
 
     frameworks: Mapping[Backend, str]
     device: str
+    rounding: Mapping[str, str]
     release: str
     data: Mapping[str, str]
 
@@ -75,6 +78,7 @@ class Batch:
                 **settings.model_dump(),
                 "framework": platform.frameworks[settings.backend],
                 "device": platform.device,
+                "rounding": dict(platform.rounding),
                 "release": platform.release,
                 "dataset": platform.data[source(settings.dataset)],  # the content counts, not the name
             }

@@ -110,8 +110,10 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
 
     layers, history: the rows of every cell's `layers.csv` and `history.csv`, or empty tables.
     """
-    drawn = [*_of_findings(findings), *(_of_signals(findings, layers, history) if len(layers) else ())]
-    return [Picture.of(name, figure) for name, figure in drawn]
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a matplotlibrc of the user, or of the current folder, may say otherwise
+        drawn = [*_of_findings(findings), *(_of_signals(findings, layers, history) if len(layers) else ())]
+        return [Picture.of(name, figure) for name, figure in drawn]
 
 
 def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:

@@ -175,7 +175,7 @@ def _keyed(findings: Findings) -> pd.DataFrame:
     is returned.
     """
     study = findings.study
-    nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", "", {source(each): source(each) for each in study.datasets})
+    nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", {}, "", {source(each): source(each) for each in study.datasets})
     keys = [key for batch in grid.batches(study, nowhere) for key in batch.keys.values()]
     cells = findings.cells.set_index(pd.Index(keys))
     return cells[~cells.index.duplicated()]

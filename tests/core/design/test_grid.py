@@ -68,12 +68,16 @@ def test_key_covers_settings(change):
     assert key(Study(**change)) != key(Study())
 
 
-@pytest.mark.parametrize("field", ["frameworks", "device", "release", "data"])
+@pytest.mark.parametrize("field", ["frameworks", "device", "rounding", "release", "data"])
 def test_key_covers_platform(field):
-    """Another framework version, device, release or dataset is another cell."""
+    """Another framework version, device, way to round, release or dataset is another cell."""
     from dataclasses import replace
 
-    others = {"frameworks": {"pytorch": "torch 1", "keras": "keras 2"}, "data": {"iris": "other"}}
+    others = {
+        "frameworks": {"pytorch": "torch 1", "keras": "keras 2"},
+        "data": {"iris": "other"},
+        "rounding": {"threads": "2"},
+    }
     other = replace(HERE, **{field: others.get(field, "other")})
     assert key(Study(), CELL, other) != key(Study())
 

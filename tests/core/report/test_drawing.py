@@ -1,5 +1,6 @@
 import re
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from tasks.core.report import drawing
@@ -35,3 +36,12 @@ def test_pictures_follow_what_there_is():
     assert names == ["comparison", "ranks", "pairs", "backends", "reaching"]
     one = findings(noisy(initializers=("zeros",), backends=("keras",)), initializers=("zeros",), backends=("keras",))
     assert [picture.name for picture in drawing.pictures(one, NONE, NONE)] == ["comparison", "reaching"]
+
+
+def test_settings_of_the_user_decide_nothing():
+    """A matplotlibrc of the user changes no picture, and stays in force for the user's own figures."""
+    one = findings(noisy(initializers=("zeros",), backends=("keras",)), initializers=("zeros",), backends=("keras",))
+    plain = drawing.pictures(one, NONE, NONE)[0].drawing
+    with mpl.rc_context({"text.usetex": True, "lines.linewidth": 9, "font.size": 30}):
+        assert drawing.pictures(one, NONE, NONE)[0].drawing == plain
+        assert mpl.rcParams["font.size"] == 30
