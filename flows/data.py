@@ -5,8 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tasks.core.design.settings import CellSettings, CsvFile, source
-from tasks.core.training import datasets
+from tasks.core.training import datasets, memory
+from tasks.core.training.parity import TWINS
+from tasks.trainers.memory import free
 
+GIB = 2**30
 FOLDERS = "INITBENCH_DATA"  # variable that lists the folders of CSV files, separated as in PATH
 
 
@@ -26,6 +29,28 @@ def checksums(asked: Iterable[tuple[CellSettings, int]]) -> dict[str, str]:
         datasets.divide(data, settings.split, seed)
         found[source(settings.dataset)] = data.checksum
     return found
+
+
+def check_memory(asked: Iterable[CellSettings], trainers: int) -> None:
+    """Check that cells of these settings fit into the memory that is free here, with this many trainers at once.
+
+    Fewer cells can train together if memory is short, but the parity gate trains a network with all of its twins.
+
+    Raises:
+        ValueError: if a network of some settings and its twins do not fit.
+    """
+    found = free()
+    for settings in asked:
+        data = datasets.load(settings.dataset)
+        needed = trainers * memory.needed(settings, data, cells=1 + TWINS, folds=1)
+        if needed > found:
+            rows, features = data.x.shape
+            raise ValueError(
+                f"training must fit into memory: {source(settings.dataset)} ({rows} rows, {features} features), "
+                f"{len(settings.network.units)} hidden layers of up to {max(settings.network.units, default=0)} units "
+                f"and batches of {settings.recipe.batch_size} rows need about {needed / GIB:.1f} GiB in {trainers} "
+                f"trainers; {found / GIB:.1f} GiB are free"
+            )
 
 
 def notes(sources: Iterable[str | CsvFile]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_serializer
 from flows import data, studies
 from flows.serving.server import check_servers
 from tasks import machine, remote
-from tasks.cells import threads
+from tasks.cells import slots, threads
 from tasks.core.design import grid
 from tasks.core.design.grid import Batch, Cell
 from tasks.core.design.settings import CellSettings, Level, short, source
@@ -123,19 +123,22 @@ def plan(study: Study, *, fresh: bool) -> Plan:
 
     Raises:
         StoreError: if the tracking store cannot be used.
-        ValueError: if there are no such controls, or the data may not be read, or cannot be split as the study says.
+        ValueError: if there are no such controls, the data may not be read, or cannot be split as the study says,
+            or the cells do not fit into memory.
     """
     controls = _controls(study)
     asked = [study, *([controls] if controls else [])]
     rows = [grid.resolved(study), *([_under(study, controls)] if controls else [])]
     found = data.checksums((settings, cells[0].seed) for row in rows for settings, cells in row)
+    local = study.runner == "local"
+    if local:
+        data.check_memory((settings for row in rows for settings, _ in row), len(slots()))
     platform = machine.platform_for(found, threads())
     batches = [
         [Batch.of(settings, cells, platform, each.target) for settings, cells in row]
         for each, row in zip(asked, rows, strict=True)
     ]
     # a worker looks up earlier cells itself, because keys depend on its platform
-    local = study.runner == "local"
     reused = reading.find(study.name, [each for row in batches for each in row]) if local and not fresh else {}
     own, *others = _left(asked, batches, reused)
     return Plan(

@@ -11,7 +11,7 @@ from flows import data
 from flows.crews import THREADS, end_with_worker
 from flows.serving.server import recorded, served_flow
 from tasks import machine, models, parity, remote
-from tasks.cells import settle, threads, train_cells, trainers
+from tasks.cells import settle, slots, threads, train_cells, trainers
 from tasks.core.design.grid import Batch
 from tasks.core.design.settings import source
 from tasks.tracking import reading, recording, store
@@ -44,9 +44,11 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
     """Train and record cells, and return the run id of each; cells that this platform finished earlier are reused.
 
     Raises:
-        ValueError: if the data or the release of initbench differ from those of the benchmark.
+        ValueError: if the data or the release of initbench differ from those of the benchmark, or the cells do not fit
+            into memory.
     """
     found = data.checksums([(part.settings, part.cells[0].seed)])
+    data.check_memory([part.settings], len(slots()))
     platform = machine.platform_for(found, threads())
     asked = {source(part.settings.dataset): part.data}
     here, there = {"initbench": platform.release, **found}, {"initbench": part.release, **asked}

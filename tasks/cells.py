@@ -1,5 +1,6 @@
 """Train batches of cells, and record the outcome of each cell."""
 
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
@@ -19,6 +20,7 @@ from tasks.tracking import recording
 from tasks.tracking.store import NIGHTLY, Benchmark
 from tasks.trainers import pool, process
 
+_checking = threading.Lock()  # each check holds the file in memory, and many tasks end at the same time
 RETRIES = 2  # a trainer that died is replaced, and tasks whose cells it held then train apart from each other
 
 
@@ -47,7 +49,8 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
     """Train these cells on a free slot, together with waiting cells, and record them; return run ids by cell key."""
     outcomes = pool.current().train(batch.settings, batch.cells)
     asked = batch.settings.dataset
-    datasets.unchanged(asked, batch.platform.data[source(asked)])
+    with _checking:
+        datasets.unchanged(asked, batch.platform.data[source(asked)])
     return recording.record(benchmark, batch, outcomes, prefect_tags())
 
 

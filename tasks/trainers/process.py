@@ -20,11 +20,12 @@ from loky.process_executor import ShutdownExecutorError
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
-from tasks.core.training import batch, laws, parity
+from tasks.core.training import batch, datasets, laws, memory, parity
 from tasks.core.training.backend import TF32, Framework
 from tasks.core.training.laws import Finding
 from tasks.core.training.outcome import Outcome
 from tasks.core.training.parity import Level, Trace
+from tasks.trainers.memory import free
 
 CPU_SLOTS = 2  # one for each backend, so that both train at once
 
@@ -157,11 +158,21 @@ def framework(backend: Backend) -> Framework:
 
 
 def _train(settings: CellSettings, cells: tuple[Cell, ...]) -> list[Outcome]:
-    return batch.train(framework(settings.backend), settings, cells, clock=time.perf_counter)
+    """Train cells in one batch, or in several that fit one after another into this trainer's share of free memory."""
+    size = _together(settings, folds=len({cell.seed for cell in cells}))
+    parts = [cells[at : at + size] for at in range(0, len(cells), size)]
+    backend = framework(settings.backend)
+    return [outcome for part in parts for outcome in batch.train(backend, settings, part, clock=time.perf_counter)]
+
+
+def _together(settings: CellSettings, folds: int) -> int:
+    """Return how many cells of these settings fit into this trainer's share of free memory."""
+    return memory.most(settings, datasets.load(settings.dataset), folds=folds, free=free() // CPU_SLOTS)
 
 
 def _trace(backend: Backend, level: Level) -> Trace:
-    return parity.trace(framework(backend), level)
+    fitting = min(level.cells, _together(level.settings, folds=1))
+    return parity.trace(framework(backend), level.model_copy(update={"cells": fitting}))
 
 
 def _drawn(backend: Backend, settings: CellSettings, label: str) -> list[Finding]:

@@ -1,13 +1,18 @@
 """What training together must not change, in either backend."""
 
+from collections import OrderedDict
+from importlib import import_module
+
 import numpy as np
 import pytest
 
 from tasks.backends import keras, pytorch
 from tasks.core.design.settings import Recipe
 from tasks.core.design.study import Study
+from tasks.core.training import memory
 from tests.shared.programs import EXPLODING, SETTINGS, cells_of, train
 
+program = import_module("tasks.backends.keras.program")  # the package offers a function of that name
 each_framework = pytest.mark.parametrize("framework", [pytorch, keras], ids=["pytorch", "keras"])
 
 
@@ -51,6 +56,23 @@ def test_signals_do_not_depend_on_the_batch(framework):
     for name, values in {**ours.start, **ours.curves()}.items():
         np.testing.assert_allclose({**theirs.start, **theirs.curves()}[name], values, rtol=1e-4, atol=1e-6)
     assert ours.scalars() == pytest.approx(theirs.scalars(), rel=1e-3, nan_ok=True)
+
+
+@each_framework
+def test_what_is_computed_at_once_changes_no_number(framework, monkeypatch):
+    """Measures, signals and orders that are computed in parts, for want of memory, are the same bit for bit."""
+    study = SETTINGS["batch normalization"].model_copy(update={"seeds": 3})
+    cells = cells_of(framework, study)
+    whole = train(framework, study, cells)
+    monkeypatch.setattr(memory, "BUDGET", 1)
+    monkeypatch.setattr(memory, "ORDERS", 1)
+    monkeypatch.setattr(program, "_kept", OrderedDict())  # compiled for the whole budget
+    for one, other in zip(whole, train(framework, study, cells), strict=True):
+        assert_same(one, other)
+        np.testing.assert_array_equal(one.trained.predictions.logits, other.trained.predictions.logits)
+        ours, theirs = one.trained.signals, other.trained.signals
+        for name, values in {**ours.start, **ours.curves()}.items():
+            np.testing.assert_array_equal({**theirs.start, **theirs.curves()}[name], values)
 
 
 @each_framework

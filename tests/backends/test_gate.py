@@ -17,8 +17,9 @@ from tasks.core.design.study import Study
 from tasks.core.training import laws, parity
 from tasks.core.training.parity import Answer, Asked, Level
 
-SGD = {"optimizer": "momentum", "learning_rate": 0.05, "weight_decay": 0.01, "clip_norm": 0.5}
 program = import_module("tasks.backends.pytorch.program")  # the package offers a function of that name
+
+SGD = {"optimizer": "momentum", "learning_rate": 0.05, "weight_decay": 0.01, "clip_norm": 0.5}
 
 LEVELS = {
     "default": (Network(hidden=(4, 4)), Recipe()),
@@ -45,7 +46,6 @@ def by_keras(name, seed):
 
 def gate(name, theirs=by_keras):
     """Return what the gate finds beyond its bounds at a level, PyTorch being as it is now; in its every attempt."""
-    program._program.cache_clear()
     return [_attempt(level(name, seed), theirs(name, seed)) for seed in range(parity.ATTEMPTS)]
 
 
@@ -54,13 +54,6 @@ def _attempt(one, theirs):
     answers = {backend: Answer(traces=(trace,), drawn=()) for backend, trace in traces.items()}
     found = parity.findings(Asked(levels=(one,), drawn=()), answers)
     return [each for each in found if not each.held]
-
-
-@pytest.fixture(autouse=True)
-def fresh():
-    """Let no other test see programs in which a fault was planted."""
-    yield
-    program._program.cache_clear()
 
 
 @pytest.mark.parametrize("name", LEVELS)

@@ -1,3 +1,7 @@
+import weakref
+from collections import OrderedDict
+from importlib import import_module
+
 import keras as keras_package
 import numpy as np
 import pytest
@@ -45,6 +49,29 @@ def test_programs_are_reused():
     assert programs[0]._run.experimental_get_tracing_count() == 1
     for name, array in first.weights.items():
         np.testing.assert_array_equal(second.weights[name], array)
+
+
+def test_the_most_recent_programs_are_kept(monkeypatch):
+    """Programs beyond the number and the bytes that may be kept are freed; none but the newest holds data."""
+    program = import_module("tasks.backends.keras.program")
+    monkeypatch.setattr(program, "_kept", OrderedDict())
+    study = Study(recipe=Recipe(epochs=1), network=Network(hidden=(3,)), seeds=1)
+    train(keras, study, cells_of(keras, study)[:1])
+    (first,) = program._kept.values()
+    assert first.data
+    settings = study.settings("keras", ())
+
+    def another(width):
+        return keras.program(settings.network, settings.recipe, (4, width, 3), 1)
+
+    another(4)
+    assert (len(program._kept), first.data) == (2, ())
+    monkeypatch.setattr(program, "KEPT_BYTES", 4 * first.size)
+    gone = weakref.ref(first)
+    del first
+    newest = [another(width) for width in range(5, 8)][-1]
+    assert list(program._kept.values())[-1] is newest
+    assert gone() is None
 
 
 def notebook_accuracy(seed):

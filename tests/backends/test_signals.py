@@ -157,7 +157,7 @@ def test_flow_is_the_mean_over_steps(framework):
 def test_first_layer_to_overflow_is_named(framework):
     """Weights of 3e38 in the third layer overflow there in the first step, and everything after that one."""
     study = Study(network=Network(width=6, depth=4, activation="linear"), recipe=Recipe(epochs=1))
-    program, folds, order = batch.started(
+    program, folds, orders = batch.started(
         framework, study.settings(framework.NAME, ()), [Cell(framework.NAME, "he_normal", 0)]
     )
     weights = program.weights()
@@ -165,7 +165,7 @@ def test_first_layer_to_overflow_is_named(framework):
     program.start(backend.Stack.of(folds), weights)
     spread = program.probe().layers[0, START.index("pre_activation_variance")]
     assert np.isfinite(spread).tolist() == [True, True, False, False, False]
-    finite = program.run(order).flow[0, 0, FLOW.index("finite")]
+    finite = program.run(orders[0][:, None]).flow[0, 0, FLOW.index("finite")]
     np.testing.assert_allclose(finite, [0.25, 0.25, 0, 0, 0])  # of four steps the first, before its update spoils all
 
 

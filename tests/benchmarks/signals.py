@@ -7,6 +7,8 @@ within one run, and prints the medians and their ratio to the last. The machine'
 import importlib
 from statistics import median
 
+import numpy as np
+
 from tasks.core.training import batch, signals
 from tests.benchmarks.training import chosen, seconds
 
@@ -28,8 +30,9 @@ def use(functions) -> None:
 
 def program(framework, settings, cells):
     """Return a program of its own with the cells' data, and their order of visits."""
-    importlib.import_module(f"{framework.__name__}.program")._program.cache_clear()
-    started, _, order = batch.started(framework, settings, cells)
+    getattr(importlib.import_module(f"{framework.__name__}.program"), "_kept", {}).clear()
+    started, _, orders = batch.started(framework, settings, cells)
+    order = np.stack(orders, axis=1)
     started.run(order[:1])  # compiles
     return started, order
 

@@ -1,8 +1,10 @@
 """What is told of a file of one's own before anything is trained on it."""
 
+import pytest
+
 from flows import data
 from flows.plan import plan
-from tasks.core.design.settings import CsvFile
+from tasks.core.design.settings import CsvFile, Network
 from tasks.core.design.study import Study
 
 ROWS = "Id,length,kind\n" + "".join(f"{at},{at % 7}.5,{'xy'[at % 2]}\n" for at in range(1, 41))
@@ -18,6 +20,21 @@ def test_a_files_size_and_its_row_number_are_told(folder):
     planned = plan(Study(dataset=file, seeds=1, controls=None), fresh=True)
     assert f"note          {counts}" in str(planned)
     assert data.notes([file.model_copy(update={"exclude": ("Id",)})]) == (size.replace("features: 2", "features: 1"),)
+
+
+def test_what_cannot_fit_into_memory_is_refused(folder, monkeypatch):
+    """A study that memory cannot hold is refused with the estimate before anything is trained."""
+    (folder / "mine.csv").write_text(ROWS)
+    monkeypatch.setattr(data, "free", lambda: 2 * 2**30)
+    small, large = (
+        Study(dataset=CsvFile(path="mine.csv", target="kind"), seeds=1, controls=None, network=network)
+        for network in (Network(), Network(width=4096, depth=100))
+    )
+    plan(small, fresh=True)
+    words = r"mine.csv \(40 rows, 2 features\), 100 hidden layers of up to 4096 units .* GiB .* 2.0 GiB are free"
+    with pytest.raises(ValueError, match=words):
+        plan(large, fresh=True)
+    plan(large.model_copy(update={"runner": "workers"}), fresh=True)  # other machines have other memory
 
 
 def test_what_is_left_out_has_a_checksum_of_its_own(folder):

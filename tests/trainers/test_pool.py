@@ -9,8 +9,8 @@ import pytest
 from tasks.core.design import grid
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.design.study import Study
+from tasks.trainers import memory, process
 from tasks.trainers import pool as pools
-from tasks.trainers import process
 
 STUDY = Study(backends=("pytorch",), seeds=4, recipe=Recipe(epochs=1), network=Network(hidden=(4,)))
 SETTINGS = STUDY.settings("pytorch", ())
@@ -149,6 +149,31 @@ def test_large_requests_are_cut(pool, monkeypatch):
     sizes = sizes_trained(pool, monkeypatch)
     assert [outcome.cell for outcome in pool.train(SETTINGS, CELLS[:25])] == CELLS[:25]
     assert sizes == [10, 10, 5]
+
+
+def test_batches_follow_free_memory(monkeypatch):
+    """A trainer that cannot hold all cells of a batch trains them one part after another."""
+    parts = []
+    monkeypatch.setattr(process, "framework", lambda backend: backend)
+    monkeypatch.setattr(process.batch, "train", lambda framework, settings, cells, clock: parts.append(cells) or cells)
+    assert process._train(SETTINGS, tuple(CELLS[:20])) == CELLS[:20]
+    monkeypatch.setattr(process, "free", lambda: 0)
+    assert process._train(SETTINGS, tuple(CELLS[:5])) == CELLS[:5]
+    assert [len(part) for part in parts] == [20, 2, 2, 1]
+
+
+def test_free_memory_is_that_of_the_container(monkeypatch, tmp_path):
+    """A container's limit counts if it is below what the machine has; its file cache can be had back."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    2048 kB\n")
+    monkeypatch.setattr(memory, "MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    assert memory.free() == 2048 * 1024
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 600\ninactive_file 100\n")
+    for limit, expected in (("max", 2048 * 1024), ("1000", 1000 - 700 + 100)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert memory.free() == expected
 
 
 def test_dead_trainer_is_replaced(own_pool, monkeypatch, tmp_path, eventually):

@@ -1,6 +1,9 @@
 """A batch of cells in training, as one compiled program."""
 
-from functools import lru_cache
+import gc
+import math
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,13 +16,14 @@ from tasks.backends.keras.cell import OneCell
 from tasks.backends.keras.network import Perceptron, Tensors
 from tasks.backends.keras.optimizer import optimizer, reset
 from tasks.core.design.settings import Network, Recipe
-from tasks.core.training import signals
+from tasks.core.training import memory, signals
 from tasks.core.training.backend import PROBED, Progress, Stack, Weights
 from tasks.core.training.datasets import Floats
+from tasks.core.training.memory import PLACES
 from tasks.core.training.signals import FLOW, STATE, Start
 
-PLACES = (2, 16, 128)  # sizes of compiled programs, few of them because each takes two seconds to compile
 COMPILED_PROGRAMS = 16  # how many programs are kept for reuse; the least recently used one is dropped first
+KEPT_BYTES = 2**30  # of the variables of programs that are kept beside the newest one
 
 
 class Program:
@@ -27,11 +31,12 @@ class Program:
 
     A compiled program has a fixed number of places, each for one cell. Places that a batch leaves empty are filled with
     copies of its first cell. `stacks` and `state` hold the model's variables with a leading axis of places: what is
-    trained, and the running statistics.
+    trained, and the running statistics. `data` has the rows and classes of each fold, and the fold of each place.
     """
 
     def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...], places: int) -> None:
         self.recipe = recipe
+        self.sizes = fans
         self.places = places
         perceptron = Perceptron(network, fans)
         self.model = perceptron.model
@@ -44,16 +49,22 @@ class Program:
         self.optimizer = optimizer(recipe, self.stacks, self.kernels)
 
     def start(self, stack: Stack, weights: Weights) -> None:
-        self.cells = len(stack.x_train)
-        self.data = tuple(
-            tf.constant(self._padded(array)) for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test)
-        )
+        self.cells = len(stack.fold)
+        folds = (tf.constant(array) for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test))
+        self.data = (*folds, tf.constant(self._padded(stack.fold)))
+        at_once = memory.at_once(stack.x_train.shape[1], self.sizes)
+        self.at_once = self.places if at_once >= self.places else math.gcd(at_once, self.places)
         for variable, own in self._variables():  # normalizations start as Keras builds them
             variable.assign(self._repeated(own))
         for place, array in zip(self._given(), weights, strict=True):
             if place is not None:
                 self.stacks[place].assign(self._padded(array))
         reset(self.optimizer)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all variables, those of the optimizer among them."""
+        return sum(4 * math.prod(each.shape) for each in (*self.stacks, *self.state, *self.optimizer.variables))
 
     def _variables(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """Return each stacked variable with the model's own, which keeps the value that Keras built it with."""
@@ -76,10 +87,11 @@ class Program:
 
     def probe(self) -> Start:
         weights, state = self._values()
-        cells = (weights, [tf.zeros_like(value) for value in state], *self.data[:2])
+        zeros = [tf.zeros_like(value) for value in state]
+        size = min(PROBED, max(2, self.at_once // 2))
         chunks = [
-            self._probe(*tf.nest.map_structure(lambda tensor, at=at: tensor[at : at + PROBED], cells))
-            for at in range(0, self.cells, PROBED)
+            self._probe(*_cut((weights, zeros), at, size), *_of_cells(_cut(self.data[4], at, size), *self.data[:2]))
+            for at in range(0, self.cells, size)
         ]
         return Start(
             *(np.concatenate([part.numpy() for part in parts])[: self.cells] for parts in zip(*chunks, strict=True))
@@ -90,13 +102,35 @@ class Program:
         return tf.vectorized_map(self.cell.probe, cells)
 
     def measure(self) -> Progress:
-        scores, state = self._measure(*self.data)
+        scores, state = self._compiled(self._measure)(*self.data)
         return self._progress(scores[None], state[None], tf.zeros((0, self.places, len(FLOW), len(self.kernels))))
+
+    def _compiled(self, function: Any, *first: tf.TensorSpec) -> Callable[..., Any]:
+        """Return a function of the data as compiled for any number of folds; `first` are what it is given before."""
+        folds = [tf.TensorSpec((None, *each.shape[1:]), each.dtype) for each in self.data[:4]]
+        return function.get_concrete_function(*first, *folds, tf.TensorSpec((self.places,), self.data[4].dtype))
 
     @tf.function(autograph=False)
     def _measure(self, *data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the cells' scores, (places, 4), and their `signals.STATE`, (places, 3, layers)."""
-        return tf.vectorized_map(self.cell.measure, (*self._values(), *data))
+        return self._in_parts(self.cell.measure, (tf.float32, tf.float32), *data)
+
+    def _in_parts(self, function: Callable[..., Any], types: Any, *data: tf.Tensor) -> Any:
+        """Return what a function of one cell returns for all places, `at_once` of which are computed at a time.
+
+        The last of the data is the places' folds; the rows of the others are copied for each place.
+        """
+        *folds, fold = data
+        if self.at_once == self.places:
+            return tf.vectorized_map(function, (*self._values(), *_of_cells(fold, *folds)))
+
+        def part(at: tf.Tensor) -> Any:
+            weights, state, own = _cut((*self._values(), fold), at, self.at_once)
+            return tf.vectorized_map(function, (weights, state, *_of_cells(own, *folds)))
+
+        starts = tf.range(0, self.places, self.at_once)
+        parts = tf.map_fn(part, starts, fn_output_signature=types, parallel_iterations=1)  # by default 10 at once
+        return tf.nest.map_structure(lambda each: tf.reshape(each, (self.places, *each.shape[2:])), parts)
 
     def _progress(self, *parts: tf.Tensor) -> Progress:
         return Progress(*(part.numpy()[:, : self.cells] for part in parts))
@@ -104,8 +138,7 @@ class Program:
     def run(self, order: NDArray[np.int32]) -> Progress:
         padded = np.swapaxes(self._padded(np.swapaxes(order, 0, 1)), 0, 1)
         any_epochs = tf.TensorSpec((None, *padded.shape[1:]), tf.int32)  # one compilation for any number of epochs
-        compiled = self._run.get_concrete_function(any_epochs, *self.data)
-        return self._progress(*compiled(tf.constant(padded), *self.data))
+        return self._progress(*self._compiled(self._run, any_epochs)(tf.constant(padded), *self.data))
 
     @tf.function
     def _run(self, order: tf.Tensor, *data: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -113,7 +146,7 @@ class Program:
         epochs = tf.shape(order)[0]
         scores, states, flows = self._empty(epochs)
         for epoch in tf.range(epochs):
-            flow = self._epoch(order, epoch, *data[:2])
+            flow = self._epoch(order, epoch, *data[:2], data[4])
             score, state = self._measure(*data)
             scores, states = scores.write(epoch, score), states.write(epoch, state)
             flows = flows.write(epoch, flow)
@@ -125,7 +158,7 @@ class Program:
         shapes = (4,), (len(STATE), layers), (len(FLOW), layers)
         return [tf.TensorArray(tf.float32, epochs, element_shape=(self.places, *shape)) for shape in shapes]
 
-    def _epoch(self, order: tf.Tensor, epoch: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    def _epoch(self, order: tf.Tensor, epoch: tf.Tensor, *data: tf.Tensor) -> tf.Tensor:
         """Train for one epoch of an order; return `signals.FLOW` over its steps, (places, 3, layers)."""
         rows = order.shape[-1]
         size = rows if self.recipe.batch_size == "full" else min(self.recipe.batch_size, rows)
@@ -134,14 +167,16 @@ class Program:
         # The order is cut in one slice: cut by epoch first, networks with a normalization end in another last digit
         for at in tf.range(0, whole, size):
             visited = tf.ensure_shape(order[epoch, :, at : at + size], (self.places, size))
-            total += self._step(x, y, visited)
+            total += self._step(visited, *data)
         if whole < rows:
-            total += self._step(x, y, order[epoch, :, whole:])
+            total += self._step(order[epoch, :, whole:], *data)
         return total / -(-rows // size)
 
-    def _step(self, x: tf.Tensor, y: tf.Tensor, visited: tf.Tensor) -> tf.Tensor:
+    def _step(self, visited: tf.Tensor, x: tf.Tensor, y: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
         """Take one step on the visited rows, (places, rows); return its `signals.FLOW`, (places, 3, layers)."""
-        batch = (*self._values(), tf.gather(x, visited, batch_dims=1), tf.gather(y, visited, batch_dims=1))
+        rows = fold[:, None] * x.shape[1] + tf.cast(visited, fold.dtype)  # of all folds below each other
+        below = (tf.reshape(each, (-1, *each.shape[2:])) for each in (x, y))
+        batch = (*self._values(), *(tf.gather(each, rows) for each in below))
         gradients, state, norms, finite = tf.vectorized_map(self.cell.step, batch)
         before = [tf.identity(self.stacks[place].value) for place in self.kernels]
         self.optimizer.apply(gradients, self.stacks)
@@ -151,11 +186,11 @@ class Program:
         return tf.stack([norms, signals.update_ratios(ops, before, after), finite], 1)
 
     def logits(self) -> Floats:
-        return self._outputs(self.data[2]).numpy()[: self.cells]
+        return self._compiled(self._outputs)(*self.data).numpy()[: self.cells]
 
     @tf.function(autograph=False)
-    def _outputs(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.vectorized_map(self.cell.logits, (*self._values(), x))
+    def _outputs(self, *data: tf.Tensor) -> tf.Tensor:
+        return self._in_parts(self.cell.logits, tf.float32, data[2], data[4])
 
     def weights(self) -> Weights:
         return [self.stacks[place].numpy()[: self.cells] for place in self._given() if place is not None]
@@ -164,11 +199,32 @@ class Program:
         return {own.path: stack.numpy()[: self.cells] for stack, own in self._variables()}
 
 
-@lru_cache(COMPILED_PROGRAMS)
-def _program(network: Network, recipe: Recipe, fans: tuple[int, ...], places: int) -> Program:
-    return Program(network, recipe, fans, places)
+def _of_cells(fold: tf.Tensor, *folds: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Return the rows, or classes, of each cell's fold, with a leading axis of cells."""
+    return tuple(tf.gather(each, fold) for each in folds)
+
+
+def _cut(tensors: Any, at: Any, size: int) -> Any:
+    """Return `size` cells of tensors with a leading axis of cells, or as many as there are."""
+    return tf.nest.map_structure(lambda each: each[at : at + size], tensors)
+
+
+_kept: OrderedDict[tuple[object, ...], Program] = OrderedDict()
+"""Compiled programs, the most recent one last."""
 
 
 def program(network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
-    """Return the program for these settings with the fewest places that hold so many cells."""
-    return _program(network, recipe, fans, next((places for places in PLACES if places >= cells), cells))
+    """Return the program for these settings with the fewest places that hold so many cells.
+
+    The most recent programs are kept, with their variables and without their data.
+    """
+    places = next((places for places in PLACES if places >= cells), cells)
+    key = network, recipe, fans, places
+    found = _kept.pop(key, None)
+    for other in _kept.values():
+        other.data = ()
+    while len(_kept) >= COMPILED_PROGRAMS or sum(other.size for other in _kept.values()) > KEPT_BYTES:
+        _kept.popitem(last=False)
+        gc.collect()  # the functions that TensorFlow has compiled, and their program, refer to each other
+    _kept[key] = found or Program(network, recipe, fans, places)
+    return _kept[key]

@@ -1,7 +1,6 @@
 """A batch of cells in training, as one vectorised program."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from tasks.backends.pytorch.device import device
 from tasks.backends.pytorch.network import Named
 from tasks.backends.pytorch.optimizer import optimizer
 from tasks.core.design.settings import Network, Recipe
-from tasks.core.training import signals
+from tasks.core.training import memory, signals
 from tasks.core.training.backend import PROBED, Progress, Stack, Weights
 from tasks.core.training.datasets import Floats
 from tasks.core.training.signals import FLOW, STATE, Start
@@ -37,8 +36,9 @@ class Program:
         self.given = [name for name in self._kernels_and_biases() if name in parameters]
         self.fixed = {name: shape for name, shape in parameters.items() if name not in self.given}
         self.running = {name: part.shape for name, part in cell.training.named_buffers() if "running" in name}
+        self.sizes = fans
         self._step, self._measure, self._logits = vmap(cell.step), vmap(cell.measure), vmap(cell.logits)
-        self._probe = vmap(cell.probe, chunk_size=PROBED)
+        self._probe = vmap(cell.probe)
 
     def _kernels_and_biases(self) -> list[str]:
         """Return the names of each layer's kernel and bias; a layer without a bias has that name nevertheless."""
@@ -60,29 +60,41 @@ class Program:
         self.optimizer = optimizer(self.recipe, self._current_kernels(), others)
 
     def _take(self, stack: Stack) -> None:
-        self.x, self.y, self.x_test, self.y_test = (
+        self.x, self.y, self.x_test, self.y_test, self.fold = (
             torch.from_numpy(array).to(self.device)
-            for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test)
+            for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test, stack.fold)
         )
+        self.at_once = memory.at_once(self.x.shape[1], self.sizes)
 
     def _filled(self, shape: torch.Size, value: bool) -> Tensor:
         """Return ones or zeros of a shape, with a leading axis of cells."""
-        return torch.full((len(self.x), *shape), float(value), device=self.device)
+        return torch.full((len(self.fold), *shape), float(value), device=self.device)
 
     def _current_kernels(self) -> list[Tensor]:
         return [self.tensors[name] for name in self.kernels]
 
     def probe(self) -> Start:
         zeros: Named = {name: torch.zeros_like(value) for name, value in self.state.items()}
-        return Start(*(part.cpu().numpy() for part in self._probe(self.tensors, zeros, self.x, self.y)))
+        parts = self._in_parts(self._probe, min(PROBED, self.at_once // 2), zeros, self.x, self.y)
+        return Start(*(part.cpu().numpy() for part in parts))
+
+    def _in_parts(self, function: Callable[..., Any], size: int, state: Named, *data: Tensor) -> list[Tensor]:
+        """Return what a function of cells returns, computed for `size` cells at a time, whose rows are copied."""
+        parts = []
+        for at in range(0, len(self.fold), size):
+            cells = slice(at, at + size)
+            named = ({name: each[cells] for name, each in part.items()} for part in (self.tensors, state))
+            parts.append(function(*named, *(each[self.fold[cells]] for each in data)))
+        return [torch.cat(each) for each in zip(*parts, strict=True)]
 
     def measure(self) -> Progress:
         return self._progress([self._now()], [])
 
     def _now(self) -> tuple[Tensor, Tensor]:
         """Return the cells' scores, (cells, 4), and their `signals.STATE`, (cells, 3, layers)."""
-        now: tuple[Tensor, Tensor] = self._measure(self.tensors, self.state, self.x, self.y, self.x_test, self.y_test)
-        return now
+        data = self.x, self.y, self.x_test, self.y_test
+        scores, state = self._in_parts(self._measure, self.at_once, self.state, *data)
+        return scores, state
 
     def _progress(self, measured: Sequence[tuple[Tensor, Tensor]], flow: Sequence[Tensor]) -> Progress:
         layers = len(self.kernels)
@@ -96,23 +108,23 @@ class Program:
     def _stacked(self, epochs: Sequence[Tensor], shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the epochs' tensors as one array (epochs, cells, *shape), of no epochs too."""
         arrays: Any = [each.cpu().numpy() for each in epochs]
-        return np.array(arrays, np.float32).reshape(len(epochs), len(self.x), *shape)
+        return np.array(arrays, np.float32).reshape(len(epochs), len(self.fold), *shape)
 
     def run(self, order: NDArray[np.int32]) -> Progress:
         rows = order.shape[-1]
         size = rows if self.recipe.batch_size == "full" else self.recipe.batch_size
-        cells = torch.arange(order.shape[1], device=self.device)[:, None]
         measured, flow = [], []
         for epoch in torch.from_numpy(order).to(self.device):
-            flows = [self._advance(cells, epoch[:, at : at + size]) for at in range(0, rows, size)]
+            flows = [self._advance(epoch[:, at : at + size]) for at in range(0, rows, size)]
             flow.append(torch.stack(flows).mean(0))
             measured.append(self._now())
         return self._progress(measured, flow)
 
-    def _advance(self, cells: Tensor, visited: Tensor) -> Tensor:
+    def _advance(self, visited: Tensor) -> Tensor:
         """Take one step on the visited rows, (cells, rows); return the step's `signals.FLOW`, (cells, 3, layers)."""
+        fold = self.fold[:, None]
         gradients, self.state, norms, finite = self._step(
-            self.tensors, self.state, self.x[cells, visited], self.y[cells, visited]
+            self.tensors, self.state, self.x[fold, visited], self.y[fold, visited]
         )
         kernels = self._current_kernels()
         before = [kernel.clone() for kernel in kernels]
@@ -122,7 +134,7 @@ class Program:
         return torch.stack([norms, signals.update_ratios(torch, before, kernels), finite], 1)
 
     def logits(self) -> Floats:
-        logits: Tensor = self._logits(self.tensors, self.state, self.x_test)
+        (logits,) = self._in_parts(lambda *cells: (self._logits(*cells),), self.at_once, self.state, self.x_test)
         return logits.cpu().numpy()
 
     def weights(self) -> Weights:
@@ -132,11 +144,6 @@ class Program:
         return {name: tensor.cpu().numpy().copy() for name, tensor in (self.tensors | self.state).items()}
 
 
-@cache
-def _program(network: Network, recipe: Recipe, fans: tuple[int, ...]) -> Program:
-    return Program(network, recipe, fans)
-
-
 def program(network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
-    """Return the program for these settings. One program serves batches of any size."""
-    return _program(network, recipe, fans)
+    """Return a program for these settings. One program serves batches of any size, and none is kept: none compiles."""
+    return Program(network, recipe, fans)

@@ -30,18 +30,25 @@ Weights = list[NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class Stack:
-    """The folds of a batch of cells; the first axis of each array numbers the cells."""
+    """The data of a batch of cells. Cells that share a fold share its rows: each fold is there once.
+
+    The first axis of the rows and classes numbers the folds. `fold` has the number of each cell's fold, (cells,).
+    """
 
     x_train: Floats
     y_train: Ints
     x_test: Floats
     y_test: Ints
+    fold: Ints
 
     @classmethod
     def of(cls, folds: Sequence[Fold]) -> "Stack":
-        """Stack folds of equal size."""
+        """Stack the folds of cells, which are of equal size; cells share a fold if it is the same object."""
+        once = {id(fold): fold for fold in folds}
+        number = {key: at for at, key in enumerate(once)}
         names = ("x_train", "y_train", "x_test", "y_test")
-        return cls(*(np.stack([getattr(fold, name) for fold in folds]) for name in names))
+        stacks = {name: np.stack([getattr(fold, name) for fold in once.values()]) for name in names}
+        return cls(**stacks, fold=np.array([number[id(fold)] for fold in folds]))
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Program(Protocol):
         """Measure the networks as they are: scores and state of one epoch, and a flow of zero epochs."""
 
     def run(self, order: NDArray[np.int32]) -> Progress:
-        """Train on the rows in the given order, (epochs, cells, rows), and measure after each epoch.
+        """Train on the rows in the given order, (epochs, cells, rows), and measure after each epoch; can be repeated.
 
         An order of zero epochs trains nothing. It compiles the program, so that the next call does not have to.
         """

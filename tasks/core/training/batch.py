@@ -5,20 +5,24 @@ weights, the same for every backend. The backend supplies the program that train
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import named
-from tasks.core.design.settings import CellSettings
-from tasks.core.training import datasets, meanfield, seeds
-from tasks.core.training.backend import Framework, Program, Stack
-from tasks.core.training.datasets import Fold
+from tasks.core.design.settings import CellSettings, Split
+from tasks.core.training import datasets, meanfield, memory, seeds
+from tasks.core.training.backend import Framework, Program, Progress, Stack
+from tasks.core.training.datasets import Dataset, Fold
 from tasks.core.training.health import Signals
 from tasks.core.training.meanfield import Theory
 from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained
 from tasks.core.training.weights import fans, initial_weights, stacked
+
+Orders = list[NDArray[np.int32]]
+"""The order in which each cell visits the rows, (epochs, rows); cells of a seed share one array."""
 
 
 def train(
@@ -29,11 +33,11 @@ def train(
     `clock` returns seconds. The `seconds` of a cell are the batch's training time divided by the number of cells,
     without the time for compiling and for the signals before training.
     """
-    program, folds, order = started(framework, settings, cells)
+    program, folds, orders = started(framework, settings, cells)
     start, before = program.probe(), program.measure()
-    program.run(order[:0])
+    program.run(_stacked(orders, slice(0)))
     begun = clock()
-    after = program.run(order)
+    after = _run(program, orders)
     seconds = (clock() - begun) / len(cells)
     scores = np.concatenate([before.scores, after.scores])
     logits, variables = program.logits(), program.variables()
@@ -53,6 +57,19 @@ def train(
     ]
 
 
+def _stacked(orders: Orders, epochs: slice) -> NDArray[np.int32]:
+    """Return these epochs of the cells' orders, (epochs, cells, rows)."""
+    return np.stack([order[epochs] for order in orders], axis=1)
+
+
+def _run(program: Program, orders: Orders) -> Progress:
+    """Train the cells on the rows in their orders, of which the program gets as many epochs at once as ORDERS holds."""
+    epochs = len(orders[0])
+    size = max(1, epochs * memory.ORDERS // sum(order.nbytes for order in orders))
+    parts = [program.run(_stacked(orders, slice(at, at + size))) for at in range(0, epochs, size)]
+    return Progress(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Progress)))
+
+
 def _theories(settings: CellSettings, cells: Sequence[Cell], folds: Sequence[Fold], *, classes: int) -> list[Theory]:
     """Return the theory of each cell, computed once for cells with equal initializer and mean square of the inputs."""
     known: dict[tuple[str, float], Theory] = {}
@@ -67,17 +84,12 @@ def _theories(settings: CellSettings, cells: Sequence[Cell], folds: Sequence[Fol
     return [known[point] for point in points]
 
 
-def started(
-    framework: Framework, settings: CellSettings, cells: Sequence[Cell]
-) -> tuple[Program, list[Fold], NDArray[np.int32]]:
-    """Return a program that holds the cells' data and initial weights, with the cells' folds and orders of rows.
-
-    The orders, (epochs, cells, rows), are the argument of the program's `run`.
-    """
+def started(framework: Framework, settings: CellSettings, cells: Sequence[Cell]) -> tuple[Program, list[Fold], Orders]:
+    """Return a program that holds the cells' data and initial weights, with each cell's fold and order of rows."""
     dataset = datasets.load(settings.dataset)
     recipe = settings.recipe
     sizes = fans(settings.network, len(dataset.features), dataset.classes)
-    by_seed = {cell.seed: datasets.divide(dataset, settings.split, cell.seed) for cell in cells}
+    by_seed = _folds(dataset, settings.split, cells)
     orders = {
         seed: datasets.visits(
             len(fold.y_train), recipe.epochs, seeds.chosen(recipe.order_seed, seed), shuffle=recipe.shuffle
@@ -90,4 +102,12 @@ def started(
         initial_weights(framework, settings, cell, sizes, fold.x_train) for cell, fold in zip(cells, folds, strict=True)
     ]
     program.start(Stack.of(folds), stacked(weights))
-    return program, folds, np.stack([orders[cell.seed] for cell in cells], axis=1)
+    return program, folds, [orders[cell.seed] for cell in cells]
+
+
+def _folds(dataset: Dataset, split: Split, cells: Sequence[Cell]) -> dict[int, Fold]:
+    """Return the fold of each seed; where the study gives a number, that seed splits the rows for all."""
+    seeds_of_cells = dict.fromkeys(cell.seed for cell in cells)
+    if isinstance(split.seed, int):
+        return dict.fromkeys(seeds_of_cells, datasets.divide(dataset, split, split.seed))
+    return {seed: datasets.divide(dataset, split, seed) for seed in seeds_of_cells}

@@ -31,7 +31,9 @@ class Dataset:
     @property
     def checksum(self) -> str:
         """Return the first 16 digits of the SHA-256 of all features and classes."""
-        return hashlib.sha256(self.x.tobytes() + self.y.tobytes()).hexdigest()[:16]
+        digest = hashlib.sha256(np.ascontiguousarray(self.x).data)  # not of a copy, which may be large
+        digest.update(np.ascontiguousarray(self.y).data)
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""How much memory training takes: what is computed at once is cut to a budget, and batches to the memory that is free.
+
+All counts are estimates: numbers of four bytes times how often they are there at once, as measured in both backends.
+"""
+
+import math
+from itertools import pairwise
+
+from tasks.core.design.settings import CellSettings
+from tasks.core.training.datasets import Dataset
+from tasks.core.training.weights import fans
+
+PLACES = (2, 16, 128)  # cells in one program; few sizes, because Keras takes two seconds to compile each
+FLOAT = 4  # bytes
+BUDGET = 2**29  # bytes of one forward pass over all rows; of more cells, some are measured after the others
+ORDERS = 2**26  # bytes of the orders of rows that a program is given at once
+COPIES = 14  # of a cell's weights: with gradient, moments, what they were before, and what is sent to be recorded
+PASSES = 6  # numbers of each unit and row in a forward pass, or in a step, that are there at once
+READINGS = 5  # of the dataset in float64: as read, checked and scaled
+FOLDS = 3  # of each fold: for the cells, stacked, and in the framework
+PROCESS = 2**29  # a trainer with its framework, before it trains
+
+
+def at_once(rows: int, sizes: tuple[int, ...]) -> int:
+    """Return of how many cells one forward pass over this many rows fits into BUDGET: a power of two, at least 2.
+
+    sizes: those of all layers, the inputs first.
+
+    >>> at_once(120, (4, 64, 32, 3)), at_once(48_000, (784, 64, 32, 10))
+    (1024, 2)
+    """
+    return int(2 ** max(1, math.floor(math.log2(BUDGET / _pass(rows, sizes)))))
+
+
+def _pass(rows: int, sizes: tuple[int, ...]) -> int:
+    """Return the bytes of a pass of one cell over this many rows."""
+    return FLOAT * rows * (sizes[0] + PASSES * sum(sizes[1:]))
+
+
+def needed(settings: CellSettings, dataset: Dataset, *, cells: int, folds: int) -> int:
+    """Return about how many bytes a trainer takes, with this many cells of these settings and this many folds."""
+    sizes = fans(settings.network, len(dataset.features), dataset.classes)
+    rows = len(dataset.y)
+    train = math.ceil((1 - settings.split.test_fraction) * rows)
+    size = train if settings.recipe.batch_size == "full" else min(settings.recipe.batch_size, train)
+    weights = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    data = rows * sizes[0] * (2 * READINGS + FOLDS * folds)
+    orders = folds * train * settings.recipe.epochs
+    measured = min(cells, at_once(train, sizes)) * _pass(train, sizes)
+    return PROCESS + FLOAT * (data + orders + cells * COPIES * weights) + cells * _pass(size, sizes) + measured
+
+
+def most(settings: CellSettings, dataset: Dataset, *, folds: int, free: int) -> int:
+    """Return how many cells of these settings to train at once in this many bytes: one of PLACES."""
+    fitting = (size for size in PLACES[::-1] if needed(settings, dataset, cells=size, folds=folds) <= free)
+    return next(fitting, PLACES[0])

@@ -1,0 +1,18 @@
+"""How much memory is free on this machine."""
+
+import re
+from pathlib import Path
+
+MEMINFO = Path("/proc/meminfo")
+GROUP = Path("/sys/fs/cgroup")  # of a container; its limit can be far below what the machine has
+
+
+def free() -> int:
+    """Return how many bytes processes may still take: of the machine or, if that is less, of the container."""
+    available = re.search(r"MemAvailable: +(\d+) kB", MEMINFO.read_text())
+    found = [int(available[1]) * 1024] if available else []
+    limit, used = GROUP / "memory.max", GROUP / "memory.current"
+    if limit.exists() and (most := limit.read_text().strip()).isdigit():
+        cached = re.search(r"^inactive_file (\d+)", (GROUP / "memory.stat").read_text(), re.MULTILINE)
+        found.append(int(most) - int(used.read_text()) + (int(cached[1]) if cached else 0))
+    return min(found)
