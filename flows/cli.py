@@ -16,6 +16,7 @@ import click
 from tzlocal import get_localzone_name
 
 from flows import studies
+from flows.serving import proxies
 from tasks import documents
 from tasks.core.design import grid
 from tasks.core.design.initializers import BACKENDS
@@ -91,6 +92,7 @@ def refusing() -> Iterator[None]:
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Compare weight initializers, in PyTorch and Keras, with evidence."""
+    proxies.bypass()
     for name, value in (QUIET if context.invoked_subcommand in SERVING else QUIET | LOGGING).items():
         os.environ.setdefault(name, value)
 

@@ -33,6 +33,7 @@ from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
+from flows.serving import proxies
 from tasks.tracking import store
 
 P = ParamSpec("P")
@@ -133,6 +134,7 @@ def start() -> str:
     Raises:
         ServerError: if a server is configured and does not answer.
     """
+    proxies.bypass()
     configured: str | None = PREFECT_API_URL.value()
     if configured is None:
         return _start_private()

@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from tests.shared.postgres import free_port
 
 INITBENCH = Path(sys.executable).with_name("initbench")
+PROXIES = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
 START_SECONDS = 300
 STOP_SECONDS = 150
 ANSWER_SECONDS = 60  # a server answers within 10 s when SQLite and both processors are busy; httpx waits 5 s by default
@@ -64,9 +65,12 @@ class Running:
 
 
 def own_environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a user who has configured nothing, and whose home this folder is."""
+    """Return the environment of a user who has configured nothing but proxies, and whose home this folder is.
+
+    The proxies lead nowhere, so that whatever asks one of them for an address of this machine fails.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "TF_"))}
-    return {**kept, "PREFECT_HOME": str(folder / "prefect")}
+    return {**kept, **PROXIES, "PREFECT_HOME": str(folder / "prefect")}
 
 
 @contextmanager
