@@ -188,7 +188,9 @@ def report(run_id: str, out: Path) -> None:
 @cli.command()
 @click.argument("run_a", metavar="RUN_A")
 @click.argument("run_b", metavar="RUN_B")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write all cells and verdicts there.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Write a page, all cells and all verdicts there."
+)
 def compare(run_a: str, run_b: str, out: Path | None) -> None:
     """Set two benchmarks side by side, to see whether the answer changes.
 
@@ -197,14 +199,10 @@ def compare(run_a: str, run_b: str, out: Path | None) -> None:
     from tasks import comparison
 
     with refusing():
-        beside = comparison.side_by_side(run_a, run_b)
-        if out:
-            out.mkdir(parents=True, exist_ok=True)
+        beside = comparison.side_by_side(run_a, run_b, out)
     click.echo(beside.as_text())
     if out:
-        for name, rows in {"cells": beside.cells, "verdicts": beside.verdicts}.items():
-            rows.to_csv(out / f"{name}.csv", index=False)
-        click.echo(f"Wrote cells.csv and verdicts.csv to {out}")
+        click.echo(f"Wrote compare.html, cells.csv and verdicts.csv to {out}")
 
 
 @cli.command("studies")

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.study import Study
-from tasks.core.report import drawing, page, tables
+from tasks.core.report import drawing, page, runs_page, tables
 from tasks.core.report.answer import answer
 from tasks.core.statistics import checks, ranks, table
 from tasks.core.statistics.findings import Findings
@@ -117,14 +117,20 @@ def rebuild(run_id: str, folder: Path) -> tuple[Benchmark, Findings]:
     return benchmark, findings
 
 
-def side_by_side(first: str, second: str) -> SideBySide:
-    """Return two published benchmarks side by side.
+def side_by_side(first: str, second: str, folder: Path | None = None) -> SideBySide:
+    """Return two published benchmarks side by side; write their page and tables into a folder, if one is given.
 
     Raises:
         StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
     (one, before), (other, after) = recall(first), recall(second)
-    return SideBySide(before, after, reading.environment(one), reading.environment(other))
+    beside = SideBySide(before, after, reading.environment(one), reading.environment(other))
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside.cells.to_csv(folder / "cells.csv", index=False)
+        beside.verdicts.to_csv(folder / "verdicts.csv", index=False)
+        (folder / "compare.html").write_text(runs_page.html(beside, drawing.of_runs(beside), (one.link, other.link)))
+    return beside
 
 
 def recall(run_id: str) -> tuple[Benchmark, Findings]:

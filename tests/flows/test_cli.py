@@ -129,6 +129,7 @@ def test_report_and_compare(first, initbench, told, monkeypatch):
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("8 cells are in both runs, 8 of them equal in every digit;")
     assert set(pd.read_csv(folder / "beside" / "cells.csv")["in"]) == {"both"}
+    assert "The answer does not change" in (folder / "beside" / "compare.html").read_text()
     monkeypatch.chdir(folder)
     assert "has a run id that starts with 'abc'" in told("compare", "latest", "abc", "--out", "none")
     assert not (folder / "none").exists()

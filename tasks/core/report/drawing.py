@@ -14,6 +14,7 @@ from tasks.core.report import figures, verdict_figures
 from tasks.core.report.styles import styles
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
+from tasks.core.statistics.side_by_side import RUNS, SideBySide
 
 NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
 """Colours that follow the page's text, which is black on a light page and white on a dark one."""
@@ -46,6 +47,11 @@ CAPTIONS = {
         "Backends",
         "The difference between the backends under each initializer, with its 95 % interval. In the green band a "
         "difference is too small to matter. The table of backends has the numbers.",
+    ),
+    "runs": (
+        "The second run against the first",
+        "The difference between the runs under each initializer, with its 95 % interval, over the cells that both runs "
+        "have. In the green band a difference is too small to matter. The table of runs has the numbers.",
     ),
     "reaching": (
         "Epochs to the target",
@@ -114,6 +120,16 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
         mpl.rcdefaults()  # a matplotlibrc of the user, or of the current folder, may say otherwise
         drawn = [*_of_findings(findings), *(_of_signals(findings, layers, history) if len(layers) else ())]
         return [Picture.of(name, figure) for name, figure in drawn]
+
+
+def of_runs(beside: SideBySide) -> list[Picture]:
+    """Draw the picture of two runs side by side, if they share cells that differ."""
+    if not beside.differ:
+        return []
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        figure = verdict_figures.between_backends(beside.verdicts, beside.keys, RUNS[::-1])
+        return [Picture.of("runs", figure)]
 
 
 def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:

@@ -77,18 +77,26 @@ def html(
     environment: packages, processor and precision, as `methods.methods` takes them. link: the address of the
     benchmark. cell_link: returns the address of a cell's run, given the run's id.
     """
-    bundle = resources.files("itables") / "html"
-    return _template().render(
-        study=findings.study.name,
+    return rendered(
+        heading=f"{findings.study.name}: which initializer?",
         answer=answer(findings),
         details=details(findings),
         invalid=bool(findings.misbehaved),
         notes=findings.notes,
         first=tables.groups(findings),
         others=_others(findings, cell_link),
-        pictures=[(each, Markup(each.embedded)) for each in pictures],  # noqa: S704  # drawn here
+        pictures=pictures,
         methods=methods(findings.study, environment),
-        link=link,
+        links={"MLflow": link},
+    )
+
+
+def rendered(*, pictures: Sequence["Picture"], **parts: object) -> str:
+    """Return a page made of these parts, which are the names in templates/report.html."""
+    bundle = resources.files("itables") / "html"
+    return _template().render(
+        **parts,
+        pictures=[(each, Markup(each.embedded)) for each in pictures],  # noqa: S704  # drawn here
         style=_packed(bundle / "dt_bundle.css"),
         script=_packed(bundle / "dt_bundle.js"),
     )

@@ -16,6 +16,7 @@ from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.notes import COPIED
+from tasks.core.statistics.side_by_side import RUNS, SideBySide
 from tasks.core.statistics.spread import number, told
 from tasks.core.statistics.table import interval
 from tasks.core.statistics.verdicts import UNDECIDED, seeds_needed
@@ -262,6 +263,38 @@ def cells(findings: Findings, link: Callable[[str], str]) -> Table:
     names = [*keys, "seed", "status", "health", *(TITLES[name] for name in OF_A_CELL), "reason"]
     caption = f"Cells{left_out}; a seed leads to its run in MLflow"
     return Table("cells", caption, names, rows)
+
+
+def runs(beside: SideBySide) -> Table:
+    """Return the table of the second run against the first one, by the ranked measures."""
+    rows = beside.verdicts if beside.differ else beside.verdicts[:0]
+    keys = [*beside.keys, "initializer"]
+    told = rows[rows["measure"].isin(RANKED)]
+    caption = f"Runs, the second against the first, over the cells that both have; {ALONE}"
+    if not beside.differ:
+        caption = "Runs, the second against the first: no cell that both have differs"
+    entries = [[*_named(row, keys), _measure(row), *_judgement(row)] for _, row in told.iterrows()]
+    return Table("runs", caption, [*keys, "measure", *JUDGEMENT], entries)
+
+
+def changed(beside: SideBySide) -> Table:
+    """Return the table of pairs of initializers whose verdict is another one in the second run."""
+    rows = [[Entry(part, part) for part in line.rpartition(": ")[::2]] for line in beside.changed]
+    return Table("changed", "Verdicts that differ between the runs", ["where", "verdict"], rows)
+
+
+def differing_cells(beside: SideBySide) -> Table:
+    """Return the table of cells that differ, with the ranked measures in both runs, those of the first run first."""
+    rows = beside.cells[~beside.cells["equal"]]
+    keys = ["backend", *factors(beside.first.cells), "initializer", "seed", "in"]
+    names = [f"{TITLES[measure]}, {run}" for measure in RANKED for run in RUNS]
+    left_out = f"; {CELLS} of {len(rows)}, all in cells.csv" if len(rows) > CELLS else ""
+    entries = [[*_named(row, keys), *_in_both(row)] for _, row in rows.sort_values(keys).head(CELLS).iterrows()]
+    return Table("cells", f"Cells that differ{left_out}", [*keys, *names], entries)
+
+
+def _in_both(row: pd.Series) -> list[Entry]:
+    return [_number(row[f"{measure}_{run}"], ".4f") for measure in RANKED for run in RUNS]
 
 
 def _named(row: pd.Series, keys: Sequence[str]) -> list[Entry]:

@@ -120,16 +120,33 @@ class SideBySide:
                 word = "still" if before == after else f"{before} before, now"
                 yield f"Best mean {measure.title} in {where}: {word} {after}."
 
-    def as_text(self) -> str:
-        """Return everything that differs, as a terminal shows it."""
+    @property
+    def details(self) -> list[str]:
+        """How many cells the runs share, how their environments and studies differ, and what is best in each."""
         counts = self.cells["in"].value_counts()
         equal = int(self.cells["equal"].sum())
-        lines = [
+        return [
             f"{counts.get('both', 0)} cells are in both runs, {equal} of them equal in every digit; "
             f"{counts.get('first', 0)} only in the first, {counts.get('second', 0)} only in the second.",
             *_differing("Environment", self.first_environment, self.second_environment),
             *_differing("Study", self.first.study.model_dump(mode="json"), self.second.study.model_dump(mode="json")),
             *self._best(),
+        ]
+
+    @property
+    def keys(self) -> list[str]:
+        """The backend and the factors that both runs have, by which verdicts are given."""
+        return [name for name in ("backend", *factors(self.first.cells)) if name in self.verdicts]
+
+    @property
+    def differ(self) -> bool:
+        """Whether the runs share cells, of which some differ."""
+        return not self.verdicts.empty and not self.cells.loc[self.cells["in"] == "both", "equal"].all()
+
+    def as_text(self) -> str:
+        """Return everything that differs, as a terminal shows it."""
+        lines = [
+            *self.details,
             self.answer,
             *(f"  {line}" for line in self.changed[:LISTED]),
         ]
