@@ -19,7 +19,7 @@ from flows import studies
 from flows.serving import proxies
 from tasks import documents
 from tasks.core.design import grid
-from tasks.core.design.initializers import BACKENDS
+from tasks.core.design.initializers import BACKENDS, Backend
 from tasks.core.design.study import Study
 
 if TYPE_CHECKING:
@@ -302,12 +302,14 @@ def doctor() -> None:
 @cli.command()
 @click.argument("backend", type=click.Choice(BACKENDS))
 @click.option("--gpu", type=click.IntRange(min=0), help="Index of the one GPU to use. Default: all GPUs.")
-def worker(backend: str, gpu: int | None) -> None:
+def worker(backend: Backend, gpu: int | None) -> None:
     """Run a worker: it trains in one backend for studies that say `runner: workers`.
 
-    PREFECT_API_URL and MLFLOW_TRACKING_URI must name the servers.
+    The first worker of a backend registers the deployment that it serves. PREFECT_API_URL and MLFLOW_TRACKING_URI must
+    name the servers.
     """
     from flows.serving import server
+    from flows.serving.deployments import DeploymentError, register_worker
     from flows.serving.server import check_servers
     from tasks import machine
 
@@ -317,6 +319,10 @@ def worker(backend: str, gpu: int | None) -> None:
     there = [each.index for each in machine.gpus()]
     if gpu is not None and gpu not in there:
         raise Invalid(f"--gpu must be the index of a GPU that nvidia-smi lists: {there or 'none'}; got {gpu}")
+    try:
+        register_worker(backend, _here())
+    except DeploymentError as error:
+        raise click.ClickException(str(error)) from None
     name = "-".join([socket.gethostname(), backend, str(os.getpid()) if gpu is None else f"gpu{gpu}"])
     command = ["prefect", "worker", "start", "--pool", backend, "--type", "process", "--limit", "1", "--name", name]
     only = {} if gpu is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}

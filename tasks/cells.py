@@ -10,12 +10,13 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.utilities.urls import url_for
 
-from tasks import machine
+from tasks import fence, machine
 from tasks.core.design.grid import Batch
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.training import datasets
 from tasks.core.training.outcome import Outcome
+from tasks.fence import FencedError
 from tasks.tracking import recording
 from tasks.tracking.store import NIGHTLY, Benchmark
 from tasks.trainers import pool, process
@@ -40,8 +41,11 @@ def trainers(backends: Sequence[Backend]) -> AbstractContextManager[pool.Pool]:
 
 
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
-    """Tell whether it can help to run a failed task again; it cannot if the backend cannot use its slot."""
-    return not isinstance(state.result(raise_on_failure=False), process.UnusableSlotError)
+    """Tell whether it can help to run a failed task again.
+
+    It cannot if the backend cannot use its slot, or the flow run was ended.
+    """
+    return not isinstance(state.result(raise_on_failure=False), process.UnusableSlotError | FencedError)
 
 
 @task(task_run_name="{batch}", retries=RETRIES, retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE)
@@ -51,6 +55,7 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
     asked = batch.settings.dataset
     with _checking:
         datasets.unchanged(asked, batch.platform.data[source(asked)])
+    fence.check()
     return recording.record(benchmark, batch, outcomes, prefect_tags())
 
 
@@ -61,7 +66,11 @@ def settle(
 
     This function is not a task, because Prefect skips a task that gets a failed future. One failed batch would then
     prevent the comparison of all other cells.
+
+    Raises:
+        FencedError: if the flow run was ended from outside.
     """
+    fence.check()
     settled: dict[str, str] = {}
     for batch, future in zip(batches, futures, strict=True):
         result = future.result(raise_on_failure=False)

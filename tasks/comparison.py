@@ -10,6 +10,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from tasks import fence
 from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.study import Study
@@ -56,6 +57,7 @@ def compare(study: Study, result: Result, controls: Result | None) -> Findings:
 @task(cache_policy=NO_CACHE)
 def publish(benchmark: Benchmark, findings: Findings) -> None:
     """Store the report and its tables in the benchmark's run, and show a summary in Prefect."""
+    fence.check()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(benchmark, findings, folder)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import machine
+from tasks import fence, machine
 from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
@@ -47,6 +47,7 @@ def register(
     findings: Findings, backend: Backend, benchmark: Benchmark, log: Callable[[Candidate, Benchmark], str]
 ) -> str | None:
     """Do the work of `crown`; `log` builds and registers the model where the framework is, and returns its version."""
+    fence.check()
     found, study = champion(findings, backend), findings.study
     if found is None:
         return None

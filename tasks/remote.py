@@ -147,11 +147,10 @@ def check_workers(backends: Sequence[Backend]) -> None:
         for backend in backends:
             try:
                 client.read_deployment_by_name(f"{FLOW}/{backend}")
-            except ObjectNotFound:
-                raise ValueError(
-                    f"runner: workers needs the deployment {FLOW}/{backend}; `initbench deploy` registers it"
-                ) from None
-            if not _online(client, backend):
+                ready = _online(client, backend)
+            except ObjectNotFound:  # the first worker registers it
+                ready = False
+            if not ready:
                 raise ValueError(
                     f"runner: workers needs a worker of each backend, {backend} has none online; "
                     f"`initbench worker {backend}` starts one"

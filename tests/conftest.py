@@ -17,6 +17,7 @@ TOGETHER = {
     "tests/flows/test_cli.py": "trainers",
     "tests/flows/test_nightly.py": "trainers",
     "tests/test_cells.py": "trainers",
+    "tests/test_fence.py": "trainers",
     "tests/trainers": "trainers",
     "tests/flows/serving/test_remote.py": "servers",
     "tests/flows/serving/test_up.py": "servers",

@@ -1,12 +1,13 @@
 """The task that trains cells, and what becomes of tasks that fail; without flows or a server."""
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from prefect.states import Failed
 
-from tasks import cells
+from tasks import cells, fence
 from tasks.core.design import grid
 from tasks.core.design.settings import CsvFile, Network, Recipe, source
 from tasks.core.design.study import Study
@@ -28,8 +29,9 @@ ROWS = "".join(f"{row},{row % 2}\n" for row in range(20))
 
 @pytest.fixture(autouse=True)
 def flow_run(monkeypatch):
-    """Let Prefect say that a flow run is the current one."""
+    """Let Prefect say that a flow run is the current one, and that it has just been asked about it."""
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", FLOW_RUN)
+    monkeypatch.setattr(fence, "_asked", [time.monotonic()])
 
 
 def planned(study):
@@ -86,7 +88,23 @@ def test_cells_of_a_failed_task_are_recorded_with_the_reason(parent, client):
         assert run.data.tags["prefect.flow_run_id"] == FLOW_RUN
 
 
+def test_a_fenced_run_records_nothing(parent, client, trainers, monkeypatch):
+    """Cells that a flow run trained, and that was ended meanwhile, are recorded neither as trained nor as failed."""
+    monkeypatch.setattr(fence, "check", lambda: (_ for _ in ()).throw(fence.FencedError("ended")))
+    batch = planned(STUDY)
+    with pytest.raises(fence.FencedError):
+        cells.train_cells.fn(batch, parent)
+    failed = SimpleNamespace(result=lambda raise_on_failure: fence.FencedError("ended"))
+    with pytest.raises(fence.FencedError):
+        cells.settle([batch], [failed], parent)
+    assert client.search_runs([parent.experiment_id], "tags.`initbench.cell` LIKE '%'") == []
+
+
 def test_what_is_worth_a_retry():
-    """A trainer that died is replaced, so it helps to try again; a slot that the backend cannot use stays like that."""
-    for error, worth in ((process.TrainerError("it died"), True), (process.UnusableSlotError("no GPU"), False)):
+    """A trainer that died is replaced, so it helps to try again; a slot that the backend cannot use stays like that.
+
+    A flow run that was ended stays ended.
+    """
+    lost = process.UnusableSlotError("no GPU"), fence.FencedError("ended")
+    for error, worth in ((process.TrainerError("it died"), True), *((error, False) for error in lost)):
         assert cells.worth_a_retry(None, None, Failed(data=error)) is worth

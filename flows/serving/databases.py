@@ -1,6 +1,8 @@
 """The databases of the servers that `initbench up` runs, and the secrets that the servers ask for."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -11,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from tasks.tracking import store
 
+LEASE = 0x696E6974  # the number of the advisory lock that `up` holds; it spells init
 SERVERS = ("prefect", "mlflow")  # each has a database of its own
 SECRETS = (  # in .initbench/secrets.env: for Prefect's clients and server, then for MLflow's clients and server
     "PREFECT_API_AUTH_STRING",
@@ -64,6 +67,25 @@ def on_postgres(given: str) -> dict[str, str]:
         ),
         "MLFLOW_BACKEND_STORE_URI": _url(url, "postgresql+psycopg", names["mlflow"]),
     }
+
+
+@contextmanager
+def leased(given: str) -> Iterator[None]:
+    """Hold the databases of a PostgreSQL URL for one `initbench up`: two would end each other's runs.
+
+    PostgreSQL ends the lease when the connection ends, which it does with this process.
+
+    Raises:
+        ValueError: if another `up`, on any machine, holds them, or the URL or the server cannot be used.
+    """
+    url = make_url(on_postgres(given)["MLFLOW_BACKEND_STORE_URI"])
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(address, autocommit=True) as connection:
+        if connection.execute("SELECT pg_try_advisory_lock(%s)", [LEASE]).fetchone() != (True,):
+            raise ValueError(
+                f"databases can be used by one `initbench up` at a time; those of {make_url(given)!r} are in use"
+            )
+        yield
 
 
 def _url(url: URL, driver: str, database: str) -> str:

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -37,8 +38,10 @@ from prefect.settings import PREFECT_API_URL, get_current_settings
 from prefect.states import Cancelling, Crashed
 
 from flows.serving.server import INFRA
-from tasks.core.design.initializers import BACKENDS
+from tasks.core.design.initializers import BACKENDS, Backend
+from tasks.remote import FLOW
 
+HERE = ("benchmark", "nightly")  # the deployments that the worker of `initbench up` serves
 POOL = "initbench"  # the work pool of the worker that `initbench up` runs
 TAG = "initbench"  # infra/prefect.yaml tags every deployment with it, and Prefect their flow runs
 HEARTBEAT = "heartbeat"  # a running flow run sends this event every 30 s, as infra/prefect.yaml says
@@ -55,10 +58,11 @@ class DeploymentError(RuntimeError):
     """The deployments could not be registered."""
 
 
-def register(timezone: str) -> list[str]:
+def register(timezone: str, names: Collection[str] = ()) -> list[str]:
     """Register work pools, deployments and automations with the configured server; return the deployments' names.
 
-    A second call changes nothing, except the timezone of the nightly.
+    names: the deployments to register, with their pools; if empty, all. A deployment shows as Not Ready until its pool
+    has had a worker. A second call changes nothing, except the timezone of the nightly.
 
     Raises:
         ValueError: if no server is configured.
@@ -67,12 +71,14 @@ def register(timezone: str) -> list[str]:
     url: str | None = PREFECT_API_URL.value()
     if url is None:
         raise ValueError("PREFECT_API_URL must be the address of a Prefect server, as `initbench up` prints it")
+    chosen = {each["name"]: each["work_pool"]["name"] for each in _deployments() if not names or each["name"] in names}
     try:
-        register_pools_and_automations()
+        register_pools_and_automations({*chosen.values()})
     except httpx.HTTPError as error:
         raise DeploymentError(f"Prefect's server at {url} must take the work pools; it says: {error}") from None
     file = INFRA / "prefect.yaml"
-    arguments = ["deploy", "--all", "--prefect-file", str(file)]
+    which = [f"--name={name}" for name in chosen] if names else ["--all"]
+    arguments = ["deploy", *which, "--prefect-file", str(file)]
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
@@ -82,7 +88,20 @@ def register(timezone: str) -> list[str]:
     )
     if done.returncode:
         raise DeploymentError(f"prefect {' '.join(arguments)} failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-    return [deployment["name"] for deployment in _deployments()]
+    return [*chosen]
+
+
+def register_worker(backend: Backend, timezone: str) -> None:
+    """Register the deployment that a worker of this backend serves, unless it is registered already.
+
+    Raises:
+        DeploymentError: if the server does not answer, or refuses.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_deployment_by_name(f"{FLOW}/{backend}")
+        except ObjectNotFound:
+            register(timezone, [backend])
 
 
 def _deployments() -> list[dict[str, Any]]:
@@ -101,10 +120,10 @@ def nightly_due(timezone: str) -> str:
     return f"{int(hour):02}:{int(minute):02} {timezone}"
 
 
-def register_pools_and_automations() -> None:
+def register_pools_and_automations(pools: Iterable[str] = (POOL, *BACKENDS)) -> None:
     """Register what infra/prefect.yaml cannot hold: work pools, and automations that end runs whose worker died."""
     with get_client(sync_client=True) as client:
-        for pool in (POOL, *BACKENDS):
+        for pool in pools:
             with suppress(ObjectAlreadyExists):  # a pool that exists keeps its type
                 client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
         for automation in _automations():

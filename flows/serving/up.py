@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ def up(options: Options) -> None:
     """Run the servers and a worker until an interrupt; then end the worker first and the servers after it.
 
     Raises:
-        ValueError: if a port is taken, another `up` uses the folder, or the PostgreSQL server cannot be used.
+        ValueError: if a port is taken, another `up` uses the folder or the PostgreSQL database, or the PostgreSQL
+            server cannot be used.
         UpError: if a process does not start, or ends and does not start again.
     """
     ports = {"prefect": options.prefect_port, "mlflow": options.mlflow_port}
@@ -60,7 +61,8 @@ def up(options: Options) -> None:
     addresses = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
     state = Path.cwd() / ".initbench"
     state.mkdir(mode=0o700, exist_ok=True)
-    with _alone(state):
+    lease = databases.leased(options.postgres) if options.postgres else nullcontext()
+    with _alone(state), lease:
         _run(options, addresses, state)
 
 
@@ -105,7 +107,7 @@ def _run(options: Options, addresses: Mapping[str, str], state: Path) -> None:
             click.echo(f"{name} answers after {time.monotonic() - started:.0f} s")
         url, secret = (environment.get(name) for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"))
         with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: secret}):
-            deployments.register(options.timezone)
+            deployments.register(options.timezone, deployments.HERE)
             deployments.crash_orphans()
             _start_worker(supervisor, state)
             click.echo(_words(options, addresses, state))

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from flows.serving import deployments
+from flows.serving import databases, deployments
 from tasks.core.design.initializers import BACKENDS
 from tests.shared.postgres import postgres  # noqa: F401  # a fixture
 from tests.shared.running import ANSWER_SECONDS, INITBENCH, STOP_SECONDS, up
@@ -70,7 +70,7 @@ def flow_runs(running):
 def online(running):
     """Return the names of the workers that have reported."""
     pools = [running.post(f"work_pools/{backend}/workers/filter").json() for backend in BACKENDS]
-    return [each["name"] for pool in pools for each in pool]
+    return [each["name"] for pool in pools if isinstance(pool, list) for each in pool]  # else there is no such pool yet
 
 
 def run(running, client, study, *options):
@@ -83,6 +83,17 @@ def run(running, client, study, *options):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_databases_in_use(running, postgres):  # noqa: F811
+    """A second `up` on the same databases, in whatever folder, is refused: it would end the runs of the first."""
+    lease = databases.leased(f"{postgres}?sslmode=disable")
+    with (
+        pytest.raises(ValueError, match=r"databases can be used by one `initbench up` at a time; .*:\*+@") as refused,
+        lease,
+    ):
+        pass
+    assert "password@" not in str(refused.value)
 
 
 def test_both_are_on_postgres(running, postgres):  # noqa: F811
