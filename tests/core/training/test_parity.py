@@ -100,7 +100,7 @@ class Untrained:
         return self.given
 
     def logits(self):
-        return np.full((*self.stack.y_test.shape, 3), self.chosen, np.float32)
+        return np.full((*self.stack.y_test[self.stack.fold].shape, 3), self.chosen, np.float32)
 
 
 def level(cells=1, hidden=(4,), **recipe):
