@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -135,6 +136,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
     Ctrl-C reaches every process of a terminal, also one that has just started, and only the parent is to act on it.
     """
+    resource_tracker.ensure_running()  # where a process starts it, Python 3.11 unblocks Ctrl-C
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -13,6 +13,7 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
@@ -232,6 +233,21 @@ def test_failed_cells_exit_1(stored, initbench, with_server):
     (cell,) = pd.read_csv(stored / "out" / "cells.csv").to_dict("records")
     assert cell["status"] == "failed"
     assert "set CUDA_VISIBLE_DEVICES=-1 to train on the CPU" in cell["reason"]
+
+
+def test_an_error_that_an_interrupt_ends_in(monkeypatch, capsys):
+    """Where ending after Ctrl-C fails, the command still says that it was interrupted, and nothing else."""
+
+    def interrupted(**_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise click.ClickException("the store is busy") from None
+
+    monkeypatch.setattr(cli.cli, "main", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+    assert capsys.readouterr().err == "interrupted; the next run reuses the cells recorded so far\n"
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
