@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from tasks.backends.pytorch.layers import assign, check, layers, parameters, path
+from tasks.backends.pytorch.layers import assign, check, layers, path
 from tasks.core.design.initializers import (
     CUT,
     Backend,
@@ -51,7 +51,7 @@ def init_weights(model: nn.Module, initializer: str = "he_normal", generator: to
     found, named_modules = layers(model), dict(model.named_modules())
     jobs = [(layer, named_modules.get(layer.name, model)) for layer in found.layers]
     for layer, module in jobs:
-        for parameter in parameters(layer):
+        for parameter in layer.parameters:
             check(module, layer.name, parameter, entry.law)
         for kernel in layer.kernels:
             kernel.allows(entry.law, layer.name)
@@ -66,7 +66,7 @@ def init_weights(model: nn.Module, initializer: str = "he_normal", generator: to
 
 def _drawn(layer: Layer, module: nn.Module, entry: Initializer, generator: torch.Generator | None) -> dict[str, Tensor]:
     """Draw the parameters in which a layer's kernels and biases lie."""
-    drawn = {parameter: torch.empty_like(getattr(module, parameter)) for parameter in parameters(layer)}
+    drawn = {parameter: torch.empty_like(getattr(module, parameter)) for parameter in layer.parameters}
     for kernel in layer.kernels:
         weight = kernel.place.view(drawn[kernel.place.parameter])
         if weight.numel():

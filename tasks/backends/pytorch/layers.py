@@ -124,7 +124,7 @@ def modules(model: nn.Module, *inputs: Any) -> dict[str, nn.Module]:
     """Return the modules of a model by name, in order of execution if it is given inputs, else of definition.
 
     With inputs the model is called once, in evaluation and without gradients. A module that is not called itself, such
-    as the projection of the outputs in an attention, comes with the module that holds it.
+    as the projection of the outputs in an attention, comes with the module that holds it, or else at the end.
     """
     found = dict(model.named_modules())
     called = _called(model, found, inputs) if inputs else {}
@@ -132,7 +132,7 @@ def modules(model: nn.Module, *inputs: Any) -> dict[str, nn.Module]:
     def order(name: str) -> int:
         while name and name not in called:
             name = name.rpartition(".")[0]
-        return called.get(name, len(called))
+        return called[name] if name else len(called)
 
     return dict(sorted(found.items(), key=lambda item: order(item[0])))
 
@@ -183,7 +183,7 @@ def layers(model: nn.Module, *inputs: Any) -> Layers:
             continue
         layer = Layer(name or kind.__name__, kind.__name__, tuple(KINDS[kind](module)))
         listed.append(layer)
-        for parameter in parameters(layer):
+        for parameter in layer.parameters:
             here = path(layer.name, parameter)
             notes += [f"{here}: {said}" for said in _rescaled(module, parameter)]
             for stored in _stored(module, parameter).values():
@@ -197,12 +197,6 @@ def layers(model: nn.Module, *inputs: Any) -> Layers:
 def path(name: str, parameter: str) -> str:
     """Return the name of a module's parameter, in the model in which the module has this name."""
     return f"{name}.{parameter}" if name else parameter
-
-
-def parameters(layer: Layer) -> list[str]:
-    """Return the parameters in which a layer's kernels and biases lie, each once."""
-    places = [place for kernel in layer.kernels for place in (kernel.place, kernel.bias) if place]
-    return list(dict.fromkeys(place.parameter for place in places))
 
 
 def read(module: nn.Module, kernel: Kernel) -> Floats:

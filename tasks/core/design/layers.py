@@ -161,6 +161,12 @@ class Layer:
     kind: str
     kernels: tuple[Kernel, ...]
 
+    @property
+    def parameters(self) -> list[str]:
+        """Return the parameters in which the kernels and their biases lie, each once."""
+        places = [place for kernel in self.kernels for place in (kernel.place, kernel.bias) if place]
+        return list(dict.fromkeys(place.parameter for place in places))
+
 
 @dataclass(frozen=True)
 class Layers:
