@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tasks.core.design.layers import Kernel, Layer, Layers, Place
+from tasks.core.design.layers import Claim, Kernel, Layer, Layers, Place, owners, tied
 from tasks.core.training.datasets import Floats
 
 
@@ -182,24 +182,24 @@ def layers(model: keras.Layer, *inputs: Any) -> Layers:
         for name, layer in found.items()
         if (kind := _kind(layer)) and (kernels := KINDS[kind](layer))
     ]
-    owned: dict[int, str] = {}
-    tied, notes = [], []
-    for layer in listed:
-        for parameter in layer.parameters:
-            here, value = f"{layer.name}/{parameter}", getattr(found[layer.name], parameter)
-            if id(value) in owned:
-                tied.append((here, owned[id(value)]))
-            owned.setdefault(id(value), here)
-    for name, layer in found.items():
-        if isinstance(layer, keras.layers.SpectralNormalization):
-            notes.append(f"{name}: training divides what is drawn by its largest singular value")
+    claims: list[Claim] = [
+        (layer, f"{layer.name}/{parameter}", [getattr(found[layer.name], parameter)])
+        for layer in listed
+        for parameter in layer.parameters
+    ]
+    owned = owners(claims)
+    notes = [
+        f"{name}: training divides what is drawn by its largest singular value"
+        for name, layer in found.items()
+        if isinstance(layer, keras.layers.SpectralNormalization)
+    ]
     left = [
         f"{name}/{variable.name}"
         for name, layer in found.items()
         for variable in layer._trainable_variables
         if len(variable.shape) > 1 and id(variable) not in owned
     ]
-    return Layers(tuple(listed), tuple(left), tuple(tied), tuple(notes))
+    return Layers(tuple(listed), tuple(left), tied(claims, owned), tuple(notes))
 
 
 def check(layer: keras.Layer, name: str, parameter: str) -> None:
@@ -218,12 +218,12 @@ def check(layer: keras.Layer, name: str, parameter: str) -> None:
 
 def read(layer: keras.Layer, kernel: Kernel) -> Floats:
     """Return a kernel as (groups, taps, inputs, outputs)."""
-    return kernel.matrices(kernel.place.view(keras.ops.convert_to_numpy(getattr(layer, kernel.place.parameter))))
+    return kernel.matrices(kernel.place.view(getattr(layer, kernel.place.parameter).numpy()))
 
 
 def write(layer: keras.Layer, kernel: Kernel, matrices: Floats) -> None:
     """Write a kernel that is given as (groups, taps, inputs, outputs)."""
     variable = getattr(layer, kernel.place.parameter)
-    value = np.array(keras.ops.convert_to_numpy(variable))
+    value = np.array(variable.numpy())
     kernel.place.view(value)[...] = kernel.array(matrices)
     variable.assign(value)

@@ -34,7 +34,8 @@ def init_weights(model: nn.Module, initializer: str = "he_normal", generator: to
     Laws have the fans of the operation, also where torch counts others: for convolutions with groups and strides,
     transposed convolutions, the three projections of an attention and the gates of a recurrent layer, each of which is
     drawn as a kernel of its own. Biases become zeros; under pytorch_default they become U(±1/√fan_in). The row of an
-    embedding's padding becomes zero. A parameter that two layers share follows the law of the first. The generator
+    embedding's padding becomes zero. A parameter that layers share follows the law of the layer with the largest
+    fan_in. The generator
     decides the draw. Without one, torch's global generator decides it, as in `torch.nn.init`.
 
     Parameters of two or more dimensions that belong to no such layer stay as built; a warning names them, and so does
@@ -60,6 +61,11 @@ def init_weights(model: nn.Module, initializer: str = "he_normal", generator: to
         for parameter, value in _drawn(layer, module, entry, generator).items():
             if path(layer.name, parameter) not in tied:
                 assign(module, parameter, value)
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            weight = module.weight.detach().clone()
+            weight[module.padding_idx] = 0
+            assign(module, "weight", weight)
     found.warn()
     return found
 
@@ -75,8 +81,6 @@ def _drawn(layer: Layer, module: nn.Module, entry: Initializer, generator: torch
             warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)  # torch's words
         if kernel.bias:
             _fill_bias(kernel.bias.view(drawn[kernel.bias.parameter]), entry, kernel.fan_in, generator)
-    if getattr(module, "padding_idx", None) is not None:
-        drawn["weight"][module.padding_idx] = 0
     return drawn
 
 

@@ -16,7 +16,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from tasks.core.design.initializers import Constant, Law
-from tasks.core.design.layers import Kernel, Layer, Layers, Place
+from tasks.core.design.layers import Claim, Kernel, Layer, Layers, Place, owners, tied
 from tasks.core.training.datasets import Floats
 
 POWER_ITERATIONS = 15  # after which torch takes the vectors of a spectral norm for settled
@@ -172,26 +172,23 @@ def layers(model: nn.Module, *inputs: Any) -> Layers:
     Raises:
         ValueError: if a module is lazy and has not been called yet.
     """
-    listed, notes, tied = [], [], []
-    owned: dict[int, str] = {}
+    listed, notes = [], []
+    claims: list[Claim] = []
     for name, module in modules(model, *inputs).items():
         for parameter, value in module.named_parameters(recurse=False):
             if is_lazy(value):
                 raise ValueError(f"lazy modules must be called before they are listed; got {path(name, parameter)}")
-        kind = _kind(module)
-        if kind is None:
+        if (kind := _kind(module)) is None:
             continue
         layer = Layer(name or kind.__name__, kind.__name__, tuple(KINDS[kind](module)))
         listed.append(layer)
         for parameter in layer.parameters:
             here = path(layer.name, parameter)
+            claims.append((layer, here, [*_stored(module, parameter).values()]))
             notes += [f"{here}: {said}" for said in _rescaled(module, parameter)]
-            for stored in _stored(module, parameter).values():
-                if id(stored) in owned:
-                    tied.append((here, owned[id(stored)]))
-                owned.setdefault(id(stored), here)
+    owned = owners(claims)
     left = [name for name, value in model.named_parameters() if value.dim() > 1 and id(value) not in owned]
-    return Layers(tuple(listed), tuple(left), tuple(tied), tuple(notes))
+    return Layers(tuple(listed), tuple(left), tied(claims, owned), tuple(notes))
 
 
 def path(name: str, parameter: str) -> str:

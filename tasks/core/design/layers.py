@@ -9,7 +9,7 @@ Each backend has a table of the kinds that it knows, `KINDS`, and lists a model'
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -46,13 +46,13 @@ class Place:
 class Kernel:
     """A kernel of a layer: how its array is laid out, and how the layer applies it.
 
-    name: the name within the layer; place: where the array lies; shape: the array's shape, of the part if the parameter
-    has parts. axes: a word for each axis of the array, made of the letters i (inputs), o (outputs), g (groups) and k (a
-    side of a convolution's kernel); `*` stands for as many k as there are axes left, and `go` for an axis that holds the
-    outputs of one group after those of another. groups: their number, if a word holds two letters. strides, dilation: of
-    a convolution; transposed: whether it is a transposed one. lookup: whether an input selects a row, as in an
-    embedding. bias: where the bias that is added to the outputs lies; offset: what the layer's author wants added to the
-    biases that a law gives, as 1 for an LSTM's forget gate.
+    name: the kernel's name within the layer. place: where its array lies. shape: the array's shape, without the other
+    parts of the parameter. axes: a word for each axis of the array, made of the letters i (inputs), o (outputs), g
+    (groups) and k (a side of a convolution's kernel). `*` stands for as many k as there are axes left, and `go` for an
+    axis that holds the outputs of one group after those of another. groups: the number of groups, if a word has two
+    letters. strides, dilation, transposed: those of a convolution. lookup: whether an input selects a row, as in an
+    embedding. bias: where the bias lies that is added to the outputs. offset: what the layer adds to the biases that a
+    law gives, such as 1 for an LSTM's forget gate.
     """
 
     name: str
@@ -168,13 +168,36 @@ class Layer:
         return list(dict.fromkeys(place.parameter for place in places))
 
 
+Claim = tuple[Layer, str, Sequence[object]]
+"""A layer, one of its parameters by name, and the tensors in which the framework keeps the parameter."""
+
+
+def owners(claims: Sequence[Claim]) -> dict[int, str]:
+    """Return the name of the parameter that decides a tensor's law, by the tensor's id.
+
+    If layers share a tensor, the layer of largest fan_in decides, and the first of several. An embedding has a fan_in
+    of 1, so a law for it would be far too wide for a layer that sums over the same weights.
+    """
+    found: dict[int, str] = {}
+    for _, name, tensors in sorted(claims, key=lambda claim: -max(kernel.fan_in for kernel in claim[0].kernels)):
+        for tensor in tensors:
+            found.setdefault(id(tensor), name)
+    return found
+
+
+def tied(claims: Iterable[Claim], owned: Mapping[int, str]) -> tuple[tuple[str, str], ...]:
+    """Return (name, owner's name) for each parameter that follows the law of another layer."""
+    found = ((name, owned[id(tensor)]) for _, name, tensors in claims for tensor in tensors)
+    return tuple((name, owner) for name, owner in found if name != owner)
+
+
 @dataclass(frozen=True)
 class Layers:
     """The weighted layers of a model, and what an initializer does not decide.
 
     left: parameters of two or more dimensions that belong to no layer of a known kind, and so stay as built. tied:
-    (parameter, parameter) where the first is the second's, of a layer before. notes: a sentence for each kernel whose
-    law a wrapper changes, such as spectral normalization.
+    pairs of parameters that are one; the first follows the law of the second. notes: a sentence for each kernel whose
+    values are not those that are drawn, because of a spectral norm or of pruning.
     """
 
     layers: tuple[Layer, ...]
