@@ -151,7 +151,7 @@ def test_init_weights_of_pytorchs_modules():
     model = nn.Sequential(nn.Linear(400, 300), nn.LayerNorm(300), nn.ReLU(), nn.Linear(300, 10, bias=False))
     model.apply(pytorch.init_weights)
     assert stats.kstest(model[0].weight.detach().ravel(), stats.norm(0, np.sqrt(2 / 400)).cdf).pvalue > 1e-4
-    assert not model.bias.any()
+    assert not model[0].bias.any()
     assert model[1].weight.all()
 
 
@@ -223,7 +223,7 @@ def test_init_weights_names_what_it_leaves():
     model = nn.Sequential(nn.Linear(3, 2), Mixed())
     with pytest.warns(UserWarning, match=r"no layer of a known kind .* stay as built: 1\.kernel"):
         assert pytorch.init_weights(model).left == ("1.kernel",)
-    with pytest.warns(UserWarning, match="stay as built: kernel"):
+    with pytest.warns(UserWarning, match=r"stay as built: (1\.)?kernel"):
         model.apply(pytorch.init_weights)
     assert not model[1].kernel.any()
 
@@ -278,13 +278,15 @@ def test_init_weights_under_weight_norm(normed, initializer):
 @pytest.mark.parametrize("training", [True, False])
 def test_init_weights_under_spectral_norm(normed, training):
     """The layer computes with what was drawn, divided by its largest singular value, and the result says so."""
-    layer, plain = normed(nn.Conv2d(4, 6, 3)).train(training), nn.Conv2d(4, 6, 3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # for the vectors from which the norm starts its iterations
+        layer, plain = normed(nn.Conv2d(4, 6, 3)).train(training), nn.Conv2d(4, 6, 3)
     for each in (plain, layer):
         found = pytorch.init_weights(each, "he_normal", torch.Generator().manual_seed(0))
     assert found.notes == ("Conv2d.weight: spectral_norm divides what is drawn by its largest singular value",)
     x = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(1))
     largest = torch.linalg.matrix_norm(plain.weight.flatten(1), 2)
-    torch.testing.assert_close(layer(x), plain(x) / largest, atol=0.02, rtol=0)
+    torch.testing.assert_close(layer(x), plain(x) / largest, atol=1e-4, rtol=0.03)
     with pytest.raises(ValueError, match=r"Conv2d\.weight is under spectral_norm, which cannot divide zeros"):
         pytorch.init_weights(layer, "zeros")
 

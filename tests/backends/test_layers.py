@@ -47,8 +47,8 @@ KERAS = {
     "Conv2DTranspose, fewer outputs": (lambda: L.Conv2DTranspose(16, 3), (26, 26, 64)),
     "Conv2DTranspose, strides": (lambda: L.Conv2DTranspose(24, 4, strides=2), (26, 26, 16)),
     "Conv3DTranspose": (lambda: L.Conv3DTranspose(8, 4, strides=2), (14, 14, 14, 8)),
-    "DepthwiseConv1D": (lambda: L.DepthwiseConv1D(6, strides=2, depth_multiplier=3), (96, 128)),
-    "DepthwiseConv2D": (lambda: L.DepthwiseConv2D(3, depth_multiplier=2), (26, 26, 128)),
+    "DepthwiseConv1D": (lambda: L.DepthwiseConv1D(6, strides=2, depth_multiplier=3), (96, 64)),
+    "DepthwiseConv2D": (lambda: L.DepthwiseConv2D(3, depth_multiplier=2), (26, 26, 64)),
     "TimeDistributed": (lambda: L.TimeDistributed(L.Dense(48)), (7, 64)),
 }
 
