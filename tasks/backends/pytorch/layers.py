@@ -224,7 +224,7 @@ def _hook(module: nn.Module, parameter: str) -> WeightNorm | SpectralNorm | Base
 
 def _parametrizations(module: nn.Module, parameter: str) -> Any:
     """Return the list of a parameter's parametrizations, with the tensors that they are given; or an empty list."""
-    return module.parametrizations[parameter] if parametrize.is_parametrized(module, parameter) else []  # type: ignore[union-attr, index, operator]
+    return module.parametrizations[parameter] if parametrize.is_parametrized(module, parameter) else []  # type: ignore[index]
 
 
 def _only(found: Any, kind: type[nn.Module]) -> Any:
