@@ -122,8 +122,6 @@ def test_outputs_of_pytorch_have_variance_one(name):
     """Under variance 1/fan_in so have outputs, under 1/fan_out gradients, and under orthogonal matrices outputs."""
     make, channels = TORCH[name]
     module = make()
-    if name == "ConvTranspose2d, more outputs":
-        assert in_torch.layers(module).layers[0].kernels[0].fan_in == 16 * 9
     _held(lambda label: _torch_moments(module, channels, label), module.weight.numel())
 
 

@@ -35,8 +35,7 @@ def init_weights(model: nn.Module, initializer: str = "he_normal", generator: to
     transposed convolutions, the three projections of an attention and the gates of a recurrent layer, each of which is
     drawn as a kernel of its own. Biases become zeros; under pytorch_default they become U(±1/√fan_in). The row of an
     embedding's padding becomes zero. A parameter that layers share follows the law of the layer with the largest
-    fan_in. The generator
-    decides the draw. Without one, torch's global generator decides it, as in `torch.nn.init`.
+    fan_in. The generator decides the draw. Without one, torch's global generator decides it, as in `torch.nn.init`.
 
     Parameters of two or more dimensions that belong to no such layer stay as built; a warning names them, and so does
     the result. `model.apply(init_weights)` does the same, more slowly: it initializes each module within first.
