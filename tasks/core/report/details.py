@@ -19,7 +19,7 @@ from tasks.core.statistics.ranks import Ranking
 from tasks.core.statistics.spread import held, told
 from tasks.core.statistics.standing import seen_from
 from tasks.core.statistics.table import interval
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE, seeds_needed
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE, estimated, seeds_needed
 
 FRAMEWORKS = {"pytorch": "PyTorch", "keras": "Keras"}
 TIED = 1e-9  # means that differ by less differ by rounding
@@ -108,7 +108,7 @@ def _often_best(comparison: pd.DataFrame, measure: Measure, places: int) -> Iter
         counts = [f"{name} in {count}" for name, count in of_backend["initializer"].value_counts().items()]
         levels = places // comparison["backend"].nunique()
         yield (
-            f"{FRAMEWORKS[str(backend)]}, best mean {measure.title} over {levels} levels: {listed(counts)}; "
+            f"{FRAMEWORKS[str(backend)]}, best {measure.centre_title} over {levels} levels: {listed(counts)}; "
             "each level's verdicts are in the tables."
         )
 
@@ -129,12 +129,21 @@ def _place(key: Mapping[str, object], group: pd.DataFrame, pairs: pd.DataFrame, 
 
 
 def _with_ties(row: pd.Series, able: pd.DataFrame, measure: Measure) -> str:
-    """Return the best row of a place in words, and which other initializers have the same mean."""
-    mean = row[f"{measure.name}_mean"]
-    ties = able[np.isclose(able[f"{measure.name}_mean"], mean, rtol=0, atol=TIED)]
-    alike = [name for name in ties["initializer"] if name != row["initializer"]]
+    """Return the best row of a place in words, and which other initializers have the same mean.
+
+    Of a measure that is compared by ratios the mean is the geometric one. The plain mean stands beside it, for it is
+    moved more by single large losses; and if another initializer is the best by it, this is told.
+    """
+    mean, name = row[measure.centre], row["initializer"]
+    ties = able[np.isclose(able[measure.centre], mean, rtol=0, atol=TIED)]
+    alike = [each for each in ties["initializer"] if each != name]
     same = f"; {listed(alike)} ha{'ve' if len(alike) > 1 else 's'} the same mean" if alike else ""
-    return f"{row['initializer']} has the best mean, {mean:.3f}{same}"
+    if measure.scale == "difference":
+        return f"{name} has the best mean, {mean:.3f}{same}"
+    plain = able.set_index("initializer")[f"{measure.name}_mean"]
+    first = str(plain.idxmax() if measure.higher_is_better else plain.idxmin())
+    other = "" if np.isclose(plain[first], plain[name]) else f", where {first} is best with {plain[first]:.3f}"
+    return f"{name} has the best geometric mean, {mean:.3f} (plain mean {plain[name]:.3f}{other}){same}"
 
 
 def _decided(rivals: pd.DataFrame) -> str:
@@ -229,16 +238,15 @@ def from_defaults(study: Study, defaults: pd.DataFrame) -> Iterator[str]:
         return
     first, second = (FRAMEWORKS[backend] for backend in study.backends)
     for measure in RANKED_MEASURES:
-        rows = defaults[defaults["measure"] == measure.name].dropna(subset="difference")
+        rows = defaults[defaults["measure"] == measure.name].dropna(subset="estimate")
         if rows.empty:
             continue
         clear = list(rows.loc[rows["p"] < inference.ALPHA, "initializer"])
-        largest = rows.iloc[int(rows["difference"].abs().argmax())]
-        ends = f"{largest['difference']:+.3f} [{largest['low']:+.3f}, {largest['high']:+.3f}]"
+        largest = rows.iloc[int(np.abs(measure.scaled(rows["estimate"].to_numpy(np.float64))).argmax())]
         yield (
-            f"{first} − {second} in {measure.title}, native weights less shared ones: the difference that native "
-            f"weights make is significant under {listed(clear) or 'no initializer'}; the largest is {ends}, under "
-            f"{largest['initializer']}."
+            f"{first} against {second} in {measure.title}, native weights against shared ones: the difference that "
+            f"native weights make is significant under {listed(clear) or 'no initializer'}; the largest is "
+            f"{estimated(largest)}, under {largest['initializer']}."
         )
 
 

@@ -108,6 +108,17 @@ def _moved_by_one(samples: Array, statistic: Statistic) -> NDArray[np.bool_]:
     return np.asarray(np.ptp(left_out, axis=0) > ROUNDING * np.abs(samples).max(axis=1))
 
 
+def mean(values: Array) -> Array:
+    """Return the mean of the last axis without NaN; NaN where all values are.
+
+    >>> mean(np.array([[1.0, 3.0, np.nan], [np.nan] * 3]))
+    array([ 2., nan])
+    """
+    known = np.isfinite(values)
+    n = known.sum(-1)
+    return np.where(n > 0, np.where(known, values, 0.0).sum(-1) / np.maximum(n, 1), np.nan)
+
+
 def bootstrap_band(samples: Array, *, seed: int) -> tuple[Array, Array]:
     """Return the low and high ends, (points,), of the 95 % interval of the mean of each column of samples (n, points).
 
@@ -162,13 +173,12 @@ class Differences:
         from scipy import stats
 
         n = np.isfinite(differences).sum(1)
-        filled = np.where(np.isfinite(differences), differences, 0.0)
-        mean = np.where(n > 0, filled.sum(1) / np.maximum(n, 1), np.nan)
-        square = np.where(np.isfinite(differences), (differences - mean[:, None]) ** 2, 0.0).sum(1)
+        middle = mean(differences)
+        square = np.where(np.isfinite(differences), (differences - middle[:, None]) ** 2, 0.0).sum(1)
         sd = np.where(n > 1, np.sqrt(square / np.maximum(n - 1, 1)), np.nan)
         sd = np.maximum(sd, step / np.sqrt(np.maximum(n, 1)))
         half = stats.t.ppf(1 - ALPHA / 2, np.maximum(n - 1, 1)) * sd / np.sqrt(np.maximum(n, 1))
-        return cls(n, mean, sd, mean - half, mean + half)
+        return cls(n, middle, sd, middle - half, middle + half)
 
     def p_zero(self) -> Array:
         """Return the two-sided p-value of a mean of zero, (k,); 1 where there are fewer than two seeds."""

@@ -41,11 +41,13 @@ def swapped(frame):
 
 def test_one_answer_a_backend():
     """Each backend has its answer in plain words, and one line says whether the backends differ."""
-    pytorch, keras, both = answer(findings())
+    frame = noisy()
+    lower = (frame["backend"] == "keras") & (frame["initializer"] == "glorot_uniform")
+    frame.loc[lower, "test_loss"] = 0.6 * frame.loc[lower, "test_loss"]
+    pytorch, keras, both = answer(findings(frame))
     assert pytorch.startswith("PyTorch: he_normal or glorot_uniform. On iris, at this recipe, they are equivalent by ")
     assert pytorch.endswith("Avoid zeros.")
-    assert "glorot_uniform has the lowest test loss, " in keras
-    assert " below he_normal." in keras
+    assert "glorot_uniform has the lowest test loss, 47 % below he_normal." in keras
     assert both == "PyTorch or Keras: equivalent by test accuracy; PyTorch is better under he_normal by test loss."
 
 
@@ -112,7 +114,7 @@ def test_levels_are_summed_up():
         "he_normal or glorot_uniform. In none of the 3 values of learning_rate is one of them shown to "
     )
     assert "Avoid zeros: worse, or untrained, in all." in text
-    assert "Best by mean test loss most often: he_normal, in 3 of the 3 values of learning_rate." in text
+    assert "Best by geometric mean test loss most often: he_normal, in 3 of the 3 values of learning_rate." in text
 
 
 def test_order_that_turns():

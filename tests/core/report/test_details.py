@@ -41,7 +41,7 @@ def test_details_of_one_that_is_left():
     """Where all initializers of a backend but one failed, that one is told, and that it is better."""
     frame = noisy()
     frame.loc[(frame["backend"] == "keras") & (frame["initializer"] != "he_normal"), "status"] = "failed"
-    assert "Keras, by test loss: he_normal has the best mean" in told(findings(frame))
+    assert "Keras, by test loss: he_normal has the best geometric mean" in told(findings(frame))
 
 
 def test_details_counts_many_levels():
