@@ -339,12 +339,12 @@ def amount(estimate: float, scale: object, *, like: float | None = None) -> str:
     A ratio is told as a factor if it, or the ratio `like` which it stands beside, is above 2 or below 0.01.
 
     >>> amount(-0.5, "difference"), amount(0.88, "ratio"), amount(7.25, "ratio"), amount(1.5, "ratio", like=3.0)
-    ('-0.500', '-12 %', '×7.2', '×1.5')
+    ('-0.500', '-12 %', '×7.25', '×1.5')
     """
     if scale == "difference":
         return f"{estimate:+.3f}"
     per_cent = SMALL_RATIO <= (estimate if like is None else like) <= LARGE_RATIO
-    return f"{100 * (estimate - 1):+.0f} %" if per_cent else f"×{estimate:.2g}"
+    return f"{100 * (estimate - 1):+.0f} %" if per_cent else f"×{estimate:.3g}"
 
 
 def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
