@@ -22,7 +22,8 @@ class Measure:
     None if the measure has no such number. step: every value is a multiple of this; 0 if the measure is continuous.
     largest: every value lies between 0 and this.
 
-    step_is_a_test_row: the measure is a share of the test rows, so its step is one row, and so is its margin.
+    step_is_a_test_row: the measure is a share of the test rows, so its step is one row. Its margin is a share of the
+    errors, see `statistics/measures.py`.
     censored: the measure counts epochs until something happens, which may not happen within the epochs trained. Such a
     cell has no number, and it counts as having taken all epochs. per_batch: the cells of a batch share one value.
     repeatable: a cell that is trained again has the same value. A check of a study may name no other measure.
@@ -89,7 +90,8 @@ MEASURES = (
 MEASURES_BY_NAME: dict[object, Measure] = {measure.name: measure for measure in MEASURES}
 TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
 RANKED = ("test_accuracy", "test_loss")
-"""The measures that rankings and answers are about."""
+"""The primary measures. Rankings and answers are about them, and a run's claims are controlled over them together. What
+is said by any other measure is exploratory: a hint that needs a run of its own."""
 RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
 
 TRAIN = ("train_accuracy", "train_loss")
@@ -127,7 +129,7 @@ failed cell has a reason and no measures."""
 COUNTS = ("finished", "diverged", "failed", "health", "health_cells", "epochs_to_target_median", "target_missed")
 """Columns of the comparison, which has one row per group of cells; its other columns are `<measure>_<statistic>`."""
 JUDGED = (
-    *("n", "left_out", "scale", "estimate", "low", "high", "sd", "difference", "effect_size"),
+    *("role", "n", "left_out", "scale", "estimate", "low", "high", "sd", "difference", "effect_size"),
     *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict", "more_seeds"),
 )
 """Columns of results in the tables of pairs; the columns before them identify the pair."""
@@ -165,6 +167,25 @@ TABLES = (
 )
 RESERVED = {name for table in TABLES for name in table}
 """All columns of all tables. A factor cannot have one of these names."""
+
+
+def role(measure: str) -> str:
+    """Return `primary` or `exploratory`, which a measure is in every study.
+
+    >>> role("test_loss"), role("brier_score")
+    ('primary', 'exploratory')
+    """
+    return "primary" if measure in RANKED else "exploratory"
+
+
+def titled(measure: str) -> str:
+    """Return the title of a measure, marked if the measure is exploratory.
+
+    >>> titled("test_loss"), titled("brier_score")
+    ('test loss', 'Brier score (exploratory)')
+    """
+    title = MEASURES_BY_NAME[measure].title
+    return title if role(measure) == "primary" else f"{title} (exploratory)"
 
 
 def reserved(name: str) -> bool:

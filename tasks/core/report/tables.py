@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from tasks.core.design.columns import DIRECTIONS, MEASURES, MEASURES_BY_NAME, RANKED, RANKED_MEASURES, TITLES
+from tasks.core.design.columns import DIRECTIONS, MEASURES, MEASURES_BY_NAME, RANKED, RANKED_MEASURES, TITLES, titled
 from tasks.core.design.initializers import named
 from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics.findings import Findings
@@ -25,7 +25,10 @@ ROWS = 500  # rows of any other table of the page; its file has all
 LAST = 1e300  # sorts behind every number
 CENTRES = (("mean", ""), ("iqm", "iqm_"))
 """Columns of the comparison, `<measure>_mean` and `_iqm`, and how the columns of their intervals begin."""
-ALONE = "intervals are of each difference by itself, p is after Holm's adjustment"
+ALONE = (
+    "intervals are of each difference by itself; p is adjusted for all pairs, of a primary measure for all backends "
+    "and primary measures; what an exploratory measure says needs a run of its own"
+)
 RESTRICTED = "a cell that missed the target counts as having taken all epochs"
 OF_A_CELL = {"test_accuracy": ".3f", "test_loss": ".3f", "brier_score": ".3f", "epochs_to_target": "g"}
 """Measures that the table of cells shows, and how their numbers are written."""
@@ -165,7 +168,7 @@ def measures(findings: Findings) -> Table:
     rows = [
         [
             *_named(row, keys),
-            Entry(f"{measure.title} ({RESTRICTED})" if measure.censored else measure.title, measure.name),
+            Entry(titled(measure.name) + (f"; {RESTRICTED}" if measure.censored else ""), measure.name),
             Entry("higher" if measure.higher_is_better else "lower", ""),
             *(_with_interval(row, f"{measure.name}_{part}", f"{measure.name}_{ends}") for part, ends in CENTRES),
             _number(row[measure.centre] if measure.scale == "ratio" else np.nan, ".4g"),
@@ -277,7 +280,7 @@ def _named(row: pd.Series, keys: Sequence[str]) -> list[Entry]:
 
 
 def _measure(row: pd.Series) -> Entry:
-    return Entry(TITLES[row["measure"]], row["measure"])
+    return Entry(titled(row["measure"]), row["measure"])
 
 
 def _judgement(row: pd.Series) -> list[Entry]:

@@ -5,7 +5,8 @@ of a pair is taken seed by seed, because a seed gives every initializer and back
 visits.
 
 A family is the pairs that Holm's method adjusts together: all pairs of one backend and level by one measure, or all
-initializers between two backends, or two runs, in one level by one measure.
+initializers between two backends, or two runs, in one level by one measure. The families of all backends and primary
+measures of a level are controlled together, so that a run makes few false claims as a whole.
 
 A hole is a cell that ran and did not finish. If only one side of a pair has a hole in a seed, this side loses the seed.
 """
@@ -27,6 +28,7 @@ from tasks.core.design.columns import (
     RANKED,
     RANKED_MEASURES,
     Measure,
+    role,
 )
 from tasks.core.design.study import Study
 from tasks.core.statistics import inference
@@ -74,6 +76,7 @@ class Grid:
 class _Family:
     """The pairs of one family, a left rival against a right one.
 
+    families: over how many families it is controlled together that none of them calls one of equals better.
     contrast: what `contrasts` returns, (pairs, seeds). difference: the mean of left - right in the measure's unit,
     (pairs,). better: 1 in the seeds in which the left rival is better, -1 where the right one is, 0 in a tie, NaN where
     nobody can tell. holes: in how many seeds one of the two has a hole, (pairs,). missed: whether in some seed neither
@@ -81,6 +84,7 @@ class _Family:
     """
 
     measure: Measure
+    families: int
     contrast: Array
     difference: Array
     better: Array
@@ -88,14 +92,14 @@ class _Family:
     missed: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure) -> "_Family":
+    def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure, families: int) -> "_Family":
         a, b, hole_a, hole_b = grid.values[left], grid.values[right], grid.hole[left], grid.hole[right]
         contrast = contrasts(a, b, measure)
         difference = inference.mean(np.where(np.isfinite(contrast), a - b, np.nan))
         better = np.sign(contrast if measure.higher_is_better else -contrast)
         better = np.where(hole_a & ~hole_b & ~np.isnan(b), -1.0, np.where(hole_b & ~hole_a & ~np.isnan(a), 1.0, better))
         missed = np.asarray((grid.missed[left] & grid.missed[right]).any(1))
-        return cls(measure, contrast, difference, better, (hole_a | hole_b).sum(1), missed)
+        return cls(measure, families, contrast, difference, better, (hole_a | hole_b).sum(1), missed)
 
     @cached_property
     def paired(self) -> Differences:
@@ -133,10 +137,9 @@ class _Family:
         return np.where(self.unmeasured, 0.0, self.measure.scaled_margin(self.measure.margin or 0.0))
 
     def p(self) -> Array:
-        """Return the p-values of no difference, after Holm, (pairs,)."""
-        return inference.holm(
-            np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
-        )
+        """Return the p-values of no difference, after Holm and times the number of families, (pairs,)."""
+        own = np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
+        return np.minimum(self.families * inference.holm(own), 1.0)
 
     def p_equivalent(self) -> Array:
         """Return the p-values of a difference at or beyond the margin, after Holm, (pairs,)."""
@@ -152,7 +155,7 @@ class _Family:
 
     def more_seeds(self) -> Array:
         """Return how many seeds more than there are would settle each pair, at least one, (pairs,)."""
-        tests = len(self.contrast)
+        tests = self.families * len(self.contrast)
         by_signs = inference.seeds_for_signs(self.wins, self.losses, self.seeds, tests)
         needed = np.where(self.by_signs, by_signs, self.paired.seeds_to_settle(self.margins, tests))
         return np.maximum(needed - self.seeds, 1)
@@ -185,10 +188,11 @@ def contrasts(a: Array, b: Array, measure: Measure) -> Array:
     return kept
 
 
-def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> pd.DataFrame:
+def judged(grid: Grid, left: list[int], right: list[int], measure: Measure, *, families: int = 1) -> pd.DataFrame:
     """Return one row per pair, with the columns `columns.JUDGED`: rival left[i] of the grid against rival right[i].
 
-    All pairs are one family. A pair is judged by the paired t-test of its contrasts and by two one-sided t-tests
+    All pairs are one family, and `families` are controlled together: p-values of no difference are multiplied by it. A
+    pair is judged by the paired t-test of its contrasts and by two one-sided t-tests
     against the margin. If in some seed only one side of the pair has a hole, a sign test over the seeds judges the pair
     instead.
 
@@ -197,12 +201,20 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
     >>> estimated(rows.iloc[0]), round(rows["difference"].item(), 3), rows["verdict"].item()
     ('-86 % [-96, -51]', -0.767, 'better')
     """
-    family = _Family.of(grid, left, right, measure)
+    family = _Family.of(grid, left, right, measure, families)
     paired, p, p_equivalent = family.paired, family.p(), family.p_equivalent()
     verdict = family.verdicts(p, p_equivalent)
     estimate = (measure.unscaled(each) for each in (paired.mean, paired.low, paired.high, paired.sd))
     columns = (
-        *(paired.n, family.holes, measure.scale, *estimate, family.difference, paired.effect_size()),
+        *(
+            role(measure.name),
+            paired.n,
+            family.holes,
+            measure.scale,
+            *estimate,
+            family.difference,
+            paired.effect_size(),
+        ),
         *(*family.better_share(), p, p_equivalent, np.full(len(p), measure.margin or np.nan), verdict),
         np.where(verdict == UNDECIDED, family.more_seeds(), np.nan),
     )
@@ -212,30 +224,41 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
 def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
     """Return one row per pair of initializers of a backend and level, and measure; the first of a pair is `left`.
 
-    scale: how the measure is compared. estimate, with its 95 % interval, low and high: on the scale `difference` the
-    mean over seeds of left - right, on the scale `ratio` the geometric mean of left / right. sd: the standard deviation
-    of the differences, or the geometric one of the ratios. difference: the mean of left - right in the measure's unit.
-    effect_size: Hedges' g of the paired differences, or of the ratios' logarithms. better_share: the share of seeds in
-    which left is better, ties counting half. p: the p-value of no difference; p_equivalent: that of a difference beyond
-    the margin; both are after Holm. verdict: what left is. more_seeds: how many more seeds would settle a pair that is
-    undecided. n: the seeds in which both have a number; left_out: those in which one has a hole.
+    role: whether the measure is primary or exploratory. scale: how the measure is compared. estimate, with its 95 %
+    interval, low and high: on the scale `difference` the mean over seeds of left - right, on the scale `ratio` the
+    geometric mean of left / right. sd: the standard deviation of the differences, or the geometric one of the ratios.
+    difference: the mean of left - right in the measure's unit. effect_size: Hedges' g of the paired differences, or of
+    the ratios' logarithms. better_share: the share of seeds in which left is better, ties counting half. p: the p-value
+    of no difference, after Holm and, of a primary measure, over all backends and primary measures. p_equivalent: that
+    of a difference beyond the margin, after Holm. verdict: what left is. more_seeds: how many more seeds would settle a
+    pair that is undecided. n: the seeds in which both have a number; left_out: those in which one has a hole.
     """
+    backends = cells["backend"].nunique()
     found = [
         rows
         for key, family in parts(cells, ["backend", *factors(cells)])
         for measure in measures(family, margins)
-        for rows in _pairs(key, family, measure)
+        for rows in _pairs(key, family, measure, _families(measure, backends))
     ]
     return _framed(found, ["backend", *factors(cells), *COMPARED])
 
 
-def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measure: Measure) -> Iterator[pd.DataFrame]:
+def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measure: Measure, families: int) -> Iterator[pd.DataFrame]:
     rivals = list(family["initializer"].unique())
     if len(rivals) > 1:
         left, right = (list(side) for side in zip(*combinations(range(len(rivals)), 2), strict=True))
-        rows = judged(Grid.of(family, family["initializer"], measure, rivals), left, right, measure)
+        rows = judged(Grid.of(family, family["initializer"], measure, rivals), left, right, measure, families=families)
         names = {"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]}
         yield rows.assign(**key, measure=measure.name, **names)
+
+
+def _families(measure: Measure, backends: int) -> int:
+    """Return over how many families claims by a measure are controlled: those of all backends and primary measures.
+
+    So a run has a false 'better' anywhere by a primary measure no more often than a single family would have one. An
+    exploratory measure is controlled within its family alone. Each level of a factor is a question of its own.
+    """
+    return backends * len(RANKED) if role(measure.name) == "primary" else 1
 
 
 def _framed(found: Sequence[pd.DataFrame], first: Sequence[str]) -> pd.DataFrame:
@@ -394,7 +417,8 @@ def _between(
         order = [f"{side} {each}" for side in sides for each in initializers]
         places = list(range(len(initializers)))
         for measure in measures(family, margins):
+            families = _families(measure, cells["backend"].nunique() if "backend" in by else 1)
             grid = Grid.of(family, family[column] + " " + family["initializer"], measure, order)
-            rows = judged(grid, places, [len(initializers) + at for at in places], measure)
+            rows = judged(grid, places, [len(initializers) + at for at in places], measure, families=families)
             found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
     return _framed(found, [*by, *COMPARED_BY_INITIALIZER])
