@@ -1,6 +1,7 @@
 """How often what the statistics say holds, on real cells whose truth is known.
 
-`python -m tests.calibration.claims` prints the tables of tasks/core/statistics/README.md. A run is drawn as a benchmark
+`python -m tests.calibration.claims` prints the tables of tasks/core/statistics/README.md, which takes about two minutes
+of computing; a number behind it is that of runs for each row, 250 unless given. A run is drawn as a benchmark
 would have had it: so many seeds, in each of which all rivals have the same split and order.
 """
 
@@ -47,18 +48,24 @@ def pairs(rivals):
 
 
 def covered(rng, dataset, name, seeds, runs):
-    """Return the shares of intervals that contain the truth: of each pair, (pairs,), and of each group, (rivals,)."""
+    """Return the share of intervals that contain the truth, of each pair, (pairs,)."""
     values = table.values(dataset, "truth", name)
     measure, (left, right) = known(dataset, name, values), pairs(len(values))
     truth = contrasts(values[left], values[right], measure).mean(1)
-    of_pairs, groups = [], []
+    inside = []
     for own in drawn(rng, values, seeds, runs):
         found = Differences.of(contrasts(own[left], own[right], measure), measure.step)
-        of_pairs.append((found.low <= truth + 1e-9) & (truth - 1e-9 <= found.high))
-        groups.append(own[:TRAINING])
-    low, high = inference.intervals(np.concatenate(groups), steps=measure.step, seed=inference.BOOTSTRAP_SEED)
-    mean = np.tile(values[:TRAINING].mean(1), runs)
-    return np.mean(of_pairs, 0), ((low <= mean) & (mean <= high)).reshape(runs, -1).mean(0)
+        inside.append((found.low <= truth + 1e-9) & (truth - 1e-9 <= found.high))
+    return np.mean(inside, 0)
+
+
+def covered_means(rng, dataset, name, seeds, runs):
+    """Return the share of intervals of means of groups that contain the true mean, of rivals that train, (rivals,)."""
+    values = table.values(dataset, "truth", name)[:TRAINING]
+    mean, step = np.tile(values.mean(1), runs), known(dataset, name, values).step
+    groups = np.concatenate(list(drawn(rng, values, seeds, runs)))
+    low, high = inference.intervals(groups, steps=step, seed=inference.BOOTSTRAP_SEED)
+    return ((low <= mean) & (mean <= high)).reshape(runs, -1).mean(0)
 
 
 def family(own, measure, families=FAMILIES):
@@ -100,6 +107,16 @@ def false_claims(rng, dataset, seeds, runs):
                 wrong.append(p[1] < ALPHA)
         whole.append(any(wrong))
     return {name: np.mean(each) for name, each in single.items()}, np.mean(whole)
+
+
+def false_with_holes(rng, dataset, seeds, share, runs):
+    """Return the share of families in which one of equals is called better by loss, where such a share diverges."""
+    values = table.values(dataset, "null", "test_loss")
+    wrong = [
+        family(np.where(rng.random(own.shape) < share, np.nan, own), MEASURES_BY_NAME["test_loss"], 1).p().min() < ALPHA
+        for own in drawn(rng, values, seeds, runs)
+    ]
+    return np.mean(wrong)
 
 
 def shifted(rng, own, measure):
@@ -145,7 +162,8 @@ def report(runs, seeds=SEEDS, datasets=tuple(DATASETS)):
         for number in seeds:
             families, whole = false_claims(rng, dataset, number, runs)
             for name in MEASURES:
-                of_pairs, of_groups = covered(rng, dataset, name, number, runs)
+                of_pairs = covered(rng, dataset, name, number, runs)
+                of_groups = covered_means(rng, dataset, name, number, runs)
                 better, equivalent = decided(rng, dataset, name, number, runs)
                 single, alike = false_equivalence(rng, dataset, name, number, runs)
                 rows.append(
@@ -168,8 +186,24 @@ def report(runs, seeds=SEEDS, datasets=tuple(DATASETS)):
     return pd.DataFrame(rows)
 
 
+def report_of_holes(runs, seeds=SEEDS, shares=(0.1, 0.3)):
+    """Return a row per number of seeds: how often a family with holes holds a false verdict, over all datasets."""
+    rng = np.random.default_rng(1)
+    return [
+        {
+            "seeds": number,
+            **{
+                f"{share:.0%} diverge": np.mean([false_with_holes(rng, each, number, share, runs) for each in DATASETS])
+                for share in shares
+            },
+        }
+        for number in seeds
+    ]
+
+
 if __name__ == "__main__":
-    found = report(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 250
+    found = report(runs)
     means = found.drop(columns="dataset").groupby(["measure", "seeds"], sort=False).mean().reset_index()
-    for rows in (found, means):
-        print(tabulate(rows.to_dict("list"), headers="keys", floatfmt=".3f"))  # noqa: T201
+    for rows in (found.to_dict("list"), means.to_dict("list"), report_of_holes(runs)):
+        print(tabulate(rows, headers="keys", floatfmt=".3f"))  # noqa: T201

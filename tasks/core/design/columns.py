@@ -141,7 +141,7 @@ DEFAULTS = (*COMPARED_BY_INITIALIZER, "native", "shared", "scale", "estimate", "
 """The backends' difference under native weights and under shared ones; the columns of the factors come before these."""
 SPREAD = ("measure", "level", "source", "scale", "sd", "low", "high", "least", "most", "seeds")
 """One row a measure, level, and source of the spread."""
-RANKS = ("backend", "ranking", "initializer", "mean_rank", "critical_difference", "friedman_p", "blocks")
+RANKS = ("backend", "ranking", "initializer", "mean_rank", "apart_from", "friedman_p", "blocks")
 """One row a ranking and initializer."""
 CLAIMS = ("claim", "backend", "measured", "allowed", "cells", "result")
 """One row a claim and backend."""

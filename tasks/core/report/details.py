@@ -37,6 +37,7 @@ def details(findings: Findings) -> list[str]:
         *between_backends(study, cells, findings.backends),
         *from_defaults(study, findings.defaults),
         *by_source(findings.spread),
+        *small(findings.pairs),
         *caution(study),
         *([] if findings.misbehaved else validity(findings)),
     ]
@@ -175,12 +176,24 @@ def over_datasets(rankings: Sequence[Ranking]) -> Iterator[str]:
         if each.blocks == "datasets":
             order = np.argsort(each.ranks.mean)
             ranked = [f"{each.initializers[at]} {each.ranks.mean[at]:.2f}" for at in order]
-            differ = f"those more than {each.ranks.critical:.2f} apart differ"
-            apart = differ if each.ranks.apart.any() else "none can be told apart"
             yield (
                 f"{FRAMEWORKS[each.backend]}, mean rank by {each.title} over {each.ranks.blocks} datasets: "
-                f"{listed(ranked)}; {apart}."
+                f"{listed(ranked)}; {_told_apart(each)}."
             )
+
+
+def _told_apart(ranking: Ranking) -> str:
+    """Return which initializers differ over the datasets, by the signed-rank test."""
+    mean, names = ranking.ranks.mean, ranking.initializers
+    apart = [
+        f"{names[one]} is ahead of {names[other]}"
+        for one, other in zip(*np.nonzero(ranking.ranks.apart), strict=True)
+        if mean[one] < mean[other]
+    ]
+    if apart:
+        return listed(apart)
+    few = f", for that takes {ranking.least} datasets or more" if ranking.ranks.blocks < ranking.least else ""
+    return f"none can be told apart{few}"
 
 
 def between_backends(study: Study, cells: pd.DataFrame, backends: pd.DataFrame) -> Iterator[str]:
@@ -256,6 +269,17 @@ def by_source(spread: pd.DataFrame) -> Iterator[str]:
         ordered = rows.sort_values("sd", ascending=False)
         sources = [f"{row['source']} {told(row)}" for _, row in ordered.iterrows()]
         yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(sources)}."
+
+
+def small(pairs: pd.DataFrame) -> Iterator[str]:
+    """Yield which differences of the primary measures are too small to matter, in words."""
+    for measure in RANKED_MEASURES:
+        margins = pairs.loc[pairs["measure"] == measure.name, "margin"].dropna()
+        if margins.empty:
+            continue
+        ends = dict.fromkeys(f"{100 * end:.2g}" for end in (margins.min(), margins.max()))
+        what = "more errors in 100" if measure.step_is_a_test_row else f"% more {measure.title}"
+        yield f"Equivalent by {measure.title} means: surely no more than {' to '.join(ends)} {what}."
 
 
 def caution(study: Study) -> Iterator[str]:

@@ -33,9 +33,8 @@ CAPTIONS = {
     ),
     "ranks": (
         "Ranks",
-        "Initializers on a line of mean ranks, best on the left; bars join what Friedman's and Nemenyi's tests cannot "
-        "tell apart. These tests use ranks alone and are weaker than the tests of pairs. Where the two disagree, the "
-        "verdicts of pairs stand.",
+        "Initializers on a line of mean ranks, best on the left; bars join what cannot be told apart: over the seeds "
+        "of one dataset by the tests of pairs, over several datasets by Wilcoxon's signed-rank test.",
     ),
     "pairs": (
         "Pairs",
@@ -49,7 +48,8 @@ CAPTIONS = {
     ),
     "reaching": (
         "Epochs to the target",
-        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier).",
+        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier). "
+        "This is exploratory.",
     ),
     "profiles": (
         "Profiles over datasets",
@@ -120,7 +120,7 @@ def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:
     looks = styles(cells["initializer"])
     yield "comparison", figures.intervals(cells, findings.comparison, looks)
     if findings.rankings:
-        yield "ranks", verdict_figures.critical_differences(findings.rankings)
+        yield "ranks", verdict_figures.mean_ranks(findings.rankings)
     if len(findings.pairs):
         yield "pairs", verdict_figures.matrices(findings.pairs, ["backend", *names])
     if len(findings.backends):

@@ -54,7 +54,7 @@ def _shell(wanted: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     return figure, axes[:panels]
 
 
-def critical_differences(rankings: Sequence[Ranking]) -> Figure:
+def mean_ranks(rankings: Sequence[Ranking]) -> Figure:
     """Draw mean ranks on a line, the best on the left; a bar joins initializers that are not apart (Demšar, 2006)."""
     from scikit_posthocs import critical_difference_diagram
 
@@ -73,7 +73,7 @@ def critical_differences(rankings: Sequence[Ranking]) -> Figure:
         )
         panel.set_title(
             f"{each.backend} · {each.title}, mean rank over {each.ranks.blocks} {each.blocks}\n"
-            f"critical difference {each.ranks.critical:.2f}, Friedman p {p_text(each.ranks.friedman)}",
+            f"Friedman p {p_text(each.ranks.friedman)}",
             fontsize=8,
         )
         panel.tick_params(labelsize=8)

@@ -238,7 +238,7 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
         rows
         for key, family in parts(cells, ["backend", *factors(cells)])
         for measure in measures(family, margins)
-        for rows in _pairs(key, family, measure, _families(measure, backends))
+        for rows in _pairs(key, family, measure, controlled(measure, backends))
     ]
     return _framed(found, ["backend", *factors(cells), *COMPARED])
 
@@ -252,7 +252,7 @@ def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measure: Measure, famil
         yield rows.assign(**key, measure=measure.name, **names)
 
 
-def _families(measure: Measure, backends: int) -> int:
+def controlled(measure: Measure, backends: int) -> int:
     """Return over how many families claims by a measure are controlled: those of all backends and primary measures.
 
     So a run has a false 'better' anywhere by a primary measure no more often than a single family would have one. An
@@ -417,7 +417,7 @@ def _between(
         order = [f"{side} {each}" for side in sides for each in initializers]
         places = list(range(len(initializers)))
         for measure in measures(family, margins):
-            families = _families(measure, cells["backend"].nunique() if "backend" in by else 1)
+            families = controlled(measure, cells["backend"].nunique() if "backend" in by else 1)
             grid = Grid.of(family, family[column] + " " + family["initializer"], measure, order)
             rows = judged(grid, places, [len(initializers) + at for at in places], measure, families=families)
             found.append(rows.assign(**key, measure=measure.name, initializer=initializers))

@@ -13,6 +13,6 @@ def test_methods_name_settings_margins_and_versions(backends):
     assert "hidden 64-32" in text
     assert "learning_rate 0.01" in text
     assert "test loss, lower is better, margin 7 %;" in text
-    assert "test accuracy, higher is better, margin one test row;" in text
+    assert "test accuracy, higher is better, margin 33 % of the fewest errors;" in text
     assert "torch 2.13; a processor, float32." in text
     assert ("Keras optimizer" in text) == (len(backends) == 2)
