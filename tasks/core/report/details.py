@@ -272,14 +272,16 @@ def by_source(spread: pd.DataFrame) -> Iterator[str]:
 
 
 def small(pairs: pd.DataFrame) -> Iterator[str]:
-    """Yield which differences of the primary measures are too small to matter, in words."""
+    """Yield which differences by the primary measures are too small to matter, in words."""
+    told = []
     for measure in RANKED_MEASURES:
         margins = pairs.loc[pairs["measure"] == measure.name, "margin"].dropna()
-        if margins.empty:
-            continue
-        ends = dict.fromkeys(f"{100 * end:.2g}" for end in (margins.min(), margins.max()))
-        what = "more errors in 100" if measure.step_is_a_test_row else f"% more {measure.title}"
-        yield f"Equivalent by {measure.title} means: surely no more than {' to '.join(ends)} {what}."
+        if len(margins):
+            ends = dict.fromkeys(f"{100 * end:.2g}" for end in (margins.min(), margins.max()))
+            what = "more errors in 100" if measure.step_is_a_test_row else f"% more {measure.title}"
+            told.append(f"up to {' to '.join(ends)} {what}")
+    if told:
+        yield f"Too small to matter, so equivalent if it is shown, is a difference of {listed(told, 'or')}."
 
 
 def caution(study: Study) -> Iterator[str]:

@@ -39,12 +39,13 @@ CAPTIONS = {
     "pairs": (
         "Pairs",
         "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
-        "difference; blue is better, red is worse. The table of pairs has the numbers.",
+        "difference, of a loss in per cent or as a factor; blue is better, red is worse. The table of pairs has the "
+        "numbers.",
     ),
     "backends": (
         "Backends",
-        "The difference between the backends under each initializer, with its 95 % interval. In the green band a "
-        "difference is too small to matter. The table of backends has the numbers.",
+        "The difference between the backends under each initializer, of a loss in per cent, with its 95 % interval. In "
+        "the green band a difference is too small to matter. The table of backends has the numbers.",
     ),
     "reaching": (
         "Epochs to the target",

@@ -192,7 +192,7 @@ def _of_pairs(pairs: pd.DataFrame, key: Mapping[str, object], names: Sequence[st
     """Return the p-values of pairs as a matrix, (names, names); key: the values of columns that the pairs have."""
     own = pairs[np.logical_and.reduce([pairs[name] == value for name, value in key.items()])]
     wide = own.pivot_table("p", "left", "right").reindex(index=list(names), columns=list(names)).to_numpy(np.float64)
-    return np.fmin(np.nan_to_num(wide, nan=1.0), np.nan_to_num(wide.T, nan=1.0))
+    return np.asarray(np.fmin(np.nan_to_num(wide, nan=1.0), np.nan_to_num(wide.T, nan=1.0)))
 
 
 def _whole_mean(block: pd.Series) -> float:
