@@ -205,19 +205,20 @@ def report_of_holes(runs, seeds=SEEDS, shares=(0.1, 0.3)):
 def from_samples(dataset, name):
     """Return how much new data would teach beside new seeds, by a measure on samples of a dataset's rows.
 
-    The variance of a pair's contrast over the seeds of one sample, divided by the variance of its mean over samples, is
+    The variance of contrasts over the seeds of one sample, divided by the variance of their true means over samples, is
     the number of seeds at which both contribute the same to the error of what is said of the population. Infinite where
-    the means vary no more than seeds make them. covered: by number of seeds, the share of 95 % intervals from one
+    the means vary no more than seeds make them. Variances are pooled over pairs. covered: by number of seeds, the share of 95 % intervals from one
     sample that contain the mean over all samples.
     """
     cells = table.values(dataset, "samples", name)
     by_sample = cells.reshape(SAMPLES, len(INITIALIZERS), -1).swapaxes(0, 1)  # (initializers, samples, seeds)
     measure, (left, right) = MEASURES_BY_NAME[name], pairs(len(INITIALIZERS))
     found = contrasts(by_sample[left], by_sample[right], measure)
-    within = found.var(2, ddof=1).mean(1)
-    between = found.mean(2).var(1, ddof=1) - within / found.shape[2]
+    within = found.var(2, ddof=1).mean()
+    between = found.mean(2).var(1, ddof=1).mean() - within / found.shape[2]
     truth = found.mean((1, 2))
-    row = {"dataset": dataset, "measure": name, "seeds worth a sample": np.median(within / np.maximum(between, 1e-12))}
+    worth = within / between if between > 0 else np.inf
+    row = {"dataset": dataset, "measure": name, "seeds worth a sample": worth}
     for seeds in (5, 10, 30):
         own = [Differences.of(each[:, :seeds], 0.0) for each in found]
         inside = [(each.low <= mean) & (mean <= each.high) for each, mean in zip(own, truth, strict=True)]
