@@ -206,9 +206,9 @@ def from_samples(dataset, name):
     """Return how much new data would teach beside new seeds, by a measure on samples of a dataset's rows.
 
     The variance of contrasts over the seeds of one sample, divided by the variance of their true means over samples, is
-    the number of seeds at which both contribute the same to the error of what is said of the population. Infinite where
-    the means vary no more than seeds make them. Variances are pooled over pairs. covered: by number of seeds, the share of 95 % intervals from one
-    sample that contain the mean over all samples.
+    the number of seeds at which both contribute the same to the error of what is said of the population. It is infinite
+    where the means vary no more than seeds make them. Variances are pooled over pairs. covered: by number of seeds, the
+    share of 95 % intervals from one sample that contain the mean over all samples.
     """
     cells = table.values(dataset, "samples", name)
     by_sample = cells.reshape(SAMPLES, len(INITIALIZERS), -1).swapaxes(0, 1)  # (initializers, samples, seeds)
