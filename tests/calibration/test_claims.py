@@ -64,7 +64,7 @@ def test_a_difference_as_large_as_the_margin_is_not_equivalent(name, rng):
 
 
 def test_past_some_seeds_new_data_teach_more():
-    """By loss, samples of rows differ as much as 30 to 150 seeds do, so that with 30 seeds 95 % cover less than 95 %."""
+    """By loss, samples of rows differ as much as 30 to 150 seeds do, so intervals of 30 seeds cover less."""
     for dataset in claims.SAMPLED:
         found = claims.from_samples(dataset, "test_loss")
         assert 30 < found["seeds worth a sample"] < 150

@@ -292,8 +292,8 @@ def caution(study: Study) -> Iterator[str]:
     used = [source(dataset) for dataset in study.datasets]
     if len(used) == 1:
         yield (
-            f"All this is about {used[0]}: seeds of one dataset say nothing of others. Past some {DATA_TEACH_MORE} seeds "
-            "new data teach more than new seeds."
+            f"All this is about {used[0]}: seeds of one dataset say nothing of others. "
+            f"Past some {DATA_TEACH_MORE} seeds new data teach more than new seeds."
         )
 
 
