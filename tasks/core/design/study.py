@@ -78,8 +78,8 @@ class Study(Settings):
     target: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The test accuracy to reach: the measure epochs_to_target counts the epochs until then."""
     margins: dict[MeasureName, Annotated[float, Field(gt=0)]] = {}
-    """By measure, the largest difference that is too small to matter, in the measure's unit. If test_accuracy has none
-    here, its margin is one test row."""
+    """By measure, the largest difference that is too small to matter, in the measure's unit, or of a loss as a share,
+    where 0.1 is 10 %. If test_accuracy has none here, its margin is a third of the errors."""
     reported: dict[Backend, Annotated[float, Field(ge=0, le=1)]] = {}
     """By backend, a test accuracy published elsewhere. The report says where it lies in the distribution over seeds."""
     checks: tuple[Check, ...] = ()

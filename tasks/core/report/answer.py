@@ -106,11 +106,18 @@ def _looks(first: Standing) -> str:
 def _amount(rows: pd.DataFrame) -> str:
     """Return by how much the best differs from its rivals: one number, or the least and the most.
 
-    >>> _amount(pd.DataFrame({"difference": [-0.25, 0.5, float("nan")]}))
+    A ratio is told in per cent of the rival. Where little is left of 100 %, the most is 99 %.
+
+    >>> _amount(pd.DataFrame({"scale": "difference", "estimate": [-0.25, 0.5, float("nan")]}))
     '0.250 to 0.500'
+    >>> _amount(pd.DataFrame({"scale": "ratio", "estimate": [0.88, 0.6]}))
+    '12 to 40 %'
     """
-    numbers = rows["difference"].abs().dropna()
-    return " to ".join(dict.fromkeys(f"{end:.3f}" for end in (numbers.min(), numbers.max()) if len(numbers)))
+    known = rows.dropna(subset="estimate")
+    ratio = (known["scale"] == "ratio").any()
+    numbers = 100 * (known["estimate"] - 1).abs().clip(upper=0.99) if ratio else known["estimate"].abs()
+    ends = dict.fromkeys(f"{end:.{0 if ratio else 3}f}" for end in (numbers.min(), numbers.max()) if len(numbers))
+    return " to ".join(ends) + (" %" if ratio else "")
 
 
 def _by_second(second: Standing, good: Sequence[str], too_few: str) -> Iterator[str]:
@@ -216,9 +223,9 @@ def _turning(first: Sequence[Standing]) -> Iterator[str]:
 
 
 def _often(best: Sequence[str], places: str) -> Iterator[str]:
-    """Yield which initializer has the best mean of the second measure most often."""
+    """Yield which initializer is best by the mean of the second measure most often."""
     (name, count), *_ = Counter(best).most_common(1)
-    yield f"Best by mean {SECOND.title} most often: {name}, in {count} of {places}."
+    yield f"Best by {SECOND.centre_title} most often: {name}, in {count} of {places}."
 
 
 def _between(findings: Findings) -> Iterator[str]:

@@ -33,23 +33,24 @@ CAPTIONS = {
     ),
     "ranks": (
         "Ranks",
-        "Initializers on a line of mean ranks, best on the left; bars join what Friedman's and Nemenyi's tests cannot "
-        "tell apart. These tests use ranks alone and are weaker than the tests of pairs. Where the two disagree, the "
-        "verdicts of pairs stand.",
+        "Initializers on a line of mean ranks, best on the left; bars join what cannot be told apart: over the seeds "
+        "of one dataset by the tests of pairs, over several datasets by Wilcoxon's signed-rank test.",
     ),
     "pairs": (
         "Pairs",
         "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
-        "difference; blue is better, red is worse. The table of pairs has the numbers.",
+        "difference, of a loss in per cent or as a factor; blue is better, red is worse. The table of pairs has the "
+        "numbers.",
     ),
     "backends": (
         "Backends",
-        "The difference between the backends under each initializer, with its 95 % interval. In the green band a "
-        "difference is too small to matter. The table of backends has the numbers.",
+        "The difference between the backends under each initializer, of a loss in per cent, with its 95 % interval. In "
+        "the green band a difference is too small to matter. The table of backends has the numbers.",
     ),
     "reaching": (
         "Epochs to the target",
-        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier).",
+        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier). "
+        "This is exploratory.",
     ),
     "profiles": (
         "Profiles over datasets",
@@ -120,7 +121,7 @@ def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:
     looks = styles(cells["initializer"])
     yield "comparison", figures.intervals(cells, findings.comparison, looks)
     if findings.rankings:
-        yield "ranks", verdict_figures.critical_differences(findings.rankings)
+        yield "ranks", verdict_figures.mean_ranks(findings.rankings)
     if len(findings.pairs):
         yield "pairs", verdict_figures.matrices(findings.pairs, ["backend", *names])
     if len(findings.backends):

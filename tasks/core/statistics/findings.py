@@ -53,7 +53,7 @@ class Findings:
             pairs=pairs,
             backends=verdicts.backends(study, cells),
             defaults=spread.defaults(study, cells),
-            rankings=rankings(cells),
+            rankings=rankings(cells, pairs),
             reaching=reaching(cells),
             profiles=profiles(cells),
             spread=spread.spread(study, cells),
