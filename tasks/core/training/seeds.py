@@ -1,10 +1,10 @@
-"""Named random streams: a cell's seed gives independent streams for split, order of rows and weights."""
+"""Named random streams: a cell's seed gives independent streams for splits, the order of rows, and weights."""
 
 import numpy as np
 
 from tasks.core.design.settings import OneSeed
 
-STREAMS = ("split", "order", "weights")  # a stream's position decides its numbers: append, never reorder
+STREAMS = ("split", "order", "weights", "validation")  # a stream's position decides its numbers: append, never reorder
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:
