@@ -1,25 +1,30 @@
 """The benchmark: train a study's grid and publish the comparison of its initializers.
 
 The flow fans the cells out to tasks and, at the same time, checks that the backends compute what the study asks for
-(parity gate). It settles the failed tasks, compares the initializers, and publishes the report. If the gate fails,
-nothing is compared.
+(parity gate). If the study tunes, it first trains the cells by which each initializer picks. It settles the failed
+tasks, compares the initializers, and publishes the report. If the gate fails, nothing is compared.
 """
+
+from collections.abc import Sequence
 
 from prefect import get_run_logger, runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import form
-from flows.crews import CREWS, THREADS, end_with_worker
-from flows.plan import Plan, ready
+from flows.crews import CREWS, THREADS, Crew, end_with_worker
+from flows.plan import Plan, picked, ready
 from flows.progress import followed
 from flows.result import BenchmarkResult, raise_faults
 from flows.serving.server import recorded, served_flow
 from tasks import machine
 from tasks.cells import prefect_tags, settle
-from tasks.comparison import collect, compare, publish
+from tasks.comparison import Result, collect, compare, publish
+from tasks.core.design.grid import UNTUNED, Batch, Picks
+from tasks.core.statistics import tuning
 from tasks.core.training.parity import Asked
 from tasks.parity import passed
 from tasks.tracking import recording
+from tasks.tracking.store import Benchmark
 
 
 def run_name() -> str:
@@ -77,17 +82,18 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     log.info("Asked for:\n%s", todo)
     environment = machine.describe() | {"data": todo.data}
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
-        asked = Asked.of(todo.batches) if parity and todo.own.batches else None
+        asked = Asked.of(todo.known) if parity and todo.missing else None
         gate = crew.check_parity.submit(record, study.backends, asked) if asked else None
-        futures = crew.train_cells.map(todo.batches, unmapped(record))
-        followed(futures, study.name)
-        known = todo.reused | settle(todo.batches, futures, record)
+        first, picks = _tuned(todo, record)
+        if first:
+            todo = picked(study, picks, fresh=todo.fresh)
+        known = todo.reused | _trained(crew, todo.batches, record, study.name)
         if gate:
             passed(gate, record)
         result = collect(study, record, todo.own.run_ids(known))
         others = todo.controls
         controls = collect(others.study, record, others.run_ids(known)) if others else None
-        findings = compare(study, result, controls)
+        findings = compare(study, result, controls, first)
         crowned = () if findings.misbehaved else study.backends
         models = crew.crown.map(unmapped(findings), crowned, unmapped(record)) if crowned else []
         publish(record, findings)
@@ -96,3 +102,20 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         log.info("Found:\n%s\nMLflow run: %s", "\n".join(found.headline), found.link)
         raise_faults(found, findings.misbehaved, crowns)
         return found
+
+
+def _tuned(todo: Plan, record: Benchmark) -> tuple[Result | None, Picks]:
+    """Train the cells by which initializers pick, if there are any; return their results and what is picked."""
+    if todo.tuning is None:
+        return None, UNTUNED
+    crew, batches, study = CREWS[todo.study.runner], todo.tuning.batches, todo.tuning.study
+    known = todo.reused | _trained(crew, batches, record, f"{study.name}, tuning")
+    found = collect(study, record, todo.tuning.run_ids(known))
+    return found, tuning.picks(todo.study, found.cells)
+
+
+def _trained(crew: Crew, batches: Sequence[Batch], record: Benchmark, name: str) -> dict[str, str]:
+    """Train batches of cells, and show the progress under a name; return run ids by cell key."""
+    futures = crew.train_cells.map(batches, unmapped(record))
+    followed(futures, name)
+    return settle(batches, futures, record)

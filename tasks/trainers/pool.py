@@ -43,6 +43,10 @@ class _Request:
     cells: tuple[Cell, ...]
     outcomes: Future[list[Outcome]] = field(default_factory=Future)
 
+    @property
+    def rate(self) -> float:
+        return self.settings.recipe.learning_rate
+
 
 class Pool:
     """Slots that are divided among backends, with their trainers."""
@@ -153,15 +157,18 @@ class Pool:
             return taken
 
     def _can_join(self, other: _Request, first: _Request) -> bool:
-        same = other.settings == first.settings
+        same = other.settings.shared == first.settings.shared
         return same and self._suspects.isdisjoint((*other.cells, *first.cells))
 
     def _train_together(self, trainer: Trainer, requests: Sequence[_Request]) -> None:
         settings = requests[0].settings
+        requests = sorted(requests, key=lambda request: request.rate)  # cells of one rate take less time side by side
         cells = [cell for request in requests for cell in request.cells]
-        parts = [cells[at : at + MAX_BATCH] for at in range(0, len(cells), MAX_BATCH)]
+        rates = [request.rate for request in requests for _ in request.cells]
+        parts = [slice(at, at + MAX_BATCH) for at in range(0, len(cells), MAX_BATCH)]
         try:
-            outcomes = iter([outcome for part in parts for outcome in trainer.train(settings, part)])
+            trained = (trainer.train(settings, cells[part], rates[part]) for part in parts)
+            outcomes = iter([outcome for part in trained for outcome in part])
         except BaseException as error:  # of any kind: every task that waits has to get it
             self._suspects.update(cells)
             for request in requests:

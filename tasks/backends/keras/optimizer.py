@@ -1,6 +1,7 @@
 """What happens between a gradient and a changed weight: clipping, an L2 penalty, then a Keras optimizer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,23 @@ from tasks.backends.keras.network import Tensors
 from tasks.core.design.settings import Recipe
 from tasks.core.training import signals
 from tasks.core.training.backend import NORM_EPSILON
+
+
+class Apart:
+    """What an optimizer of stacks is, too: each cell has a learning rate of its own, and `rates` has these, (cells,).
+
+    Optimizers act on each number by itself, so that the numbers of a cell do not depend on the rates of the others.
+    """
+
+    rates: keras.Variable
+
+    def _get_current_learning_rate(self) -> tf.Tensor:
+        """Return the rates in the shape of the kernels, which alone decay."""
+        return ops.reshape(self.rates, (-1, 1, 1))
+
+    def update_step(self, gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:  # noqa: ARG002  # Keras's signature
+        shape = (-1, *[1] * (len(variable.shape) - 1))
+        super().update_step(gradient, variable, ops.reshape(self.rates, shape))  # type: ignore[misc]  # an optimizer's
 
 
 class AlignedAdam(keras.optimizers.Adam):
@@ -52,12 +70,27 @@ def penalized(gradients: Tensors, weights: Tensors, kernels: Sequence[int], reci
     ]
 
 
-def optimizer(recipe: Recipe, stacks: list[keras.Variable], kernels: Sequence[int]) -> keras.Optimizer:
+class ApartAlignedAdam(Apart, AlignedAdam):
+    """AlignedAdam with a learning rate for each cell."""
+
+
+class ApartAdam(Apart, keras.optimizers.Adam):
+    """Keras's Adam with a learning rate for each cell."""
+
+
+class ApartSGD(Apart, keras.optimizers.SGD):
+    """Keras's SGD with a learning rate for each cell."""
+
+
+def optimizer(
+    recipe: Recipe, rates: keras.Variable, stacks: list[keras.Variable], kernels: Sequence[int]
+) -> keras.Optimizer:
     """Return the recipe's optimizer of these stacks of weights; adamw's decay acts on the kernels alone.
 
-    `kernels` has the places of the kernels among the stacks.
+    `rates` has the learning rate of each cell, `kernels` the places of the kernels among the stacks.
     """
     built = _unbuilt(recipe)
+    built.rates = rates
     if built.weight_decay:
         others = [stack for place, stack in enumerate(stacks) if place not in kernels]
         built.exclude_from_weight_decay(var_list=others)
@@ -68,11 +101,11 @@ def optimizer(recipe: Recipe, stacks: list[keras.Variable], kernels: Sequence[in
 def _unbuilt(recipe: Recipe) -> keras.Optimizer:
     if recipe.optimizer in ("sgd", "momentum"):
         momentum = recipe.momentum if recipe.optimizer == "momentum" else 0.0
-        return keras.optimizers.SGD(recipe.learning_rate, momentum=momentum)
+        return ApartSGD(momentum=momentum)
     decay = recipe.weight_decay if recipe.optimizer == "adamw" and recipe.weight_decay else None
     if recipe.epsilon == "framework":
-        return keras.optimizers.Adam(recipe.learning_rate, weight_decay=decay)
-    return AlignedAdam(recipe.learning_rate, recipe.epsilon, decay)
+        return ApartAdam(weight_decay=decay)
+    return ApartAlignedAdam(recipe.learning_rate, recipe.epsilon, decay)
 
 
 def reset(used: keras.Optimizer) -> None:

@@ -45,7 +45,7 @@ def methods(study: Study, environment: Mapping[str, object]) -> str:
         network=_settings(study.network.spelled_out.model_dump()),
         weights=study.weights,
         recipes="; ".join(_recipe(study, backend) for backend in study.backends),
-        varied=_varied(study),
+        varied=_varied(study) + _tuned(study),
         initializers=", ".join(study.initializers),
         seeds=", ".join(map(str, study.seed_list)),
         target=study.target,
@@ -66,6 +66,20 @@ def _recipe(study: Study, backend: Backend) -> str:
 def _varied(study: Study) -> str:
     factors = [f"{factor} over {', '.join(map(str, levels))}" for factor, levels in study.factors.items()]
     return f" Varied: {'; '.join(factors)}." if factors else ""
+
+
+def _tuned(study: Study) -> str:
+    """Return how a study is tuned, as a sentence."""
+    if study.tune is None:
+        return ""
+    values, seeds = (", ".join(map(str, each)) for each in (study.tune.values, study.tune.seed_list))
+    by = study.tune.by.replace("_", " ")
+    best = "lowest" if study.tune.by == "validation_loss" else "highest"
+    return (
+        f" Each initializer has the {study.tune.setting} of {values} that gave the {best} mean {by} over the seeds "
+        f"{seeds}, in each backend and level by itself; validation rows are held out of the train rows, in the "
+        "comparison as well."
+    )
 
 
 def _measure(study: Study, measure: Measure) -> str:
