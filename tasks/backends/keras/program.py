@@ -27,8 +27,8 @@ class Program:
     """A batch of perceptrons in training; see `tasks.core.training.backend.Program`.
 
     A compiled program has a fixed number of places, each for one cell. Places that a batch leaves empty are filled with
-    copies of its first cell. `rates` has the learning rate of each place. `stacks` and `state` hold the model's
-    variables with a leading axis of places: what is trained, and the running statistics.
+    copies of its first cell. `stacks` and `state` hold the model's variables with a leading axis of places: what is
+    trained, and the running statistics.
     """
 
     def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...], places: int) -> None:
@@ -42,8 +42,7 @@ class Program:
         self.kernels = [at[layer.kernel.path] for layer in perceptron.layers]
         self.biases = [None if layer.bias is None else at[layer.bias.path] for layer in perceptron.layers]
         self.cell = OneCell(perceptron, recipe, self.kernels)
-        self.rates = keras.Variable(np.zeros(places, np.float32))
-        self.optimizer = optimizer(recipe, self.rates, self.stacks, self.kernels)
+        self.optimizer = optimizer(recipe, self.stacks, self.kernels)
 
     def start(self, stack: Stack, weights: Weights, rates: Sequence[float]) -> None:
         self.cells = len(rates)
@@ -53,8 +52,7 @@ class Program:
         for place, array in zip(self._given(), weights, strict=True):
             if place is not None:
                 self.stacks[place].assign(self._padded(array))
-        reset(self.optimizer)
-        self.rates.assign(self._padded(np.array(rates, np.float32)))
+        reset(self.optimizer, self._padded(np.array(rates, np.float32)))
 
     def _variables(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """Return each stacked variable with the model's own, which keeps the value that Keras built it with."""
@@ -112,7 +110,7 @@ class Program:
     def _run(self, order: tf.Tensor, *data: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Return the parts of `Progress` for the epochs of an order, (epochs, places, rows)."""
         epochs = tf.shape(order)[0]
-        scores, states, flows = self._empty(epochs, len(data))
+        scores, states, flows = self._empty(epochs, len(data))  # a loss and an accuracy of features and classes
         for epoch in tf.range(epochs):
             flow = self._epoch(order, epoch, *data[:2])
             score, state = self._measure(*data)
@@ -121,7 +119,7 @@ class Program:
         return scores.stack(), states.stack(), flows.stack()
 
     def _empty(self, epochs: tf.Tensor, scores: int) -> list[tf.TensorArray]:
-        """Return arrays to write each epoch's scores, of which there are so many, state and flow to."""
+        """Return arrays to write each epoch's scores, state and flow to; `scores` says how many scores a cell has."""
         layers = len(self.kernels)
         shapes = (scores,), (len(STATE), layers), (len(FLOW), layers)
         return [tf.TensorArray(tf.float32, epochs, element_shape=(self.places, *shape)) for shape in shapes]

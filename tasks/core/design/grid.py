@@ -37,6 +37,7 @@ class Cell:
 
     @property
     def group(self) -> "Group":
+        """What the cell has in common with the cells that differ from it in their seed alone."""
         return self.backend, self.levels, self.initializer
 
     def __str__(self) -> str:
@@ -126,19 +127,19 @@ def named_together(cells: Sequence[Cell]) -> str:
     return f"{first.backend} · {len(cells)} cells" if others else str(first)
 
 
-def settings_of(study: Study, cell: Cell, picks: Picks = UNTUNED) -> CellSettings:
-    """Return the settings of a cell; a cell of a tuned study has the value that its group has picked."""
-    if cell.group in picks:
-        return study.tuning().settings(cell.backend, (*cell.levels, picks[cell.group]))
-    return study.settings(cell.backend, cell.levels)
-
-
 def resolved(study: Study, picks: Picks = UNTUNED) -> list[tuple[CellSettings, list[Cell]]]:
     """Return the cells of a study in rows, one for each backend, combination of levels and pick, with its settings."""
-    rows: dict[tuple[object, ...], list[Cell]] = {}
+    whole = study.tuning() if picks else study
+    rows: dict[tuple[Backend, tuple[Level, ...]], list[Cell]] = {}
     for cell in cells(study):
-        rows.setdefault((cell.backend, cell.levels, picks.get(cell.group)), []).append(cell)
-    return [(settings_of(study, row[0], picks), row) for row in rows.values()]
+        picked = (picks[cell.group],) if picks else ()
+        rows.setdefault((cell.backend, (*cell.levels, *picked)), []).append(cell)
+    return [(whole.settings(backend, levels), row) for (backend, levels), row in rows.items()]
+
+
+def settings_of(study: Study, cell: Cell, picks: Picks = UNTUNED) -> CellSettings:
+    """Return the settings of one of a study's cells."""
+    return next(settings for settings, row in resolved(study, picks) if cell in row)
 
 
 def cells(study: Study) -> list[Cell]:
@@ -153,7 +154,7 @@ def cells(study: Study) -> list[Cell]:
 
 def batches(study: Study, platform: Platform, picks: Picks = UNTUNED) -> list[Batch]:
     """Return the cells of a study with their keys, as one batch for each row of `resolved`."""
-    return [Batch.of(shared, row, platform, study.target) for shared, row in resolved(study, picks)]
+    return [Batch.of(settings, row, platform, study.target) for settings, row in resolved(study, picks)]
 
 
 def largest_batch(study: Study, missing: int) -> int:

@@ -15,6 +15,8 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    StrictFloat,
+    StrictInt,
     StringConstraints,
     ValidationInfo,
     field_validator,
@@ -60,11 +62,11 @@ OneSeed = Seed | Literal["cell", "redrawn"]
 Units = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=1, le=100)]
 Scalar = bool | int | float | str
-Number = int | float
+Number = StrictInt | StrictFloat
 Level = tuple[str, Scalar]
 """A factor's name and its level. The level is a value, or the name of a set of settings; an empty value is `none`."""
 NONE = "none"
-FIRST_SEED = 1_000_000  # of those on which initializers pick; a study that counts its seeds has at most 10,000
+FIRST_SEED = 1_000_000  # of those on which initializers pick: a study that counts its seeds has at most 10,000
 NAME = re.compile(r"\w[\w .\-]*")  # MLflow accepts such a name for a param
 
 
@@ -217,9 +219,6 @@ class RecipeChanges(Settings):
     clip_value: Positive | None = None
 
 
-Column = Annotated[str, Field(coerce_numbers_to_str=True), StringConstraints(strip_whitespace=True, min_length=1)]
-
-
 TUNABLE = (
     *("learning_rate", "batch_size", "epochs", "epsilon", "momentum", "weight_decay"),
     *("clip_norm", "clip_value"),
@@ -270,6 +269,9 @@ class Tune(Settings):
         (1000000, 1000001)
         """
         return tuple(range(FIRST_SEED, FIRST_SEED + self.seeds))
+
+
+Column = Annotated[str, Field(coerce_numbers_to_str=True), StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class CsvFile(Settings):
