@@ -19,7 +19,7 @@ from flows.serving.server import recorded, served_flow
 from tasks import machine
 from tasks.cells import prefect_tags, settle
 from tasks.comparison import Result, collect, compare, publish
-from tasks.core.design.grid import UNTUNED, Batch, Picks
+from tasks.core.design.grid import Batch
 from tasks.core.statistics import tuning
 from tasks.core.training.parity import Asked
 from tasks.parity import passed
@@ -82,11 +82,9 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     log.info("Asked for:\n%s", todo)
     environment = machine.describe() | {"data": todo.data}
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
-        asked = Asked.of(todo.known) if parity and todo.missing else None
+        asked = Asked.of(todo.left) if parity and any(part.batches for part in todo.parts) else None
         gate = crew.check_parity.submit(record, study.backends, asked) if asked else None
-        first, picks = _tuned(todo, record)
-        if first:
-            todo = picked(study, picks, fresh=todo.fresh)
+        first, todo = _tuned(todo, record)
         known = todo.reused | _trained(crew, todo.batches, record, study.name)
         if gate:
             passed(gate, record)
@@ -104,14 +102,14 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         return found
 
 
-def _tuned(todo: Plan, record: Benchmark) -> tuple[Result | None, Picks]:
-    """Train the cells by which initializers pick, if there are any; return their results and what is picked."""
+def _tuned(todo: Plan, record: Benchmark) -> tuple[Result | None, Plan]:
+    """Train the cells by which initializers pick, if they do; return their result, and the plan of what comes then."""
     if todo.tuning is None:
-        return None, UNTUNED
-    crew, batches, study = CREWS[todo.study.runner], todo.tuning.batches, todo.tuning.study
-    known = todo.reused | _trained(crew, batches, record, f"{study.name}, tuning")
-    found = collect(study, record, todo.tuning.run_ids(known))
-    return found, tuning.picks(todo.study, found.cells)
+        return None, todo
+    study, first = todo.study, todo.tuning
+    known = todo.reused | _trained(CREWS[study.runner], first.batches, record, f"{study.name}, tuning")
+    found = collect(first.study, record, first.run_ids(known))
+    return found, todo if todo.own.keys else picked(study, tuning.picks(study, found.cells), fresh=todo.fresh)
 
 
 def _trained(crew: Crew, batches: Sequence[Batch], record: Benchmark, name: str) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Plan(BaseModel):
     own: the study itself; controls: the study that is trained along, or None; fresh: no earlier cell is reused; reused:
     the run ids of earlier cells, by key; data: the checksum of each dataset; notes: what to know of the data's files.
     tuning: the cells of seeds of their own by which initializers pick, or None if the study tunes nothing. While one of
-    them is left to train, nobody knows what is picked, so that `own` has no keys, and the study is planned again later.
+    them is left to train, nobody knows what will be picked: `own` has no keys, and `picked` makes another plan later.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
     study is also one of the controls. Only the first of them is trained.
@@ -74,14 +74,15 @@ class Plan(BaseModel):
         return self.own.study
 
     @property
-    def missing(self) -> int:
-        """How many cells of the study are left to train; of a study that tunes, as far as they are known."""
-        return self.own.missing + (self.tuning.missing if self.tuning else 0)
+    def parts(self) -> tuple[Planned, ...]:
+        """The cells of the study: those by which initializers pick, if they do, and those that are compared."""
+        return (self.tuning, self.own) if self.tuning else (self.own,)
 
     @property
-    def known(self) -> tuple[Batch, ...]:
-        """Everything that is left to train, as far as it is known, first the cells by which initializers pick."""
-        return (*(self.tuning.batches if self.tuning else ()), *self.batches)
+    def left(self) -> tuple[Batch, ...]:
+        """Everything that is left to train, as far as it is known; the controls last."""
+        parts = (*self.parts, *([self.controls] if self.controls else []))
+        return tuple(batch for part in parts for batch in part.batches)
 
     @property
     def batches(self) -> tuple[Batch, ...]:
@@ -103,11 +104,10 @@ class Plan(BaseModel):
             yield short(factor), ", ".join(map(str, levels))
         yield "seeds", ", ".join(map(str, study.seed_list))
         if self.tuning and study.tune:
-            values = ", ".join(map(str, study.tune.values))
-            yield "tune", f"{study.tune.setting}: {values}; by {study.tune.by}"
+            yield "tune", f"{study.tune.setting}: {', '.join(map(str, study.tune.values))}; by {study.tune.by}"
             yield "tuning seeds", ", ".join(map(str, study.tune.seed_list))
             yield "tuning cells", f"{len(self.tuning.keys)}: {self._todo(self.tuning)}"
-        later = "what is reused of them is known when each initializer has picked"
+        later = "how many of them are reused is known when the tuning cells are trained"
         yield "cells", f"{study.size}: {self._todo(self.own) if self.own.keys else later}"
         if self.controls:
             keys = {*self.controls.keys.values()}
@@ -128,15 +128,16 @@ class Plan(BaseModel):
     def _groups(self) -> dict[str, list[str]]:
         """Return the seeds that are left to train, by backend, levels and initializer."""
         groups: dict[str, list[str]] = {}
-        for batch in (*(self.tuning.batches if self.tuning else ()), *self.own.batches):
-            for cell in batch.cells:
-                group, _, seed = str(cell).rpartition(" · seed ")
-                groups.setdefault(group, []).append(seed)
+        for cell in (cell for part in self.parts for batch in part.batches for cell in batch.cells):
+            group, _, seed = str(cell).rpartition(" · seed ")
+            groups.setdefault(group, []).append(seed)
         return groups
 
 
 def plan(study: Study, *, fresh: bool) -> Plan:
     """Return the plan of a study: resolve it and its controls, and look up earlier cells.
+
+    If the study tunes, and all cells by which initializers pick are in the record, the plan has what they have picked.
 
     fresh: look up no earlier cells, so that every cell is trained.
 
@@ -146,8 +147,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     """
     if study.tune is None:
         return picked(study, UNTUNED, fresh=fresh)
-    _controls(study)  # so that a wrong name is told before anything is trained
-    first = plan(study.tuning(), fresh=fresh)
+    first = picked(study.tuning(), UNTUNED, fresh=fresh)
     if first.own.batches:
         return first.model_copy(update={"own": Planned(study, {}, ()), "tuning": first.own})
     cells = reading.read(reading.experiment(study), first.study, first.own.run_ids(first.reused))
@@ -156,7 +156,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
 
 
 def picked(study: Study, picks: Picks, *, fresh: bool) -> Plan:
-    """Return the plan of a study whose initializers have picked, or that tunes nothing; `plan` says how."""
+    """Return the plan of a study whose initializers have picked, or pick nothing; `plan` says how."""
     controls = _controls(study)
     asked = [study, *([controls] if controls else [])]
     rows = [grid.resolved(study, picks), *([_under(study, controls)] if controls else [])]
@@ -240,6 +240,6 @@ def _left(asked: Sequence[Study], batches: Sequence[Sequence[Batch]], reused: di
             known |= {*batch.keys.values()}
         most = grid.largest_batch(study, sum(len(batch.keys) for batch in left))
         keys = {cell: key for batch in whole for cell, key in batch.keys.items()}
-        keys = {cell: keys[cell] for cell in grid.cells(study)}
-        found.append(Planned(study, keys, tuple(part for batch in left for part in batch.cut(most))))
+        in_order = {cell: keys[cell] for cell in grid.cells(study)}  # batches of a tuned study are sorted by pick
+        found.append(Planned(study, in_order, tuple(part for batch in left for part in batch.cut(most))))
     return found

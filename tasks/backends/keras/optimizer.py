@@ -105,7 +105,7 @@ def _unbuilt(recipe: Recipe) -> keras.Optimizer:
     return AlignedAdam(recipe.epsilon, decay)
 
 
-def reset(used: keras.Optimizer, rates: NDArray[np.float32]) -> None:
+def reset(used: keras.Optimizer, rates: NDArray[np.generic]) -> None:
     """Give an optimizer the state of a fresh one: no steps taken, no moments; and the learning rate of each cell."""
     for variable in used.variables:
         variable.assign(ops.zeros_like(variable))

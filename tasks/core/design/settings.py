@@ -257,6 +257,11 @@ class Tune(Settings):
         return next(iter(self.__pydantic_extra__))
 
     @property
+    def title(self) -> str:
+        """The last word of the setting's name, as sentences have it."""
+        return short(self.setting).replace("_", " ")
+
+    @property
     def values(self) -> tuple[Number, ...]:
         """The values to pick from."""
         return self.__pydantic_extra__[self.setting]

@@ -258,13 +258,13 @@ class Study(Settings):
 
         >>> tune = {"recipe.learning_rate": (0.01, 0.1)}
         >>> Study(tune=tune, split={"validation_fraction": 0.2}).tuning().summary
-        'iris · 2 backends · 8 initializers · 2 learning_rate · 3 seeds'
+        'iris · 2 backends · 2 learning_rate · 8 initializers · 3 seeds'
         """
         if self.tune is None:
             raise ValueError("the study tunes nothing")
         given = self.model_dump(exclude={"tune", "checks", "reported"})
         factors = {**self.factors, self.tune.setting: self.tune.values}
-        return type(self).model_validate(given | {"factors": factors, "seeds": self.tune.seed_list, "controls": None})
+        return type(self).model_validate(given | {"factors": factors, "seeds": self.tune.seed_list})
 
     @property
     def summary(self) -> str:

@@ -10,13 +10,14 @@ import pandas as pd
 
 from tasks.core.design.columns import RANKED, RANKED_MEASURES, TITLES
 from tasks.core.design.initializers import Backend
-from tasks.core.design.settings import short, source
+from tasks.core.design.settings import source
 from tasks.core.design.study import Study
 from tasks.core.report.details import FRAMEWORKS, differing, listed, placed, validity
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.standing import Standing
 from tasks.core.statistics.table import interval
+from tasks.core.statistics.tuning import AT_ONE_RECIPE, standpoint
 from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, WORSE
 
 FIRST, SECOND = RANKED_MEASURES
@@ -40,9 +41,16 @@ def _of_backend(findings: Findings, backend: Backend) -> str:
     if len(first) > 1:
         words = _of_places(first, second, rows, _places(names, len(first)), seeds)
     else:
-        where = f"On {source(findings.study.datasets[0])}, {_under(findings.study)},"
+        data = source(findings.study.datasets[0])
+        where = f"On {data}," if findings.study.tune else f"On {data}, at this recipe,"
         words = _of_place(first[0], second[0], rows, where, seeds)
-    return f"{FRAMEWORKS[backend]}: {' '.join(words)}"
+    return f"{FRAMEWORKS[backend]}{_under(findings.study, len(first))}: {' '.join(words)}"
+
+
+def _under(study: Study, places: int) -> str:
+    """Return under what settings a backend compares, where neither the places nor the sentences about one say it."""
+    words = standpoint(study)
+    return f", {words}" if study.tune or (places > 1 and words == AT_ONE_RECIPE) else ""
 
 
 def _of_place(
@@ -60,15 +68,6 @@ def _of_place(
             yield f"{_looks(first)}{'' if first.open else f', but {_too_few(seeds)}'}."
         yield from _by_second(second, good, "" if first.open else _too_few(seeds))
         yield from _avoided(first, good, rows)
-
-
-def _under(study: Study) -> str:
-    """Return under what settings a backend's one place compares its initializers.
-
-    >>> _under(Study())
-    'at this recipe'
-    """
-    return f"each at its best {short(study.tune.setting)}" if study.tune else "at this recipe"
 
 
 def _fate(rows: pd.DataFrame) -> str:

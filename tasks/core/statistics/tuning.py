@@ -17,6 +17,7 @@ from tasks.core.statistics.verdicts import BETTER, NOT_COMPARABLE, UNDECIDED, WO
 
 RATE = "recipe.learning_rate"
 LISTED = 3  # of reversed pairs, or of picks that differ between backends, that a sentence names
+AT_ONE_RECIPE = "at one recipe"
 NOWHERE = (UNDECIDED, NOT_COMPARABLE)
 
 
@@ -94,12 +95,15 @@ def _holding(verdicts: pd.Series) -> tuple[str, int, int, bool]:
 def standpoint(study: Study) -> str:
     """Return in a few words under what settings initializers are compared.
 
-    >>> standpoint(Study())
-    'at one recipe'
+    >>> standpoint(Study()), standpoint(Study(factors={"recipe.epochs": (5, 50)}))
+    ('at one recipe', 'at each of 2 recipes')
     """
     if study.tune:
-        return f"each at its best {short(study.tune.setting)}"
-    return f"at each of {len(study.factors[RATE])} learning rates" if RATE in study.factors else "at one recipe"
+        return f"each at its best {study.tune.title}"
+    if RATE in study.factors:
+        return f"at each of {len(study.factors[RATE])} learning rates"
+    recipes = {study.at(levels).recipe for levels in study.levels()}
+    return f"at each of {len(recipes)} recipes" if len(recipes) > 1 else AT_ONE_RECIPE
 
 
 def sentences(study: Study, rows: pd.DataFrame, over: pd.DataFrame) -> Iterator[str]:
@@ -118,9 +122,9 @@ def _budget(study: Study, rows: pd.DataFrame) -> str:
     lost = spent - int(rows["finished"].sum())
     holes = f" {lost} of them did not finish; a value at which cells are lost is picked last." if lost else ""
     return (
-        f"Each at its best: every initializer picked its own {short(study.tune.setting)}, of {len(values)} values from "
-        f"{min(values):g} to {max(values):g}, by {study.tune.by.replace('_', ' ')} on {study.tune.seeds} seeds of its "
-        f"own. Tuning took {spent} cells, the comparison takes {study.size}.{holes}"
+        f"Each at its best: every initializer picked its own {study.tune.title}, of {len(values)} values from "
+        f"{min(values):g} to {max(values):g}, by the mean {study.tune.by.replace('_', ' ')} over {study.tune.seeds} "
+        f"seeds that the comparison does not use. Tuning took {spent} cells, the comparison {study.size}.{holes}"
     )
 
 
@@ -153,7 +157,10 @@ def _held(backend: str, measure: str, part: pd.DataFrame) -> str:
 def notes(study: Study, rows: pd.DataFrame) -> Iterator[str]:
     """Yield what a reader has to know of the settings under which initializers are compared."""
     if study.tune is None:
-        yield f"Initializers are compared {standpoint(study)}. Each at its best may rank otherwise: `tune` tells."
+        yield (
+            f"Initializers are compared {standpoint(study)}. Each at its own best recipe, they may rank otherwise: "
+            "`tune` tells."
+        )
         return
     yield (
         "picked: the value that the initializer picked for itself; edge: the smallest or largest of the grid. Pairs of "
