@@ -27,6 +27,7 @@ from tasks.core.design.settings import (
     InitializerLabel,
     Level,
     Network,
+    Optimizer,
     Recipe,
     RecipeChanges,
     Scalar,
@@ -41,6 +42,13 @@ from tasks.core.design.settings import (
 
 MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried with this number
 ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
+UNUSED: dict[Optimizer, tuple[str, ...]] = {
+    "adam": ("momentum",),
+    "adamw": ("momentum",),
+    "sgd": ("momentum", "epsilon"),
+    "momentum": ("epsilon",),
+}
+"""The settings of a recipe that have no effect under each optimizer."""
 FRAMEWORK_BIAS: dict[Backend, str] = {"pytorch": "U(±1/√fan_in)", "keras": "zeros"}
 
 
@@ -171,8 +179,10 @@ class Study(Settings):
         setting, seeds = self.tune.setting, sorted({*self.tune.seed_list} & {*self.seed_list})
         if setting in {name for levels in self.levels() for level in levels for name in self._settings(*level)}:
             raise ValueError(f"{setting} is a factor, so tune must leave it alone")
-        if setting.partition(".")[2] in self._overridden:
+        if short(setting) in self._overridden:
             raise ValueError(f"{setting} is tuned, so overrides must leave it alone")
+        if idle := sorted(each for each in self._optimizers() if short(setting) in UNUSED[each]):
+            raise ValueError(f"tune: {setting} has no effect under the optimizer {idle[0]}")
         if not all(self._validation_shares()):
             raise ValueError("tune picks by validation rows, so split.validation_fraction must be above 0; got 0")
         if seeds:
@@ -188,6 +198,10 @@ class Study(Settings):
     @property
     def _overridden(self) -> set[str]:
         return {name for changes in self.overrides.values() for name in changes.model_dump(exclude_none=True)}
+
+    def _optimizers(self) -> set[Optimizer]:
+        studies = map(self.at, self.levels())
+        return {study.recipe_for(backend).optimizer for study in studies for backend in self.backends}
 
     @property
     def datasets(self) -> list[str | CsvFile]:
@@ -304,8 +318,7 @@ class Study(Settings):
         """
         changes = self.overrides.get(backend, RecipeChanges()).model_dump(exclude_none=True)
         recipe = self.recipe.model_copy(update=changes)
-        unused = {"adam": ["momentum"], "adamw": ["momentum"], "sgd": ["momentum", "epsilon"], "momentum": ["epsilon"]}
-        defaults = {name: Recipe.model_fields[name].default for name in unused[recipe.optimizer]}
+        defaults = {name: Recipe.model_fields[name].default for name in UNUSED[recipe.optimizer]}
         return recipe.model_copy(update=defaults)
 
     def has_cells_for(self, check: Check) -> bool:

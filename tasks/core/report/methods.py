@@ -8,6 +8,7 @@ from tasks.core.design.settings import source
 from tasks.core.design.study import Study
 from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics import inference
+from tasks.core.statistics.tuning import standpoint
 
 METHODS = (
     "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
@@ -45,7 +46,7 @@ def methods(study: Study, environment: Mapping[str, object]) -> str:
         network=_settings(study.network.spelled_out.model_dump()),
         weights=study.weights,
         recipes="; ".join(_recipe(study, backend) for backend in study.backends),
-        varied=_varied(study) + _tuned(study),
+        varied=_varied(study) + _compared(study),
         initializers=", ".join(study.initializers),
         seeds=", ".join(map(str, study.seed_list)),
         target=study.target,
@@ -68,17 +69,17 @@ def _varied(study: Study) -> str:
     return f" Varied: {'; '.join(factors)}." if factors else ""
 
 
-def _tuned(study: Study) -> str:
-    """Return how a study is tuned, as a sentence."""
+def _compared(study: Study) -> str:
+    """Return under what settings initializers are compared, as a sentence."""
     if study.tune is None:
-        return ""
+        return f" Initializers are compared {standpoint(study)}."
     values, seeds = (", ".join(map(str, each)) for each in (study.tune.values, study.tune.seed_list))
     by = study.tune.by.replace("_", " ")
     best = "lowest" if study.tune.by == "validation_loss" else "highest"
     return (
-        f" Each initializer has the {study.tune.setting} of {values} that gave the {best} mean {by} over the seeds "
-        f"{seeds}, in each backend and level by itself; validation rows are held out of the train rows, in the "
-        "comparison as well."
+        f" Initializers are compared {standpoint(study)}: of {values} each has the one that gave the {best} mean {by} "
+        f"over the seeds {seeds}, in each backend and level by itself; validation rows are held out of the train rows, "
+        "in the comparison as well."
     )
 
 

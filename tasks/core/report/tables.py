@@ -21,7 +21,6 @@ from tasks.core.design.columns import (
     TITLES,
 )
 from tasks.core.design.initializers import named
-from tasks.core.design.settings import short
 from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
@@ -297,9 +296,9 @@ def picks(findings: Findings) -> Table:
         ]
         for _, group in findings.tuned.groupby(keys, sort=False)
     ]
-    names = [*keys, f"picked {short(tune.setting)}", *(f"at {value:g}" for value in tune.values)]
+    names = [*keys, f"picked {tune.title}", *(f"at {value:g}" for value in tune.values)]
     by = tune.by.replace("_", " ")
-    caption = f"Picks; {by} at each {short(tune.setting)}, mean ± SD over {tune.seeds} seeds of their own"
+    caption = f"Picks; {by} at each {tune.title}, mean ± SD over {tune.seeds} seeds of their own"
     return Table("picks", caption, names, rows)
 
 

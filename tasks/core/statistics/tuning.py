@@ -146,12 +146,20 @@ def _held(backend: str, measure: str, part: pd.DataFrame) -> str:
     always = int((decided["holds"] == decided["rates"]).sum())
     turned = decided[decided["reversed"]]
     names = [f"{left} against {right}" for left, right in zip(turned["left"], turned["right"], strict=True)]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    told = f": {', '.join(names[:LISTED])}{more}" if names else ""
     return (
-        f"{backend}, by {TITLES[measure]}: of {len(part)} pairs {len(decided)} have a verdict at some learning rate, "
-        f"{always} have it at all {part['rates'].max()}, and {len(names)} are reversed between rates{told}."
+        f"{backend}, by {TITLES[measure]}: {len(decided)} of {len(part)} pairs have a verdict at some learning rate, "
+        f"and {always} of these at all {part['rates'].max()}. Reversed between rates: {_few(names) or 'none'}."
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return a few names, and how many more there are.
+
+    >>> _few(["a", "b"]), _few(["a", "b", "c", "d"])
+    ('a, b', 'a, b, c and 1 more')
+    """
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def notes(study: Study, rows: pd.DataFrame) -> Iterator[str]:
@@ -167,8 +175,7 @@ def notes(study: Study, rows: pd.DataFrame) -> Iterator[str]:
         "initializers, and the two backends, are compared each at its own value."
     )
     if differing := _differing(rows, study.backends):
-        more = f" and {len(differing) - LISTED} more" if len(differing) > LISTED else ""
-        yield f"The backends picked different values under {', '.join(differing[:LISTED])}{more}."
+        yield f"The backends picked different values under {_few(differing)}."
 
 
 def _differing(rows: pd.DataFrame, backends: Sequence[str]) -> list[str]:
