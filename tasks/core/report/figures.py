@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from tasks.core.design.columns import BY_VALUE
-from tasks.core.design.settings import Tune, short
+from tasks.core.design.settings import Tune
 from tasks.core.report.styles import DASHES, SHAPES, Colour, Style
 from tasks.core.statistics import inference
 from tasks.core.statistics.inference import Array
@@ -218,6 +218,7 @@ def picks(tuned: pd.DataFrame, tune: Tune, looks: Mapping[str, Style]) -> Figure
     keys = [name for name in tuned.columns if name not in (*BY_VALUE, "initializer")]
     panels = _panels(tuned, keys)
     figure, columns = _below(len(panels), 1)
+    figure.set_figwidth(max(9, figure.get_figwidth()))  # a picture is drawn as wide as the page
     for (title, part), (panel,) in zip(panels, columns, strict=False):
         for initializer, rows in part.sort_values("value").groupby("initializer", sort=False):
             look = looks[str(initializer)]
@@ -235,7 +236,7 @@ def picks(tuned: pd.DataFrame, tune: Tune, looks: Mapping[str, Style]) -> Figure
             _in_plain_numbers(panel.yaxis)
     for (unused,) in columns[len(panels) :]:
         unused.set_axis_off()
-    figure.supxlabel(short(tune.setting), fontsize=9)
+    figure.supxlabel(tune.title, fontsize=9)
     figure.supylabel(tune.by.replace("_", " "), fontsize=9)
     handles = [Line2D([], [], color=look.colour, marker=look.marker, label=label) for label, look in looks.items()]
     columns_across = max(2, int(figure.get_figwidth() // 2))

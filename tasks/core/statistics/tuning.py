@@ -6,6 +6,7 @@ with a budget that is told, and on data that do not judge (Bouthillier et al., 2
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from tasks.core.design.columns import BY_VALUE, COMPARED, OVER_RATES, RANKED, TITLES
@@ -110,6 +111,7 @@ def sentences(study: Study, rows: pd.DataFrame, over: pd.DataFrame) -> Iterator[
     """Yield how initializers were tuned and which picks are at an edge, or at how many rates the verdicts hold."""
     if study.tune and len(rows):
         yield _budget(study, rows)
+        yield from _unsure(rows)
         yield from _at_edges(rows)
     for (backend, measure), part in over.groupby(["backend", "measure"], sort=False) if len(over) else ():
         if measure in RANKED:
@@ -126,6 +128,20 @@ def _budget(study: Study, rows: pd.DataFrame) -> str:
         f"{min(values):g} to {max(values):g}, by the mean {study.tune.by.replace('_', ' ')} over {study.tune.seeds} "
         f"seeds that the comparison does not use. Tuning took {spent} cells, the comparison {study.size}.{holes}"
     )
+
+
+def _unsure(rows: pd.DataFrame) -> Iterator[str]:
+    """Yield how many picks have a score that another value's score equals within the standard error of the pick's."""
+    keys = [name for name in rows.columns if name not in BY_VALUE]
+    chosen = rows.loc[rows["picked"], [*keys, "score", "score_sd", "finished"]]
+    others = rows[~rows["picked"]].merge(chosen, on=keys, suffixes=("", "_picked"))
+    error = others["score_sd_picked"] / np.sqrt(others["finished_picked"])
+    near = others[(others["score"] - others["score_picked"]).abs() <= error].drop_duplicates(keys)
+    if len(near):
+        yield (
+            f"{len(near)} of {len(chosen)} picks are uncertain: another value scores the same within one standard error."
+            " More seeds to tune on would pick more surely."
+        )
 
 
 def _at_edges(rows: pd.DataFrame) -> Iterator[str]:

@@ -106,7 +106,7 @@ def test_texts_say_under_what_settings():
         assert "at one recipe" not in text
         assert "0.1 (edge)" in text
     assert "Picks; validation loss at each learning rate, mean ± SD over 2 seeds of their own" in texts[0]
-    assert 'aria-label="By value of the tuned setting' in texts[0]
+    assert 'aria-label="Picks. By value of the tuned setting' in texts[0]
     assert "### Picks" in texts[1]
     for text in (page(findings()), markdown(findings(), ""), latex(findings())):
         assert "Initializers are compared at one recipe." in text

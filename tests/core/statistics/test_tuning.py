@@ -107,6 +107,15 @@ def test_edges_are_told():
     assert len([*tuning.sentences(STUDY, tuning.tuned(STUDY, tuning_cells(inside)), pd.DataFrame())]) == 1
 
 
+def test_uncertain_picks_are_told():
+    """Where another value scores the same within the standard error of the pick's mean, 0.05 here, that is told."""
+    near = LOSSES | {"he_normal": {0.001: 0.24, 0.01: 0.2, 0.1: 0.9}}
+    _, unsure, _ = tuning.sentences(STUDY, tuning.tuned(STUDY, tuning_cells(near)), pd.DataFrame())
+    assert unsure.startswith("2 of 4 picks are uncertain: another value scores the same within one standard error.")
+    far = LOSSES | {"he_normal": {0.001: 0.26, 0.01: 0.2, 0.1: 0.9}}
+    assert len([*tuning.sentences(STUDY, tuning.tuned(STUDY, tuning_cells(far)), pd.DataFrame())]) == 2
+
+
 def test_the_budget_is_told():
     """How many cells tuning took, on how many seeds and over which values is told; cells that are lost as well."""
     cells = tuning_cells()
