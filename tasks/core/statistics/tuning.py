@@ -139,8 +139,8 @@ def _unsure(rows: pd.DataFrame) -> Iterator[str]:
     near = others[(others["score"] - others["score_picked"]).abs() <= error].drop_duplicates(keys)
     if len(near):
         yield (
-            f"{len(near)} of {len(chosen)} picks are uncertain: another value scores the same within one standard error."
-            " More seeds to tune on would pick more surely."
+            f"{len(near)} of {len(chosen)} picks are uncertain: another value scores the same within one standard "
+            "error. More seeds to tune on would pick more surely."
         )
 
 
