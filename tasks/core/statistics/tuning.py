@@ -17,7 +17,7 @@ from tasks.core.statistics.measures import factors
 from tasks.core.statistics.verdicts import BETTER, NOT_COMPARABLE, UNDECIDED, WORSE
 
 RATE = "recipe.learning_rate"
-LISTED = 3  # of reversed pairs, or of picks that differ between backends, that a sentence names
+LISTED = 4  # of picks or pairs that a sentence names
 AT_ONE_RECIPE = "at one recipe"
 NOWHERE = (UNDECIDED, NOT_COMPARABLE)
 
@@ -64,11 +64,16 @@ def picks(study: Study, cells: pd.DataFrame) -> Picks:
     return {group: by_value[value] for group, value in zip(groups, chosen["value"], strict=True)}
 
 
+def _keys(rows: pd.DataFrame) -> list[str]:
+    """Return the columns that identify backend, levels and initializer."""
+    return [name for name in rows.columns if name not in BY_VALUE]
+
+
 def with_picks(comparison: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the comparison with what each group has picked, in the columns `picked` and `edge`, if there are picks."""
     if rows.empty:
         return comparison
-    keys = [name for name in rows.columns if name not in BY_VALUE]
+    keys = _keys(rows)
     chosen = rows.loc[rows["picked"], [*keys, "value", "edge"]].rename(columns={"value": "picked"})
     return comparison.merge(chosen, on=keys, how="left")
 
@@ -132,7 +137,7 @@ def _budget(study: Study, rows: pd.DataFrame) -> str:
 
 def _unsure(rows: pd.DataFrame) -> Iterator[str]:
     """Yield how many picks have a score that another value's score equals within the standard error of the pick's."""
-    keys = [name for name in rows.columns if name not in BY_VALUE]
+    keys = _keys(rows)
     chosen = rows.loc[rows["picked"], [*keys, "score", "score_sd", "finished"]]
     others = rows[~rows["picked"]].merge(chosen, on=keys, suffixes=("", "_picked"))
     error = others["score_sd_picked"] / np.sqrt(others["finished_picked"])
@@ -147,13 +152,9 @@ def _unsure(rows: pd.DataFrame) -> Iterator[str]:
 def _at_edges(rows: pd.DataFrame) -> Iterator[str]:
     edges = rows[rows["edge"]]
     if len(edges):
-        names = [f"{' '.join(map(str, key))} ({value:g})" for *key, value in _named(edges)]
-        yield f"At the edge of the grid, so that a wider one may serve them better: {', '.join(names)}."
-
-
-def _named(rows: pd.DataFrame) -> Iterator[tuple[object, ...]]:
-    keys = [name for name in rows.columns if name not in BY_VALUE]
-    return rows[[*keys, "value"]].itertuples(index=False, name=None)
+        named = edges[[*_keys(rows), "value"]].itertuples(index=False, name=None)
+        names = [f"{' '.join(map(str, key))} ({value:g})" for *key, value in named]
+        yield f"At the edge of the grid, so that a wider one may serve them better: {_few(names)}."
 
 
 def _held(backend: str, measure: str, part: pd.DataFrame) -> str:
@@ -171,8 +172,8 @@ def _held(backend: str, measure: str, part: pd.DataFrame) -> str:
 def _few(names: Sequence[str]) -> str:
     """Return a few names, and how many more there are.
 
-    >>> _few(["a", "b"]), _few(["a", "b", "c", "d"])
-    ('a, b', 'a, b, c and 1 more')
+    >>> _few(["a", "b"]), _few(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c, d and 1 more')
     """
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
