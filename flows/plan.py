@@ -163,7 +163,7 @@ def picked(study: Study, picks: Picks, *, fresh: bool) -> Plan:
     found = data.checksums((settings, cells[0].seed) for row in rows for settings, cells in row)
     platform = machine.platform_for(found)
     batches = [
-        [Batch.of(settings, cells, platform, each.target) for settings, cells in row]
+        [Batch.of(settings, cells, platform, each.target, study.record) for settings, cells in row]
         for each, row in zip(asked, rows, strict=True)
     ]
     # a worker looks up earlier cells itself, because keys depend on its platform

@@ -8,9 +8,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -75,7 +77,7 @@ class Trainer:
             "TF_CPP_MIN_LOG_LEVEL": "2",
         }
         self._slot = slot
-        self._process = ProcessPoolExecutor(max_workers=1, env=environment, initializer=_ignore_interrupts)
+        self._process = ProcessPoolExecutor(max_workers=1, env=environment)
         self._started = False
 
     def start(self) -> None:
@@ -102,7 +104,9 @@ class Trainer:
             TrainerError: if the process dies.
         """
         try:
-            result: R = self._process.submit(function, *args, **kwargs).result()
+            with _interrupts_blocked():
+                asked = self._process.submit(function, *args, **kwargs)
+            result: R = asked.result()
         except (BrokenExecutor, ShutdownExecutorError, CancelledError) as error:
             words = self._log.read_text().splitlines()[-1:] if self._log.exists() else []
             codes = [line for line in str(error).splitlines() if "exit code" in line]
@@ -126,8 +130,18 @@ class Trainer:
         self._process.shutdown(kill_workers=True)
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; only the parent acts on it
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C for this thread and, for ever, for processes that start meanwhile: they inherit what is blocked.
+
+    Ctrl-C reaches every process of a terminal, also one that has just started, and only the parent is to act on it.
+    """
+    resource_tracker.ensure_running()  # where a process starts it, Python 3.11 unblocks Ctrl-C
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(backend: Backend, threads: int, parent: int, log: str) -> str:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from tasks.backends import keras, pytorch
-from tasks.backends.pytorch import cell, initializers, network
+from tasks.backends.pytorch import cell, network
+from tasks.core.design.initializers import TruncatedNormal, VarianceScaling
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.design.study import Study
 from tasks.core.training import laws, parity
@@ -199,7 +200,11 @@ def test_truncation_without_rescaling(monkeypatch):
     """A cut normal that is not widened again, so that its variance is 0.77 of the law's, is caught."""
     label = "variance_scaling(scale=2)"
     assert drawn(label) == []
-    monkeypatch.setattr(initializers, "TRUNCATION", 1.0)
+
+    def cut(law, fan_in, fan_out, backend):
+        return TruncatedNormal(law.std(fan_in, fan_out))
+
+    monkeypatch.setattr(VarianceScaling, "without_fans", cut)
     assert [each.what for each in drawn(label)] == ["weights, against their law (√n D)"]
 
 

@@ -65,6 +65,15 @@ def sizes_trained(pool, monkeypatch):
     return sizes
 
 
+def test_ctrl_c_does_not_reach_a_trainer(pool):
+    """A trainer's process blocks Ctrl-C from its birth, so that the parent alone decides how a run ends."""
+    with pool.lease("pytorch") as trainer:
+        assert signal.SIGINT in trainer.call(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+        os.kill(trainer.call(os.getpid), signal.SIGINT)
+        assert trainer.call(int, 7) == 7
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_slots():
     """Each GPU is a slot; without any, the processors are shared in two, so that both backends train at once."""
     assert process.slots([2, 5], 16) == [process.Slot(8, 2), process.Slot(8, 5)]

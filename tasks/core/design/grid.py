@@ -14,7 +14,7 @@ from math import ceil
 from types import MappingProxyType
 
 from tasks.core.design.initializers import Backend, named
-from tasks.core.design.settings import CellSettings, Level, short, source
+from tasks.core.design.settings import CellSettings, Level, Record, short, source
 from tasks.core.design.study import Study
 
 # Cells of one flow run on a worker. A flow run takes seconds to start, so it should have many cells; if it dies, all of
@@ -71,17 +71,21 @@ class Batch:
     """Cells of one backend, one level of every factor and one pick, which one task trains and records.
 
     settings: the settings that the cells share; key: a hash of the settings and of the platform; keys: the key of each
-    cell; target: the study's target accuracy, which is part of no key because it does not influence training.
+    cell; target, record: the study's target accuracy, and how much MLflow's page shows of a cell; part of no key, as
+    they do not influence training.
     """
 
     settings: CellSettings
     platform: Platform
     target: float
+    record: Record
     key: str
     keys: Mapping[Cell, str]
 
     @classmethod
-    def of(cls, settings: CellSettings, cells: Sequence[Cell], platform: Platform, target: float) -> "Batch":
+    def of(
+        cls, settings: CellSettings, cells: Sequence[Cell], platform: Platform, target: float, record: Record
+    ) -> "Batch":
         """Return the batch of these cells, which share these settings, with the keys that they have on a platform."""
         key = _digest(
             {
@@ -93,7 +97,7 @@ class Batch:
             }
         )
         keys = {cell: _digest([key, cell.initializer, named(cell.initializer).release, cell.seed]) for cell in cells}
-        return cls(settings, platform, target, key, keys)
+        return cls(settings, platform, target, record, key, keys)
 
     @property
     def backend(self) -> Backend:
@@ -154,7 +158,7 @@ def cells(study: Study) -> list[Cell]:
 
 def batches(study: Study, platform: Platform, picks: Picks = UNTUNED) -> list[Batch]:
     """Return the cells of a study with their keys, as one batch for each row of `resolved`."""
-    return [Batch.of(settings, row, platform, study.target) for settings, row in resolved(study, picks)]
+    return [Batch.of(settings, row, platform, study.target, study.record) for settings, row in resolved(study, picks)]
 
 
 def largest_batch(study: Study, missing: int) -> int:

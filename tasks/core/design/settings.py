@@ -336,6 +336,7 @@ class Check(Settings):
 
 Bundled = Literal["iris", "wine", "breast_cancer", "digits"]
 WeightsSource = Literal["native", "shared"]
+Record = Literal["cell", "full"]
 
 
 class CellSettings(Settings):

@@ -30,6 +30,7 @@ from tasks.core.design.settings import (
     Optimizer,
     Recipe,
     RecipeChanges,
+    Record,
     Scalar,
     Seed,
     Settings,
@@ -98,6 +99,9 @@ class Study(Settings):
     """Claims about the outcome. The report says of each whether it holds."""
     controls: str | None = "controls"
     """A study that ships and is trained along with this one. If its checks do not hold, the benchmark is invalid."""
+    record: Record = "cell"
+    """What a cell's run in MLflow shows as metrics. `cell`: the accuracies and losses of each epoch, and what describes
+    the cell as a whole. `full`: each layer's signals, too. The cell's files hold everything in either case."""
     max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
     """Up to this many cells, every cell is a Prefect task of its own. With more cells, cells of a backend share tasks.
     Workers ignore this setting and take up to 64 cells at once."""
