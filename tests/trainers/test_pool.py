@@ -179,7 +179,7 @@ def test_dead_trainer_is_replaced(own_pool, monkeypatch, tmp_path, eventually):
     assert pid(pool) != first
 
 
-def _sleep(busy, settings, cells):
+def _sleep(busy, settings, cells, rates):
     import time
 
     busy.touch()
