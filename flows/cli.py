@@ -158,7 +158,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
             todo = ready(study, fresh=fresh)
         for words in todo.notes:
             click.echo(f"note: {words}", err=True)
-        if todo.batches and study.runner == "local":
+        if todo.left and study.runner == "local":
             pool.warm_up()  # frameworks load while the server starts
         try:
             return benchmark(todo, parity=parity), None

@@ -113,9 +113,9 @@ class Trainer:
             raise TrainerError(" ".join([f"the {self.backend} trainer died.", *codes, *words])) from error
         return result
 
-    def train(self, settings: CellSettings, cells: Sequence[Cell]) -> list[Outcome]:
-        """Train cells with these settings together; return their outcomes in the same order."""
-        return self.call(_train, settings, tuple(cells))
+    def train(self, settings: CellSettings, cells: Sequence[Cell], rates: Sequence[float]) -> list[Outcome]:
+        """Train cells with these settings together, each at its learning rate; return outcomes in the same order."""
+        return self.call(_train, settings, tuple(cells), tuple(rates))
 
     def trace(self, level: Level) -> Trace:
         """Return what the gate's networks compute at a level; see `parity.trace`."""
@@ -168,8 +168,8 @@ def framework(backend: Backend) -> Framework:
     return loaded
 
 
-def _train(settings: CellSettings, cells: tuple[Cell, ...]) -> list[Outcome]:
-    return batch.train(framework(settings.backend), settings, cells, clock=time.perf_counter)
+def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, ...]) -> list[Outcome]:
+    return batch.train(framework(settings.backend), settings, cells, rates, clock=time.perf_counter)
 
 
 def _trace(backend: Backend, level: Level) -> Trace:

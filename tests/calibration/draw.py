@@ -177,7 +177,7 @@ def _together(framework, settings: CellSettings, draws: Sequence[Draw], target: 
         initial_weights(framework, settings, cell, sizes, fold.x_train) for cell, fold in zip(cells, folds, strict=True)
     ]
     program = framework.program(settings.network, settings.recipe, sizes, len(draws))
-    program.start(Stack.of(folds), stacked(weights))
+    program.start(Stack.of(folds), stacked(weights), [settings.recipe.learning_rate] * len(draws))
     scores = np.concatenate([program.measure().scores, program.run(order).scores])
     logits = program.logits()
     return np.array(

@@ -57,9 +57,9 @@ def sizes_trained(pool, monkeypatch):
     sizes = []
     train = process.Trainer.train
 
-    def spy(trainer, settings, cells):
+    def spy(trainer, settings, cells, rates):
         sizes.append(len(cells))
-        return train(trainer, settings, cells)
+        return train(trainer, settings, cells, rates)
 
     monkeypatch.setattr(process.Trainer, "train", spy)
     return sizes
@@ -128,6 +128,20 @@ def test_levels_train_apart(pool, monkeypatch):
     assert (len(one[0].trained.curves.test_loss), len(two[0].trained.curves.test_loss)) == (2, 3)
 
 
+def test_learning_rates_train_together(pool, monkeypatch):
+    """Cells whose settings differ in nothing but the learning rate are one batch; each outcome returns to its task."""
+    sizes = sizes_trained(pool, monkeypatch)
+    study = STUDY.model_copy(update={"factors": {"recipe.learning_rate": (0.5, 0.001)}})
+    parts = [[cell for cell in grid.cells(study) if cell.levels == levels][:3] for levels in study.levels()]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda cells: pool.train(study.settings("pytorch", cells[0].levels), cells), parts))
+    assert sizes == [6]
+    assert [[outcome.cell for outcome in each] for each in found] == parts
+    alone = pool.train(study.settings("pytorch", study.levels()[0]), parts[0])
+    for one, other in zip(found[0], alone, strict=True):
+        assert one.trained.curves.test_loss.tolist() == other.trained.curves.test_loss.tolist()
+
+
 def test_other_studies_train_apart(pool, monkeypatch):
     """Cells under another recipe never share a batch."""
     sizes = sizes_trained(pool, monkeypatch)
@@ -165,7 +179,7 @@ def test_dead_trainer_is_replaced(own_pool, monkeypatch, tmp_path, eventually):
     assert pid(pool) != first
 
 
-def _sleep(busy, settings, cells):
+def _sleep(busy, settings, cells, rates):
     import time
 
     busy.touch()

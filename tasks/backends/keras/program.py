@@ -1,5 +1,6 @@
 """A batch of cells in training, as one compiled program."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -43,17 +44,15 @@ class Program:
         self.cell = OneCell(perceptron, recipe, self.kernels)
         self.optimizer = optimizer(recipe, self.stacks, self.kernels)
 
-    def start(self, stack: Stack, weights: Weights) -> None:
-        self.cells = len(stack.x_train)
-        self.data = tuple(
-            tf.constant(self._padded(array)) for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test)
-        )
+    def start(self, stack: Stack, weights: Weights, rates: Sequence[float]) -> None:
+        self.cells = len(rates)
+        self.data = tuple(tf.constant(self._padded(array)) for array in stack.arrays)
         for variable, own in self._variables():  # normalizations start as Keras builds them
             variable.assign(self._repeated(own))
         for place, array in zip(self._given(), weights, strict=True):
             if place is not None:
                 self.stacks[place].assign(self._padded(array))
-        reset(self.optimizer)
+        reset(self.optimizer, self._padded(np.array(rates, np.float32)))
 
     def _variables(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """Return each stacked variable with the model's own, which keeps the value that Keras built it with."""
@@ -95,7 +94,7 @@ class Program:
 
     @tf.function(autograph=False)
     def _measure(self, *data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the cells' scores, (places, 4), and their `signals.STATE`, (places, 3, layers)."""
+        """Return the cells' part of `Progress.scores`, and their `signals.STATE`, (places, 3, layers)."""
         return tf.vectorized_map(self.cell.measure, (*self._values(), *data))
 
     def _progress(self, *parts: tf.Tensor) -> Progress:
@@ -111,7 +110,7 @@ class Program:
     def _run(self, order: tf.Tensor, *data: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Return the parts of `Progress` for the epochs of an order, (epochs, places, rows)."""
         epochs = tf.shape(order)[0]
-        scores, states, flows = self._empty(epochs)
+        scores, states, flows = self._empty(epochs, len(data))  # a loss and an accuracy of features and classes
         for epoch in tf.range(epochs):
             flow = self._epoch(order, epoch, *data[:2])
             score, state = self._measure(*data)
@@ -119,10 +118,10 @@ class Program:
             flows = flows.write(epoch, flow)
         return scores.stack(), states.stack(), flows.stack()
 
-    def _empty(self, epochs: tf.Tensor) -> list[tf.TensorArray]:
-        """Return arrays to write each epoch's scores, state and flow to."""
+    def _empty(self, epochs: tf.Tensor, scores: int) -> list[tf.TensorArray]:
+        """Return arrays to write each epoch's scores, state and flow to; `scores` says how many scores a cell has."""
         layers = len(self.kernels)
-        shapes = (4,), (len(STATE), layers), (len(FLOW), layers)
+        shapes = (scores,), (len(STATE), layers), (len(FLOW), layers)
         return [tf.TensorArray(tf.float32, epochs, element_shape=(self.places, *shape)) for shape in shapes]
 
     def _epoch(self, order: tf.Tensor, epoch: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

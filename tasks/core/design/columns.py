@@ -95,6 +95,8 @@ is said by any other measure is exploratory: a hint that needs a run of its own.
 RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]
 
 TRAIN = ("train_accuracy", "train_loss")
+VALIDATION = ("validation_accuracy", "validation_loss")
+"""Columns of cells that have validation rows."""
 DIRECTIONS = ("forward", "backward")
 """Ways through a network. The comparison as people read it has a column for each."""
 SLOPES = tuple(f"{way}_slope{source}" for way in DIRECTIONS for source in ("", "_theory"))
@@ -120,12 +122,13 @@ CELLS = (
     *("study", "backend", "initializer", "seed", "status", "health"),
     *(each.name for each in MEASURES),
     *TRAIN,
+    *VALIDATION,
     *SIGNALS,
     *("horizon", "test_rows", "run_id", "reason"),
 )
 """Columns of the table of cells, which has one row per cell; the study's factors come right after `backend`. The
 horizon is the number of epochs trained; epochs_to_target is empty where a cell missed the target within the horizon. A
-failed cell has a reason and no measures."""
+failed cell has a reason and no measures. The columns VALIDATION are left out where no cell has validation rows."""
 COUNTS = ("finished", "diverged", "failed", "health", "health_cells", "epochs_to_target_median", "target_missed")
 """Columns of the comparison, which has one row per group of cells; its other columns are `<measure>_<statistic>`."""
 JUDGED = (
@@ -143,6 +146,10 @@ SPREAD = ("measure", "level", "source", "scale", "sd", "low", "high", "least", "
 """One row a measure, level, and source of the spread."""
 RANKS = ("backend", "ranking", "initializer", "mean_rank", "apart_from", "friedman_p", "blocks")
 """One row a ranking and initializer."""
+BY_VALUE = ("value", "score", "score_sd", "finished", "failed", "cells", "picked", "edge")
+"""Columns of what a tuned setting's values give; the columns before them identify the backend, levels, initializer."""
+OVER_RATES = ("verdict", "holds", "rates", "reversed")
+"""Columns that say at how many learning rates a pair's verdict holds; the columns before them identify the pair."""
 CLAIMS = ("claim", "backend", "measured", "allowed", "cells", "result")
 """One row a claim and backend."""
 START = (
@@ -159,10 +166,11 @@ SIDE_BY_SIDE = (
     *("in", *(f"{measure.name}_difference" for measure in MEASURES), "equal"),
 )
 """What two runs have of a cell; the columns before these say which cell it is."""
-WORKING = ("rival", "value", "hole", "missed", "row", "hidden", "lucky", "run", "part")
+WORKING = ("rival", "hole", "missed", "row", "hidden", "lucky", "run", "part", "ran", "broke")
 """Columns that a computation adds to one of these tables, most of them for a while."""
 TABLES = (
     *(CELLS, COUNTS, JUDGED, COMPARED, COMPARED_BY_INITIALIZER, DEFAULTS, SPREAD, RANKS, CLAIMS),
+    *(BY_VALUE, OVER_RATES),
     *(LAYERS, HISTORY, SIDE_BY_SIDE, DIRECTIONS, WORKING),
 )
 RESERVED = {name for table in TABLES for name in table}
@@ -194,15 +202,18 @@ def reserved(name: str) -> bool:
     >>> reserved("test_loss"), reserved("test_loss_mean"), reserved("status_first"), reserved("depth")
     (True, True, True, False)
     """
-    measured = (*(each.name for each in MEASURES), *TRAIN, *SIGNALS, "status")
+    measured = (*(each.name for each in MEASURES), *TRAIN, *VALIDATION, *SIGNALS, "status")
     return name in RESERVED or any(name.startswith(f"{measure}_") for measure in measured)
 
 
-def cell_columns(factors: Iterable[str]) -> tuple[str, ...]:
-    """Return the columns of a study's table of cells; `factors` are the short names of the study's factors.
+def cell_columns(factors: Iterable[str], *, validation: bool = False) -> tuple[str, ...]:
+    """Return the columns of a study's table of cells.
+
+    factors: the short names of the study's factors; validation: whether there are validation rows.
 
     >>> cell_columns(["depth"])[:4]
     ('study', 'backend', 'depth', 'initializer')
     """
     place = CELLS.index("backend") + 1
-    return (*CELLS[:place], *factors, *CELLS[place:])
+    found = (*CELLS[:place], *factors, *CELLS[place:])
+    return found if validation else tuple(name for name in found if name not in VALIDATION)

@@ -12,7 +12,7 @@ from tasks.core.design.columns import RANKED, RANKED_MEASURES, TITLES, Measure
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
-from tasks.core.statistics import checks, inference
+from tasks.core.statistics import checks, inference, tuning
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors, lucky
 from tasks.core.statistics.ranks import Ranking
@@ -32,6 +32,7 @@ def details(findings: Findings) -> list[str]:
     """Return everything behind the answer, in sentences."""
     study, cells = findings.study, findings.cells
     return [
+        *tuning.sentences(study, findings.tuned, findings.over_rates),
         *lost(cells),
         *best(cells, findings.comparison, findings.pairs),
         *over_datasets(findings.rankings),

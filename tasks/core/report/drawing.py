@@ -63,6 +63,11 @@ CAPTIONS = {
         "The standard deviation that each source gives to accuracy and loss, with its 95 % interval over seeds. The "
         "thin line below it runs from the least to the most that it is in a single seed.",
     ),
+    "picks": (
+        "Picks",
+        "By value of the tuned setting, the mean validation score over the seeds on which each initializer has picked; "
+        "a ring marks the pick. The table of picks has the numbers.",
+    ),
     "curves": (
         "Training",
         "Train loss and test accuracy by epoch: the mean over seeds and its 95 % interval.",
@@ -132,6 +137,8 @@ def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:
         yield "profiles", verdict_figures.profiles(findings.profiles, looks)
     if len(findings.spread):
         yield "spread", verdict_figures.sources(findings.spread)
+    if findings.study.tune and len(findings.tuned):
+        yield "picks", figures.picks(findings.tuned, findings.study.tune, looks)
 
 
 def _of_signals(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) -> Iterator[tuple[str, Figure]]:

@@ -9,6 +9,7 @@ from tasks.core.design.study import Study
 from tasks.core.report.details import FRAMEWORKS, listed
 from tasks.core.statistics import inference
 from tasks.core.statistics.measures import ERRORS
+from tasks.core.statistics.tuning import standpoint
 
 METHODS = (
     "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
@@ -52,7 +53,7 @@ def methods(study: Study, environment: Mapping[str, object]) -> str:
         network=_settings(study.network.spelled_out.model_dump()),
         weights=study.weights,
         recipes="; ".join(_recipe(study, backend) for backend in study.backends),
-        varied=_varied(study),
+        varied=_varied(study) + _compared(study),
         initializers=", ".join(study.initializers),
         seeds=", ".join(map(str, study.seed_list)),
         target=study.target,
@@ -76,6 +77,20 @@ def _recipe(study: Study, backend: Backend) -> str:
 def _varied(study: Study) -> str:
     factors = [f"{factor} over {', '.join(map(str, levels))}" for factor, levels in study.factors.items()]
     return f" Varied: {'; '.join(factors)}." if factors else ""
+
+
+def _compared(study: Study) -> str:
+    """Return under what settings initializers are compared, as a sentence."""
+    if study.tune is None:
+        return f" Initializers are compared {standpoint(study)}."
+    values, seeds = (", ".join(map(str, each)) for each in (study.tune.values, study.tune.seed_list))
+    by = study.tune.by.replace("_", " ")
+    best = "lowest" if study.tune.by == "validation_loss" else "highest"
+    return (
+        f" Initializers are compared {standpoint(study)}: of {values} each has the one that gave the {best} mean {by} "
+        f"over the seeds {seeds}, in each backend and level by itself; validation rows are held out of the train rows, "
+        "in the comparison as well."
+    )
 
 
 def _measure(study: Study, measure: Measure) -> str:

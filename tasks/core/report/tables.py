@@ -10,7 +10,18 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from tasks.core.design.columns import DIRECTIONS, MEASURES, MEASURES_BY_NAME, RANKED, RANKED_MEASURES, TITLES, titled
+from tasks.core.design.columns import (
+    BY_VALUE,
+    COMPARED,
+    DIRECTIONS,
+    MEASURES,
+    MEASURES_BY_NAME,
+    OVER_RATES,
+    RANKED,
+    RANKED_MEASURES,
+    TITLES,
+    titled,
+)
 from tasks.core.design.initializers import named
 from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics.findings import Findings
@@ -18,6 +29,7 @@ from tasks.core.statistics.measures import factors
 from tasks.core.statistics.notes import COPIED
 from tasks.core.statistics.spread import number, told
 from tasks.core.statistics.table import interval
+from tasks.core.statistics.tuning import standpoint
 from tasks.core.statistics.verdicts import UNDECIDED, amount, estimated, seeds_needed
 
 CELLS = 2_000  # cells that the page lists; cells.csv has all
@@ -45,6 +57,7 @@ def shown(comparison: pd.DataFrame) -> pd.DataFrame:
         {
             **{name: comparison[name] for name in ("backend", *between)},
             "initializer": comparison["initializer"].map(_marked),
+            **({"picked": comparison.apply(_picked, axis=1)} if "picked" in comparison else {}),
             "cells": comparison.apply(_counts, axis=1),
             **{name: column for measure in RANKED for name, column in _shown_measure(comparison, measure)},
             TITLES["epochs_to_target"]: comparison.apply(_epochs, axis=1),
@@ -72,6 +85,10 @@ def _rounded(value: float) -> str:
 
 def _marked(initializer: str) -> str:
     return initializer if named(initializer).law.native else f"{initializer} {COPIED}"
+
+
+def _picked(row: pd.Series) -> str:
+    return f"{row['picked']:g} (edge)" if row["edge"] else f"{row['picked']:g}"
 
 
 def _counts(row: pd.Series) -> str:
@@ -140,6 +157,7 @@ def groups(findings: Findings) -> Table:
     orders = {
         **{TITLES[name]: comparison[f"{name}_mean"] for name in RANKED},
         **{f"{each.title}: geometric mean": comparison[each.centre] for each in RANKED_MEASURES},
+        **({"picked": comparison["picked"]} if "picked" in comparison else {}),
         "cells": comparison["finished"],
         TITLES["epochs_to_target"]: comparison["epochs_to_target_median"],
         "ms/cell": comparison["train_seconds_mean"],
@@ -154,7 +172,9 @@ def groups(findings: Findings) -> Table:
         for at, row in enumerate(texts.itertuples(index=False))
     ]
     left_out = f"; {ROWS} of {len(findings.comparison)}, all in comparison.csv"
-    caption = f"Initializers, best first{left_out if len(findings.comparison) > ROWS else ''}"
+    caption = (
+        f"Initializers {standpoint(findings.study)}, best first{left_out if len(findings.comparison) > ROWS else ''}"
+    )
     return Table("groups", caption, columns, rows)
 
 
@@ -272,6 +292,64 @@ def cells(findings: Findings, link: Callable[[str], str]) -> Table:
     names = [*keys, "seed", "status", "health", *(TITLES[name] for name in OF_A_CELL), "reason"]
     caption = f"Cells{left_out}; a seed leads to its run in MLflow"
     return Table("cells", caption, names, rows)
+
+
+def picks(findings: Findings) -> Table:
+    """Return the table of what each initializer has picked, with the score of every value."""
+    tune = findings.study.tune
+    if tune is None or findings.tuned.empty:
+        return Table("picks", "", [], [])
+    keys = [name for name in findings.tuned.columns if name not in BY_VALUE]
+    rows = [
+        [
+            *_named(group.iloc[0], keys),
+            *(Entry(_picked(row), float(row["picked"])) for _, row in _chosen(group).iterrows()),
+            *(_score(row) for _, row in group.iterrows()),
+        ]
+        for _, group in findings.tuned.groupby(keys, sort=False)
+    ]
+    names = [*keys, f"picked {tune.title}", *(f"at {value:g}" for value in tune.values)]
+    by = tune.by.replace("_", " ")
+    caption = f"Picks; {by} at each {tune.title}, mean ± SD over {tune.seeds} seeds of their own"
+    return Table("picks", caption, names, rows)
+
+
+def _chosen(group: pd.DataFrame) -> pd.DataFrame:
+    return group[group["picked"]].assign(picked=group["value"])
+
+
+def _score(row: pd.Series) -> Entry:
+    """Return the score of a value; of cells that did not finish, how many."""
+    lost = row["cells"] - row["finished"]
+    spread = "" if np.isnan(row["score_sd"]) else f" ± {row['score_sd']:.2g}"
+    words = [] if np.isnan(row["score"]) else [f"{row['score']:.3g}{spread}"]
+    return Entry(", ".join([*words, *([f"{lost} lost"] if lost else [])]), _order(row["score"]))
+
+
+def rates(findings: Findings) -> Table:
+    """Return the table that says at how many learning rates the verdict of each pair holds."""
+    keys = [name for name in findings.over_rates.columns if name not in (*OVER_RATES, *COMPARED)]
+    told, left_out = _most(findings.over_rates)
+    rows = [
+        [
+            *_named(row, keys),
+            _measure(row),
+            *_named(row, ["left", "right", "verdict"]),
+            Entry(f"{row['holds']} of {row['rates']}", int(row["holds"])),
+            Entry("reversed" if row["reversed"] else "", int(row["reversed"])),
+        ]
+        for _, row in told.iterrows()
+    ]
+    names = [*keys, "measure", "left", "right", "verdict", "holds at", "between rates"]
+    return Table("rates", f"Verdicts over learning rates{left_out}", names, rows)
+
+
+def _most(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return at most ROWS rows, those of ranked measures that hold at most rates first, and what is left out."""
+    if len(rows) <= ROWS:
+        return rows, ""
+    told = rows[rows["measure"].isin(RANKED)].sort_values("holds", ascending=False, kind="stable").head(ROWS)
+    return told, f"; {len(told):,} of {len(rows):,}, the others are in rates.csv"
 
 
 def _named(row: pd.Series, keys: Sequence[str]) -> list[Entry]:

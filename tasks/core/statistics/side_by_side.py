@@ -174,8 +174,8 @@ def _keyed(findings: Findings) -> pd.DataFrame:
     """
     study = findings.study
     nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", "", {source(each): source(each) for each in study.datasets})
-    keys = [key for batch in grid.batches(study, nowhere) for key in batch.keys.values()]
-    cells = findings.cells.set_index(pd.Index(keys))
+    keys = {cell: key for batch in grid.batches(study, nowhere, findings.picks) for cell, key in batch.keys.items()}
+    cells = findings.cells.set_index(pd.Index([keys[cell] for cell in grid.cells(study)]))
     return cells[~cells.index.duplicated()]
 
 

@@ -30,26 +30,38 @@ Weights = list[NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class Stack:
-    """The folds of a batch of cells; the first axis of each array numbers the cells."""
+    """The folds of a batch of cells; the first axis of each array numbers the cells.
 
-    x_train: Floats
-    y_train: Ints
-    x_test: Floats
-    y_test: Ints
+    arrays: features and classes of the train rows, then those of each part that is scored besides: the test rows and,
+    where there are any, the validation rows.
+    """
+
+    arrays: tuple[Floats | Ints, ...]
 
     @classmethod
     def of(cls, folds: Sequence[Fold]) -> "Stack":
         """Stack folds of equal size."""
-        names = ("x_train", "y_train", "x_test", "y_test")
-        return cls(*(np.stack([getattr(fold, name) for fold in folds]) for name in names))
+        parts = ("train", "test", "validation") if len(folds[0].y_validation) else ("train", "test")
+        names = [f"{kind}_{part}" for part in parts for kind in ("x", "y")]
+        return cls(tuple(np.stack([getattr(fold, name) for fold in folds]) for name in names))
+
+
+def in_order(losses: list[Any], accuracies: list[Any]) -> list[Any]:
+    """Return a cell's scores in the order of `outcome.Curves`, given those of train, test and perhaps validation rows.
+
+    >>> in_order(["train loss", "test loss"], ["train accuracy", "test accuracy"])
+    ['train loss', 'test loss', 'train accuracy', 'test accuracy']
+    """
+    return [*losses[:2], *accuracies[:2], *losses[2:], *accuracies[2:]]
 
 
 @dataclass(frozen=True)
 class Progress:
     """What a program measures of a batch of cells after each epoch that it trains.
 
-    scores: train loss, test loss, train accuracy and test accuracy, (epochs, cells, 4); state: `signals.STATE` on the
-    train rows, (epochs, cells, 3, layers); flow: `signals.FLOW` over an epoch's steps, (epochs, cells, 3, layers).
+    scores: train loss, test loss, train accuracy, test accuracy and, where there are validation rows, validation loss
+    and accuracy, (epochs, cells, 4 or 6); state: `signals.STATE` on the train rows, (epochs, cells, 3, layers); flow:
+    `signals.FLOW` over an epoch's steps, (epochs, cells, 3, layers).
     """
 
     scores: NDArray[np.float32]
@@ -63,8 +75,8 @@ class Program(Protocol):
     The numbers of a cell depend neither on the other cells of the batch nor on how many they are.
     """
 
-    def start(self, stack: Stack, weights: Weights) -> None:
-        """Take the data and the initial weights, and start with a fresh optimizer."""
+    def start(self, stack: Stack, weights: Weights, rates: Sequence[float]) -> None:
+        """Take the data, the initial weights and the learning rate of each cell, and start with a fresh optimizer."""
 
     def probe(self) -> Start:
         """Return the signals of the networks before training."""
@@ -100,7 +112,10 @@ class Framework(Protocol):
         """Draw a kernel (fan_in, fan_out) with the framework's own initializer, for a law whose `native` is true."""
 
     def program(self, network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
-        """Return a program for this number of cells; a program compiled for the same arguments is used again."""
+        """Return a program for this number of cells; a program compiled for the same arguments is used again.
+
+        The learning rates of the cells are given at the start, and that of the recipe is not used.
+        """
 
     def deployed(
         self,

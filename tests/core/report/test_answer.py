@@ -7,6 +7,7 @@ from tasks.core.report.answer import answer
 from tasks.core.statistics import checks
 from tests.shared.reports import findings
 from tests.shared.samples import THREE, noisy
+from tests.shared.tuned import tuned_findings
 
 LEVELS = {"factors": {"recipe.learning_rate": (0.001, 0.01, 0.1)}}
 
@@ -186,3 +187,14 @@ def test_best_is_not_one_that_loses_by_its_holes(share):
     frame.loc[(frame["initializer"] == "zeros"), "test_accuracy"] = 0.3
     text, _ = told(frame, seeds=30)
     assert text.startswith("glorot_uniform. ")
+
+
+def test_the_answer_says_under_what_settings():
+    """The answer holds at one recipe, or for each initializer at its best, and says which of these."""
+    pytorch, keras, _ = answer(tuned_findings())
+    assert pytorch.startswith("PyTorch, each at its best learning rate: ")
+    assert keras.startswith("Keras, each at its best learning rate: ")
+    assert "at this recipe" not in pytorch + keras
+    two = pd.concat([noisy(dataset=name) for name in ("iris", "wine")], ignore_index=True)
+    first, *_ = answer(findings(two, factors={"dataset": ("iris", "wine")}))
+    assert first.startswith("PyTorch, at one recipe: ")
