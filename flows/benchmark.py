@@ -1,25 +1,30 @@
 """The benchmark: train a study's grid and publish the comparison of its initializers.
 
 The flow fans the cells out to tasks and, at the same time, checks that the backends compute what the study asks for
-(parity gate). It settles the failed tasks, compares the initializers, and publishes the report. If the gate fails,
-nothing is compared.
+(parity gate). If the study tunes, it first trains the cells by which each initializer picks. It settles the failed
+tasks, compares the initializers, and publishes the report. If the gate fails, nothing is compared.
 """
+
+from collections.abc import Sequence
 
 from prefect import get_run_logger, runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import form
-from flows.crews import CREWS, THREADS, end_with_worker
-from flows.plan import Plan, ready
+from flows.crews import CREWS, THREADS, Crew, end_with_worker
+from flows.plan import Plan, picked, ready
 from flows.progress import followed
 from flows.result import BenchmarkResult, raise_faults
 from flows.serving.server import recorded, served_flow
 from tasks import machine
 from tasks.cells import prefect_tags, settle, threads
-from tasks.comparison import collect, compare, publish
+from tasks.comparison import Result, collect, compare, publish
+from tasks.core.design.grid import Batch
+from tasks.core.statistics import tuning
 from tasks.core.training.parity import Asked
 from tasks.parity import passed
 from tasks.tracking import recording
+from tasks.tracking.store import Benchmark
 
 
 def run_name() -> str:
@@ -77,17 +82,16 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     log.info("Asked for:\n%s", todo)
     environment = machine.describe(threads()) | {"data": todo.data}
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
-        asked = Asked.of(todo.batches) if parity and todo.own.batches else None
+        asked = Asked.of(todo.left) if parity and any(part.batches for part in todo.parts) else None
         gate = crew.check_parity.submit(record, study.backends, asked) if asked else None
-        futures = crew.train_cells.map(todo.batches, unmapped(record))
-        followed(futures, study.name)
-        known = todo.reused | settle(todo.batches, futures, record)
+        first, todo = _tuned(todo, record)
+        known = todo.reused | _trained(crew, todo.batches, record, study.name)
         if gate:
             passed(gate, record)
         result = collect(study, record, todo.own.run_ids(known))
         others = todo.controls
         controls = collect(others.study, record, others.run_ids(known)) if others else None
-        findings = compare(study, result, controls)
+        findings = compare(study, result, controls, first)
         crowned = () if findings.misbehaved else study.backends
         models = crew.crown.map(unmapped(findings), crowned, unmapped(record)) if crowned else []
         publish(record, findings)
@@ -96,3 +100,20 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         log.info("Found:\n%s\nMLflow run: %s", "\n".join(found.headline), found.link)
         raise_faults(found, findings.misbehaved, crowns)
         return found
+
+
+def _tuned(todo: Plan, record: Benchmark) -> tuple[Result | None, Plan]:
+    """Train the cells by which initializers pick, if they do; return their result, and the plan of what comes then."""
+    if todo.tuning is None:
+        return None, todo
+    study, first = todo.study, todo.tuning
+    known = todo.reused | _trained(CREWS[study.runner], first.batches, record, f"{study.name}, tuning")
+    found = collect(first.study, record, first.run_ids(known))
+    return found, todo if todo.own.keys else picked(study, tuning.picks(study, found.cells), fresh=todo.fresh)
+
+
+def _trained(crew: Crew, batches: Sequence[Batch], record: Benchmark, name: str) -> dict[str, str]:
+    """Train batches of cells, and show the progress under a name; return run ids by cell key."""
+    futures = crew.train_cells.map(batches, unmapped(record))
+    followed(futures, name)
+    return settle(batches, futures, record)

@@ -3,6 +3,7 @@
 Prefect, MLflow and pandas take seconds to import, so each command imports only the modules that it needs.
 """
 
+import logging
 import os
 import socket
 import sys
@@ -95,6 +96,7 @@ def cli(context: click.Context) -> None:
     proxies.bypass()
     for name, value in (QUIET if context.invoked_subcommand in SERVING else QUIET | LOGGING).items():
         os.environ.setdefault(name, value)
+    logging.raiseExceptions = False  # a message that cannot be logged, as when all ends, is no reason for a traceback
 
 
 @cli.command()
@@ -158,7 +160,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
             todo = ready(study, fresh=fresh)
         for words in todo.notes:
             click.echo(f"note: {words}", err=True)
-        if todo.batches and study.runner == "local":
+        if todo.left and study.runner == "local":
             pool.warm_up()  # frameworks load while the server starts
         try:
             return benchmark(todo, parity=parity), None
@@ -331,17 +333,22 @@ def worker(backend: Backend, gpu: int | None) -> None:
 
 
 def main() -> None:
-    """Run the command; print one line for wrong usage, as for other wrong input."""
+    """Run the command; print one line for wrong usage, as for other wrong input, and for an interrupt."""
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except click.UsageError as error:
-        Invalid(error.format_message()).show()
-        sys.exit(INVALID)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; the next run reuses the cells recorded so far", err=True)
-        sys.exit(INTERRUPTED)
+    except BaseException as error:
+        if _interrupted(error):
+            click.echo("interrupted; the next run reuses the cells recorded so far", err=True)
+            sys.exit(INTERRUPTED)
+        if not isinstance(error, click.ClickException):
+            raise
+        shown = Invalid(error.format_message()) if isinstance(error, click.UsageError) else error
+        shown.show()
+        sys.exit(shown.exit_code)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Tell whether an error is an interrupt, or was raised while an interrupt ended the command."""
+    return error is not None and (isinstance(error, click.Abort | KeyboardInterrupt) or _interrupted(error.__context__))

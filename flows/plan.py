@@ -16,9 +16,10 @@ from flows.serving.server import check_servers
 from tasks import machine, remote
 from tasks.cells import slots, threads
 from tasks.core.design import grid
-from tasks.core.design.grid import Batch, Cell
+from tasks.core.design.grid import UNTUNED, Batch, Cell, Picks
 from tasks.core.design.settings import CellSettings, Level, short, source
 from tasks.core.design.study import Study
+from tasks.core.statistics import tuning
 from tasks.tracking import reading
 
 OF_THE_STUDY: Level = ("setting", "of the study")
@@ -48,6 +49,8 @@ class Plan(BaseModel):
 
     own: the study itself; controls: the study that is trained along, or None; fresh: no earlier cell is reused; reused:
     the run ids of earlier cells, by key; data: the checksum of each dataset; notes: what to know of the data's files.
+    tuning: the cells of seeds of their own by which initializers pick, or None if the study tunes nothing. While one of
+    them is left to train, nobody knows what will be picked: `own` has no keys, and `picked` makes another plan later.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
     study is also one of the controls. Only the first of them is trained.
@@ -61,6 +64,7 @@ class Plan(BaseModel):
     reused: dict[str, str]
     data: dict[str, str]
     notes: tuple[str, ...]
+    tuning: Planned | None = None
 
     @model_serializer
     def _as_its_study(self) -> dict[str, Any]:
@@ -71,8 +75,19 @@ class Plan(BaseModel):
         return self.own.study
 
     @property
+    def parts(self) -> tuple[Planned, ...]:
+        """The cells of the study: those by which initializers pick, if they do, and those that are compared."""
+        return (self.tuning, self.own) if self.tuning else (self.own,)
+
+    @property
+    def left(self) -> tuple[Batch, ...]:
+        """Everything that is left to train, as far as it is known; the controls last."""
+        parts = (*self.parts, *([self.controls] if self.controls else []))
+        return tuple(batch for part in parts for batch in part.batches)
+
+    @property
     def batches(self) -> tuple[Batch, ...]:
-        """Everything that is left to train, the controls last."""
+        """What is left to train when initializers have picked, the controls last."""
         return (*self.own.batches, *(self.controls.batches if self.controls else ()))
 
     def __str__(self) -> str:
@@ -89,7 +104,12 @@ class Plan(BaseModel):
         for factor, levels in study.factors.items():
             yield short(factor), ", ".join(map(str, levels))
         yield "seeds", ", ".join(map(str, study.seed_list))
-        yield "cells", f"{len(self.own.keys)}: {self._todo()}"
+        if self.tuning and study.tune:
+            yield "tune", f"{study.tune.setting}: {', '.join(map(str, study.tune.values))}; by {study.tune.by}"
+            yield "tuning seeds", ", ".join(map(str, study.tune.seed_list))
+            yield "tuning cells", f"{len(self.tuning.keys)}: {self._todo(self.tuning)}"
+        later = "how many of them are reused is known when the tuning cells are trained"
+        yield "cells", f"{study.size}: {self._todo(self.own) if self.own.keys else later}"
         if self.controls:
             keys = {*self.controls.keys.values()}
             shared = len(keys & {*self.own.keys.values()})
@@ -101,23 +121,24 @@ class Plan(BaseModel):
         for group, seeds in self._groups().items():
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
 
-    def _todo(self) -> str:
-        reused = sum(key in self.reused for key in self.own.keys.values())
+    def _todo(self, part: Planned) -> str:
+        reused = sum(key in self.reused for key in part.keys.values())
         known = f"{reused} reused" if self.study.runner == "local" else "workers reuse what they have"
-        return f"{self.own.missing} to train in {len(self.own.batches)} tasks, {known}"
+        return f"{part.missing} to train in {len(part.batches)} tasks, {known}"
 
     def _groups(self) -> dict[str, list[str]]:
         """Return the seeds that are left to train, by backend, levels and initializer."""
         groups: dict[str, list[str]] = {}
-        for batch in self.own.batches:
-            for cell in batch.cells:
-                group, _, seed = str(cell).rpartition(" · seed ")
-                groups.setdefault(group, []).append(seed)
+        for cell in (cell for part in self.parts for batch in part.batches for cell in batch.cells):
+            group, _, seed = str(cell).rpartition(" · seed ")
+            groups.setdefault(group, []).append(seed)
         return groups
 
 
 def plan(study: Study, *, fresh: bool) -> Plan:
     """Return the plan of a study: resolve it and its controls, and look up earlier cells.
+
+    If the study tunes, and all cells by which initializers pick are in the record, the plan has what they have picked.
 
     fresh: look up no earlier cells, so that every cell is trained.
 
@@ -126,16 +147,28 @@ def plan(study: Study, *, fresh: bool) -> Plan:
         ValueError: if there are no such controls, the data may not be read, or cannot be split as the study says,
             or the cells do not fit into memory.
     """
+    if study.tune is None:
+        return picked(study, UNTUNED, fresh=fresh)
+    first = picked(study.tuning(), UNTUNED, fresh=fresh)
+    if first.own.batches:
+        return first.model_copy(update={"own": Planned(study, {}, ()), "tuning": first.own})
+    cells = reading.read(reading.experiment(study), first.study, first.own.run_ids(first.reused))
+    later = picked(study, tuning.picks(study, cells), fresh=fresh)
+    return later.model_copy(update={"tuning": first.own, "reused": first.reused | later.reused})
+
+
+def picked(study: Study, picks: Picks, *, fresh: bool) -> Plan:
+    """Return the plan of a study whose initializers have picked, or pick nothing; `plan` says how."""
     controls = _controls(study)
     asked = [study, *([controls] if controls else [])]
-    rows = [grid.resolved(study), *([_under(study, controls)] if controls else [])]
+    rows = [grid.resolved(study, picks), *([_under(study, controls)] if controls else [])]
     found = data.checksums((settings, cells[0].seed) for row in rows for settings, cells in row)
     local = study.runner == "local"
     if local:
         data.check_memory((settings for row in rows for settings, _ in row), len(slots()))
     platform = machine.platform_for(found, threads())
     batches = [
-        [Batch.of(settings, cells, platform, each.target) for settings, cells in row]
+        [Batch.of(settings, cells, platform, each.target, study.record) for settings, cells in row]
         for each, row in zip(asked, rows, strict=True)
     ]
     # a worker looks up earlier cells itself, because keys depend on its platform
@@ -211,5 +244,6 @@ def _left(asked: Sequence[Study], batches: Sequence[Sequence[Batch]], reused: di
             known |= {*batch.keys.values()}
         most = grid.largest_batch(study, sum(len(batch.keys) for batch in left))
         keys = {cell: key for batch in whole for cell, key in batch.keys.items()}
-        found.append(Planned(study, keys, tuple(part for batch in left for part in batch.cut(most))))
+        in_order = {cell: keys[cell] for cell in grid.cells(study)}  # batches of a tuned study are sorted by pick
+        found.append(Planned(study, in_order, tuple(part for batch in left for part in batch.cut(most))))
     return found

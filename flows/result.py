@@ -17,7 +17,9 @@ class BenchmarkResult:
 
     run_id: the benchmark's run in MLflow; link: the address at which MLflow's page shows the run; comparison: a row for
     each backend, combination of levels and initializer, best first within a combination; headline: the answer in
-    plain words; details: everything behind the answer, in sentences; notes: remarks that the comparison needs.
+    plain words; details: everything behind the answer, in sentences; notes: remarks that the comparison needs; tuned:
+    what each value of the tuned setting gives and which one is picked, a row for each backend, combination of levels,
+    initializer and value, or an empty table.
     """
 
     run_id: str
@@ -26,12 +28,24 @@ class BenchmarkResult:
     headline: tuple[str, ...]
     details: tuple[str, ...]
     notes: tuple[str, ...]
+    tuned: pd.DataFrame
 
     @classmethod
     def of(cls, record: Benchmark, findings: Findings) -> "BenchmarkResult":
         """Return the result of a benchmark that has been published."""
         words = tuple(answer(findings)), tuple(details(findings)), tuple(findings.notes)
-        return cls(record.run_id, record.link, findings.comparison, *words)
+        return cls(record.run_id, record.link, findings.comparison, *words, findings.tuned)
+
+    @property
+    def failed(self) -> int:
+        """How many cells could not be trained, those by which initializers pick included."""
+        return int(self.comparison["failed"].sum() + (self.tuned["failed"].sum() if len(self.tuned) else 0))
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are, those by which initializers pick included."""
+        own = self.comparison[["finished", "diverged", "failed"]].sum().sum()
+        return int(own + (self.tuned["cells"].sum() if len(self.tuned) else 0))
 
 
 class BenchmarkError(RuntimeError):
@@ -46,9 +60,8 @@ class FailedCellsError(BenchmarkError):
     """Some cells could not be trained."""
 
     def __init__(self, result: BenchmarkResult) -> None:
-        rows = result.comparison
-        failed, cells = rows["failed"].sum(), rows[["finished", "diverged", "failed"]].sum().sum()
-        super().__init__(f"{failed} of {cells} cells failed; the reasons are in cells.csv", result)
+        files = "cells.csv and tuning.csv" if len(result.tuned) else "cells.csv"
+        super().__init__(f"{result.failed} of {result.cells} cells failed; the reasons are in {files}", result)
 
 
 class UncrownedError(BenchmarkError):
@@ -79,7 +92,7 @@ def raise_faults(result: BenchmarkResult, misbehaved: list[str], crowns: Sequenc
     """
     if misbehaved:
         raise InvalidBenchmarkError(misbehaved, result)
-    if result.comparison["failed"].any():
+    if result.failed:
         raise FailedCellsError(result)
     if faults := [crown for crown in crowns if isinstance(crown, BaseException)]:
         raise UncrownedError(faults[0], result)

@@ -23,8 +23,12 @@ from tasks.tracking import reading, recording
 from tasks.tracking.store import Benchmark
 
 REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
-TABLES = ("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv", "defaults.csv", "spread.csv")
-"""A benchmark has defaults.csv and spread.csv only if its study asks for them."""
+TUNING = "tuning.csv"  # the cells by which initializers have picked
+TABLES = (
+    *("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv"),
+    *("defaults.csv", "spread.csv", TUNING, "picks.csv", "rates.csv"),
+)
+"""A benchmark has those from defaults.csv on only if its study asks for them."""
 ANSWERED = "comparison.svg"  # the picture that stands beside the answer
 OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the study's or its controls'
 
@@ -49,9 +53,10 @@ def _result(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> 
 
 
 @task(cache_policy=NO_CACHE)
-def compare(study: Study, result: Result, controls: Result | None) -> Findings:
-    """Return the findings from a study's cells, and from those of its controls."""
-    return Findings.of(study, result.cells, result.judged, controls.judged if controls else None)
+def compare(study: Study, result: Result, controls: Result | None, tuning: Result | None) -> Findings:
+    """Return the findings from a study's cells, from those of its controls, and from those by which it has tuned."""
+    behaved, picking = controls.judged if controls else None, tuning.cells if tuning else None
+    return Findings.of(study, result.cells, result.judged, behaved, picking)
 
 
 @task(cache_policy=NO_CACHE)
@@ -94,6 +99,8 @@ def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
         "checks": pd.concat([*own, *others]),
         **({"defaults": findings.defaults} if len(findings.defaults) else {}),
         **({"spread": findings.spread} if len(findings.spread) else {}),
+        **({"tuning": findings.tuning_cells, "picks": findings.tuned} if len(findings.tuned) else {}),
+        **({"rates": findings.over_rates} if len(findings.over_rates) else {}),
     }
     for name, rows in files.items():
         rows.to_csv(folder / f"{name}.csv", index=False)
@@ -142,8 +149,14 @@ def recall(run_id: str) -> tuple[Benchmark, Findings]:
         StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
     benchmark, study = reading.opened(run_id)
-    listed = reading.table(benchmark, "cells.csv")["run_id"]
-    result = _result(study, benchmark, dict(zip(grid.cells(study), listed, strict=True)))
+    result = _recalled(study, benchmark, "cells.csv")
+    picking = _recalled(study.tuning(), benchmark, TUNING).cells if study.tune else None
     judged = reading.table(benchmark, "checks.csv")
     controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
-    return benchmark, Findings.of(study, result.cells, result.judged, controls if len(controls) else None)
+    return benchmark, Findings.of(study, result.cells, result.judged, controls if len(controls) else None, picking)
+
+
+def _recalled(study: Study, benchmark: Benchmark, file: str) -> Result:
+    """Return the result of a study whose cells a file of the benchmark lists."""
+    listed = reading.table(benchmark, file)["run_id"]
+    return _result(study, benchmark, dict(zip(grid.cells(study), listed, strict=True)))

@@ -53,7 +53,8 @@ def register(
         return None
     cell = grid.cells(study)[found.row]
     run_id = str(findings.cells["run_id"].iloc[found.row])
-    candidate = Candidate(f"initbench-{study.name}-{backend}", study.settings(backend, cell.levels), cell, run_id)
+    settings = grid.settings_of(study, cell, findings.picks)
+    candidate = Candidate(f"initbench-{study.name}-{backend}", settings, cell, run_id)
     version = registry.version_of(benchmark, candidate.name, run_id) or log(candidate, benchmark)
     registry.crown(benchmark, candidate.name, version, found.describe(cell, study), found.numbers)
     return version

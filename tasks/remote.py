@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks import models, parity
 from tasks.core.design.grid import Batch, Cell, named_together
 from tasks.core.design.initializers import Backend
-from tasks.core.design.settings import CellSettings, source
+from tasks.core.design.settings import CellSettings, Record, source
 from tasks.core.statistics.findings import Findings
 from tasks.core.training.parity import Answer, Asked
 from tasks.models import Candidate
@@ -77,6 +77,7 @@ class Train(Part):
     settings: CellSettings
     cells: tuple[Cell, ...]
     target: float
+    record: Record
     data: str
     release: str
     fresh: bool
@@ -184,6 +185,7 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
         settings=batch.settings,
         cells=batch.cells,
         target=batch.target,
+        record=batch.record,
         data=batch.platform.data[source(batch.settings.dataset)],
         release=batch.platform.release,
         fresh=_current.get().fresh,

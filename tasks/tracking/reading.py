@@ -62,6 +62,12 @@ def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> dic
     return found
 
 
+def experiment(study: Study) -> Benchmark:
+    """Return where the cells of a study are kept, as a benchmark without a run; some are there already."""
+    found = store.client(store.uri()).get_experiment_by_name(f"initbench/{study.name}")
+    return Benchmark(store.uri(), found.experiment_id, "")
+
+
 def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
     """Return cells as the store holds them, one row each, in the given order; `columns.CELLS` has the columns.
 
@@ -74,7 +80,7 @@ def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.
     if gone:
         raise StoreError(f"{len(gone)} of {len(run_ids)} cells' runs must be in {benchmark.uri}; gone is {gone[0]}")
     rows = [_row(client, cell, runs[run_id], study) for cell, run_id in run_ids.items()]
-    return pd.DataFrame(rows, columns=columns.cell_columns(map(short, study.factors)))
+    return pd.DataFrame(rows, columns=columns.cell_columns(map(short, study.factors), validation=study.validates))
 
 
 def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Run]:

@@ -112,7 +112,7 @@ def _record(benchmark: Benchmark, batch: Batch, shared: list[Param], outcome: Ou
         status = "FAILED"
         try:
             if outcome.trained:
-                client.log_batch(run.info.run_id, _metrics(outcome.trained, batch.target, ended), params)
+                client.log_batch(run.info.run_id, _metrics(outcome.trained, batch, ended), params)
                 _log_artifacts(run, benchmark.uri, outcome.trained)
             else:
                 client.log_batch(run.info.run_id, params=params)
@@ -146,15 +146,16 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
     }
 
 
-def _metrics(trained: Trained, target: float, timestamp: int) -> list[Metric]:
+def _metrics(trained: Trained, batch: Batch, timestamp: int) -> list[Metric]:
     metrics = [
         Metric(name, float(value), timestamp, epoch)
         for name, values in trained.curves.items()
         for epoch, value in enumerate(values)
     ]
-    metrics += [Metric(name, value, timestamp, epoch) for name, epoch, value in trained.signals.by_layer()]
+    if batch.record == "full":
+        metrics += [Metric(name, value, timestamp, epoch) for name, epoch, value in trained.signals.by_layer()]
     metrics += [Metric(name, value, timestamp, 0) for name, value in trained.scalars.items() if not np.isnan(value)]
-    reached = epochs_to_target(trained.curves.test_accuracy, target)
+    reached = epochs_to_target(trained.curves.test_accuracy, batch.target)
     if reached is not None:
         metrics.append(Metric("epochs_to_target", reached, timestamp, 0))
     return metrics

@@ -2,8 +2,8 @@
 
 A trainer is a process that holds one backend's framework (`process.py`). A slot is a GPU or a share of the processors,
 and runs one trainer at a time. The pool starts a trainer when a task first needs it, and keeps it, so that later
-batches use what it has compiled. Cells with equal settings that wait for the same backend are trained together, even if
-they belong to different tasks.
+batches use what it has compiled. Cells that wait for the same backend, and whose settings differ in nothing but the
+learning rate, are trained together, even if they belong to different tasks.
 """
 
 import tempfile
@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from tasks.core.design.grid import Cell
@@ -42,6 +43,14 @@ class _Request:
     settings: CellSettings
     cells: tuple[Cell, ...]
     outcomes: Future[list[Outcome]] = field(default_factory=Future)
+
+    @cached_property
+    def shared(self) -> CellSettings:
+        return self.settings.shared
+
+    @property
+    def rate(self) -> float:
+        return self.settings.recipe.learning_rate
 
 
 class Pool:
@@ -153,15 +162,18 @@ class Pool:
             return taken
 
     def _can_join(self, other: _Request, first: _Request) -> bool:
-        same = other.settings == first.settings
+        same = other.shared == first.shared
         return same and self._suspects.isdisjoint((*other.cells, *first.cells))
 
     def _train_together(self, trainer: Trainer, requests: Sequence[_Request]) -> None:
         settings = requests[0].settings
+        requests = sorted(requests, key=lambda request: request.rate)  # cells of one rate take less time side by side
         cells = [cell for request in requests for cell in request.cells]
-        parts = [cells[at : at + MAX_BATCH] for at in range(0, len(cells), MAX_BATCH)]
+        rates = [request.rate for request in requests for _ in request.cells]
+        parts = [slice(at, at + MAX_BATCH) for at in range(0, len(cells), MAX_BATCH)]
         try:
-            outcomes = iter([outcome for part in parts for outcome in trainer.train(settings, part)])
+            trained = (trainer.train(settings, cells[part], rates[part]) for part in parts)
+            outcomes = iter([outcome for part in trained for outcome in part])
         except BaseException as error:  # of any kind: every task that waits has to get it
             self._suspects.update(cells)
             for request in requests:

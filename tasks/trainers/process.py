@@ -8,9 +8,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -78,7 +80,7 @@ class Trainer:
             "TF_CPP_MIN_LOG_LEVEL": "2",
         }
         self._slot = slot
-        self._process = ProcessPoolExecutor(max_workers=1, env=environment, initializer=_ignore_interrupts)
+        self._process = ProcessPoolExecutor(max_workers=1, env=environment)
         self._started = False
 
     def start(self) -> None:
@@ -105,16 +107,18 @@ class Trainer:
             TrainerError: if the process dies.
         """
         try:
-            result: R = self._process.submit(function, *args, **kwargs).result()
+            with _interrupts_blocked():
+                asked = self._process.submit(function, *args, **kwargs)
+            result: R = asked.result()
         except (BrokenExecutor, ShutdownExecutorError, CancelledError) as error:
             words = self._log.read_text().splitlines()[-1:] if self._log.exists() else []
             codes = [line for line in str(error).splitlines() if "exit code" in line]
             raise TrainerError(" ".join([f"the {self.backend} trainer died.", *codes, *words])) from error
         return result
 
-    def train(self, settings: CellSettings, cells: Sequence[Cell]) -> list[Outcome]:
-        """Train cells with these settings together; return their outcomes in the same order."""
-        return self.call(_train, settings, tuple(cells))
+    def train(self, settings: CellSettings, cells: Sequence[Cell], rates: Sequence[float]) -> list[Outcome]:
+        """Train cells with these settings together, each at its learning rate; return outcomes in the same order."""
+        return self.call(_train, settings, tuple(cells), tuple(rates))
 
     def trace(self, level: Level) -> Trace:
         """Return what the gate's networks compute at a level; see `parity.trace`."""
@@ -129,8 +133,18 @@ class Trainer:
         self._process.shutdown(kill_workers=True)
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; only the parent acts on it
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C for this thread and, for ever, for processes that start meanwhile: they inherit what is blocked.
+
+    Ctrl-C reaches every process of a terminal, also one that has just started, and only the parent is to act on it.
+    """
+    resource_tracker.ensure_running()  # where a process starts it, Python 3.11 unblocks Ctrl-C
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(backend: Backend, threads: int, parent: int, log: str) -> str:
@@ -157,12 +171,13 @@ def framework(backend: Backend) -> Framework:
     return loaded
 
 
-def _train(settings: CellSettings, cells: tuple[Cell, ...]) -> list[Outcome]:
+def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, ...]) -> list[Outcome]:
     """Train cells in one batch, or in several that fit one after another into this trainer's share of free memory."""
     size = _together(settings, folds=len({cell.seed for cell in cells}))
-    parts = [cells[at : at + size] for at in range(0, len(cells), size)]
-    backend = framework(settings.backend)
-    return [outcome for part in parts for outcome in batch.train(backend, settings, part, clock=time.perf_counter)]
+    backend, clock = framework(settings.backend), time.perf_counter
+    parts = (slice(at, at + size) for at in range(0, len(cells), size))
+    trained = (batch.train(backend, settings, cells[part], rates[part], clock=clock) for part in parts)
+    return [outcome for part in trained for outcome in part]
 
 
 def _together(settings: CellSettings, folds: int) -> int:

@@ -1,16 +1,17 @@
 """What training together must not change, in either backend."""
 
 from collections import OrderedDict
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
 import pytest
 
 from tasks.backends import keras, pytorch
-from tasks.core.design.settings import Recipe
+from tasks.core.design.settings import Recipe, Split
 from tasks.core.design.study import Study
-from tasks.core.training import memory
-from tests.shared.programs import EXPLODING, SETTINGS, cells_of, train
+from tasks.core.training import datasets, memory
+from tests.shared.programs import EXPLODING, SETTINGS, cells_of, study, train
 
 program = import_module("tasks.backends.keras.program")  # the package offers a function of that name
 each_framework = pytest.mark.parametrize("framework", [pytorch, keras], ids=["pytorch", "keras"])
@@ -42,6 +43,44 @@ def test_cells_do_not_mix(framework, setting):
     (apart,) = train(framework, SETTINGS[setting], cells[-1:])
     for name, array in apart.trained.weights.items():
         np.testing.assert_allclose(together[-1].trained.weights[name], array, atol=2e-6)
+
+
+RATES = {"adam, aligned": study(), **{name: SETTINGS[name] for name in ("momentum, L2", "adamw")}}
+
+
+@each_framework
+@pytest.mark.parametrize("setting", RATES)
+def test_learning_rates_do_not_mix(framework, setting):
+    """Cells of two learning rates, trained in one program, end where cells of a study of either rate end."""
+    study, rates = RATES[setting], (0.03, 0.001)
+    cells = cells_of(framework, study)[:2]
+    together = train(framework, study, cells, rates)
+    for cell, rate, found in zip(cells, rates, together, strict=True):
+        recipe = study.recipe.model_copy(update={"learning_rate": rate})
+        (apart,) = train(framework, study.model_copy(update={"recipe": recipe}), [cell])
+        for name, array in apart.trained.weights.items():
+            np.testing.assert_allclose(found.trained.weights[name], array, atol=2e-6)
+    (other,) = train(framework, study, cells[:1], rates[1:])
+    moved = [np.abs(together[0].trained.weights[name] - array).max() for name, array in other.trained.weights.items()]
+    assert min(moved) > 1e-3  # the rate is used
+
+
+@each_framework
+def test_validation_rows_are_scored_by_themselves(framework, monkeypatch):
+    """Scores of validation rows are those of test rows if the rows are the same, and stay if the test rows change."""
+    study = Study(split=Split(validation_fraction=0.25), recipe=Recipe(epochs=2), seeds=1, initializers=("he_normal",))
+    fold = datasets.divide(datasets.load("iris"), study.split, 0)
+    curves = []
+    for x_test in (fold.x_validation, fold.x_validation + 1):
+        same = replace(fold, x_test=x_test, y_test=fold.y_validation)
+        monkeypatch.setattr(datasets, "divide", lambda *_, same=same: same)
+        (found,) = train(framework, study, cells_of(framework, study))
+        curves.append(dict(found.trained.curves.items()))
+    before, after = curves
+    for measure in ("loss", "accuracy"):
+        np.testing.assert_array_equal(before[f"validation_{measure}"], before[f"test_{measure}"])
+        np.testing.assert_array_equal(after[f"validation_{measure}"], before[f"validation_{measure}"])
+    assert not np.array_equal(after["test_loss"], before["test_loss"])
 
 
 @each_framework

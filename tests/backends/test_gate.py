@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from tasks.backends import keras, pytorch
-from tasks.backends.pytorch import cell, initializers, network
+from tasks.backends.pytorch import cell, network
+from tasks.core.design.initializers import TruncatedNormal, VarianceScaling
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.design.study import Study
 from tasks.core.training import laws, parity
@@ -98,8 +99,8 @@ def set_in(module, name, value):
 def optimizer(**changes):
     """Plant other options of the optimizer, in each of its groups of weights."""
 
-    def changed(own, recipe, kernels, others):
-        built = own(recipe, kernels, others)
+    def changed(own, recipe, kernels, parts):
+        built = own(recipe, kernels, parts)
         for group in built.param_groups:
             group.update({name: value(group) if callable(value) else value for name, value in changes.items()})
         return built
@@ -130,25 +131,26 @@ def with_the_first_batch_twice(run, self, order):
 
 
 def scored_on_train_rows(now, self):
-    x, y, self.x_test, self.y_test = self.x_test, self.y_test, self.x, self.y
+    right = self.data
+    self.data = [*right[2:], *right[:2]]
     found = now(self)
-    self.x_test, self.y_test = x, y
+    self.data = right
     return found
 
 
-def given_train_rows(take, self, stack):
-    take(self, stack)
-    rows = self.y_test.shape[1]
-    self.x_test, self.y_test = self.x[:, :rows], self.y[:, :rows]
+def given_train_rows(start, self, stack, weights, rates):
+    start(self, stack, weights, rates)
+    rows = self.data[3].shape[1]
+    self.data[2:] = self.x_test, _ = self.x[:, :rows], self.y[:, :rows]
 
 
 def in_training(evaluated, self, weights, state, x):
     return torch.func.functional_call(self.training, (weights, state), (x,))
 
 
-def with_the_last_state(start, self, stack, weights):
+def with_the_last_state(start, self, stack, weights, rates):
     last = getattr(self, "optimizer", None)
-    start(self, stack, weights)
+    start(self, stack, weights, rates)
     if last:
         self.optimizer.load_state_dict(last.state_dict())
 
@@ -167,7 +169,7 @@ FAULTS = {
     "the last, small batch dropped": Fault("default", around(program.Program, "run", without_the_last_batch)),
     "the first batch repeated": Fault("default", around(program.Program, "run", with_the_first_batch_twice)),
     "test scores of train rows": Fault("default", around(program.Program, "_now", scored_on_train_rows)),
-    "train rows for test rows": Fault("default", around(program.Program, "_take", given_train_rows)),
+    "train rows for test rows": Fault("default", around(program.Program, "start", given_train_rows)),
     "an optimizer that is not reset": Fault("default", around(program.Program, "start", with_the_last_state)),
     "Adam's epsilon": Fault("default", optimizer(eps=1e-5)),
     "Adam's β₂": Fault("default", optimizer(betas=(0.9, 0.99))),
@@ -192,7 +194,11 @@ def test_truncation_without_rescaling(monkeypatch):
     """A cut normal that is not widened again, so that its variance is 0.77 of the law's, is caught."""
     label = "variance_scaling(scale=2)"
     assert drawn(label) == []
-    monkeypatch.setattr(initializers, "TRUNCATION", 1.0)
+
+    def cut(law, fan_in, fan_out, backend):
+        return TruncatedNormal(law.std(fan_in, fan_out))
+
+    monkeypatch.setattr(VarianceScaling, "without_fans", cut)
     assert [each.what for each in drawn(label)] == ["weights, against their law (√n D)"]
 
 

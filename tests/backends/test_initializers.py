@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.nn.utils import prune
 
 from tasks.backends import keras, pytorch
 from tasks.core.design import activations
@@ -217,22 +218,22 @@ class Mixed(nn.Module):
         self.kernel = nn.Parameter(torch.zeros(2, 3))
 
 
-@pytest.mark.parametrize(
-    "module",
-    [nn.ConvTranspose2d(4, 2, 3), nn.Embedding(3, 2), nn.LSTM(3, 2), nn.MultiheadAttention(4, 2), Mixed()],
-    ids=lambda module: type(module).__name__,
-)
-def test_init_weights_of_other_modules_of_pytorch(module):
-    """A module with weights that are neither a dense layer's nor a plain convolution's is refused by name."""
-    with pytest.raises(ValueError, match=rf"covers dense layers and convolutions .* got {type(module).__name__}\("):
-        nn.Sequential(nn.Linear(3, 2), module).apply(pytorch.init_weights)
+def test_init_weights_names_what_it_leaves():
+    """A parameter that belongs to no known layer stays as built, and is named, whoever calls."""
+    model = nn.Sequential(nn.Linear(3, 2), Mixed())
+    with pytest.warns(UserWarning, match=r"no layer of a known kind .* stay as built: 1\.kernel"):
+        assert pytorch.init_weights(model).left == ("1.kernel",)
+    with pytest.warns(UserWarning, match=r"stay as built: (1\.)?kernel"):
+        model.apply(pytorch.init_weights)
+    assert not model[1].kernel.any()
 
 
 def test_init_weights_leaves_what_has_no_kernel():
     """Normalizations, slopes and modules without weights stay as they are, in both backends."""
     parts = [nn.BatchNorm2d(4), nn.LayerNorm((4, 4)), nn.GroupNorm(2, 4), nn.PReLU(4), nn.Dropout()]
     before = [parameter.clone() for part in parts for parameter in part.parameters()]
-    nn.Sequential(*parts).apply(pytorch.init_weights)
+    with pytest.warns(UserWarning, match=r"stay as built: 1\.weight, 1\.bias"):
+        pytorch.init_weights(nn.Sequential(*parts))
     after = [parameter for part in parts for parameter in part.parameters()]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     layers = keras_package.layers
@@ -244,44 +245,164 @@ def test_init_weights_leaves_what_has_no_kernel():
             layers.Dropout(0.5),
         ]
     )
-    keras.init_weights(model)
-    assert all(np.isin(each.numpy(), (0, 1)).all() for each in model.trainable_variables)
-
-
-KERAS_OTHERS = {
-    "Conv2DTranspose": (keras_package.layers.Conv2DTranspose(2, 3), (8, 8, 4)),
-    "DepthwiseConv2D": (keras_package.layers.DepthwiseConv2D(3), (8, 8, 4)),
-    "Embedding": (keras_package.layers.Embedding(3, 2), (5,)),
-    "EinsumDense": (keras_package.layers.EinsumDense("ab,bc->ac", 2), (3,)),
-}
-
-
-@pytest.mark.parametrize("name", KERAS_OTHERS)
-def test_init_weights_of_other_layers_of_keras(name):
-    """A layer with weights that are no dense layer's or plain convolution's is refused before anything changes."""
-    layer, shape = KERAS_OTHERS[name]
-    dense = keras_package.layers.Dense(2)
-    x = keras_package.Input(shape)
-    model = keras_package.Model(x, [layer(x), dense(x)])
-    before = dense.kernel.numpy()
-    with pytest.raises(ValueError, match=f"covers dense layers and convolutions .* got {name} '{layer.name}'"):
+    with pytest.warns(UserWarning, match="stay as built: layer_normalization"):
         keras.init_weights(model)
-    assert np.array_equal(dense.kernel.numpy(), before)
+    assert all(np.isin(each.numpy(), (0, 1)).all() for each in model.trainable_variables)
 
 
 def test_init_weights_of_keras_layers_that_are_not_built():
     """A layer without weights yet is refused."""
-    with pytest.raises(ValueError, match="must be built before they are initialized; got Dense 'early'"):
+    with pytest.raises(ValueError, match="must be built before they are listed; got Dense 'early'"):
         keras.init_weights(keras_package.layers.Dense(2, name="early"))
 
 
-@pytest.mark.parametrize("options", [{"groups": 2}, {"stride": 2}])
-def test_fan_out_of_convolutions(options):
-    """Where groups or strides change fan_out, a law of fan_out is refused, and a law of fan_in is drawn."""
-    in_keras = {{"stride": "strides"}.get(name, name): value for name, value in options.items()}
-    layer = keras_package.layers.Conv2D(8, 3, **in_keras)
+# torch's own way to say that a hook will be gone
+OLD = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+
+
+@OLD
+@pytest.mark.parametrize("normed", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+@pytest.mark.parametrize("initializer", ["lecun_normal", "orthogonal", "identity", "zeros"])
+def test_init_weights_under_weight_norm(normed, initializer):
+    """A layer under weight normalization computes with the kernel that was drawn, in every call."""
+    layer, plain = normed(nn.Linear(40, 30)), nn.Linear(40, 30)
+    for each in (layer, plain):
+        found = pytorch.init_weights(each, initializer, torch.Generator().manual_seed(0))
+        assert not found.left
+    x = torch.randn(50, 40, generator=torch.Generator().manual_seed(1))
+    for _ in range(2):
+        torch.testing.assert_close(layer(x), plain(x), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("normed", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+@pytest.mark.parametrize("training", [True, False])
+def test_init_weights_under_spectral_norm(normed, training):
+    """The layer computes with what was drawn, divided by its largest singular value, and the result says so."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # for the vectors from which the norm starts its iterations
+        layer, plain = normed(nn.Conv2d(4, 6, 3)).train(training), nn.Conv2d(4, 6, 3)
+    for each in (plain, layer):
+        found = pytorch.init_weights(each, "he_normal", torch.Generator().manual_seed(0))
+    assert found.notes == ("Conv2d.weight: spectral_norm divides what is drawn by its largest singular value",)
+    x = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(1))
+    largest = torch.linalg.matrix_norm(plain.weight.flatten(1), 2)
+    torch.testing.assert_close(layer(x), plain(x) / largest, atol=1e-4, rtol=0.03)
+    with pytest.raises(ValueError, match=r"Conv2d\.weight is under spectral_norm, which cannot divide zeros"):
+        pytorch.init_weights(layer, "zeros")
+
+
+def test_init_weights_of_pruned_layers():
+    """What is pruned stays so; all else is drawn, also what was zero; the result says that variance is missing."""
+    layer, plain = nn.LSTM(6, 5), nn.LSTM(6, 5)
+    for _ in range(2):
+        prune.random_unstructured(layer, "weight_hh_l0", 0.3)
+    for each in (plain, layer):
+        found = pytorch.init_weights(each, "he_normal", torch.Generator().manual_seed(0))
+    assert torch.equal(layer.weight_hh_l0, plain.weight_hh_l0 * layer.weight_hh_l0_mask)
+    assert found.notes == (
+        "LSTM.weight_hh_l0: pruned weights stay zero, so outputs have less variance than the law gives",
+    )
+
+
+class Symmetric(nn.Module):
+    """A parametrization that changes what is assigned."""
+
+    def forward(self, kernel):
+        return kernel.triu() + kernel.triu(1).T
+
+    def right_inverse(self, kernel):
+        return kernel.triu()
+
+
+class Exponential(nn.Module):
+    """A parametrization without a way back."""
+
+    def forward(self, kernel):
+        return kernel.exp()
+
+
+@pytest.mark.parametrize("parametrization", [Symmetric(), Exponential()])
+def test_init_weights_refuses_what_it_cannot_assign(parametrization):
+    """A kernel that does not become what is drawn is refused with its name and a remedy, before anything changes."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    nn.utils.parametrize.register_parametrization(model[1], "weight", parametrization)
+    before = [value.clone() for value in model.parameters()]
+    kind = type(parametrization).__name__
+    with pytest.raises(ValueError, match=rf"1\.weight is parametrized by {kind}, .* initialize the module before"):
+        pytorch.init_weights(model)
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+
+
+def test_init_weights_refuses_a_kernel_that_is_computed_otherwise():
+    """A kernel that is no parameter, but recomputed by a hook of a user's own, is refused with its name."""
+    layer = nn.Linear(3, 3)
+    raw = nn.Parameter(layer.weight.detach())
+    del layer._parameters["weight"]
+    layer.register_parameter("raw", raw)
+    layer.weight = raw * 2
+    with pytest.raises(ValueError, match=r"Linear\.weight is computed from other parameters .* before it is wrapped"):
+        pytorch.init_weights(layer)
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        (nn.Linear(3, 2, device="meta"), "must be moved off the device meta before they are initialized"),
+        (nn.LazyLinear(2), "lazy modules must be called before they are listed"),
+    ],
+)
+def test_init_weights_of_modules_without_memory(layer, what):
+    """Where an assignment would change nothing, it is refused."""
+    with pytest.raises(ValueError, match=what):
+        pytorch.init_weights(nn.Sequential(layer))
+
+
+def test_init_weights_of_empty_kernels():
+    """A layer without inputs has nothing to draw: torch's warning, in both backends, and the rest is initialized."""
+    with pytest.warns(UserWarning, match="Initializing zero-element tensors is a no-op"):
+        model = nn.Linear(0, 5)
+    layer = keras_package.layers.Dense(5)
+    layer.build((None, 0))
+    for initialize, each in ((pytorch.init_weights, model), (keras.init_weights, layer)):
+        with pytest.warns(UserWarning, match="Initializing zero-element tensors is a no-op"):
+            initialize(each, "pytorch_default")
+    assert not model.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("initialize", "make"),
+    [(pytorch.init_weights, lambda: nn.Conv2d(4, 4, 3)), (keras.init_weights, lambda: _convolution())],
+)
+def test_init_weights_refuses_the_identity_of_several_taps(initialize, make):
+    """The identity is a matrix: a convolution's outputs sum over several, so it is refused."""
+    with pytest.raises(ValueError, match="identity needs kernels that each output applies once; got"):
+        initialize(make(), "identity")
+
+
+def _convolution():
+    layer = keras_package.layers.Conv2D(4, 3)
     layer.build((None, 8, 8, 4))
-    for initialize, convolution in ((pytorch.init_weights, nn.Conv2d(4, 8, 3, **options)), (keras.init_weights, layer)):
-        initialize(convolution, "he_normal")
-        with pytest.raises(ValueError, match=r"glorot_uniform needs fan_out, .* without groups and strides; got Conv2"):
-            initialize(convolution, "glorot_uniform")
+    return layer
+
+
+def test_keras_seed_decides_where_init_weights_has_none():
+    """Without a seed, set_random_seed decides, as for Keras's own initializers, and each call draws anew."""
+    drawn = []
+    for _ in range(2):
+        keras_package.utils.set_random_seed(5)
+        for _ in range(2):
+            layer = _convolution()
+            keras.init_weights(layer)
+            drawn.append(layer.kernel.numpy())
+    assert np.array_equal(drawn[0], drawn[2])
+    assert np.array_equal(drawn[1], drawn[3])
+    assert not np.array_equal(drawn[0], drawn[1])
+
+
+def test_init_weights_of_keras_under_lora():
+    """A kernel to which LoRA adds is no variable; it is refused with the layer's name."""
+    layer = keras_package.layers.Dense(4, name="adapted")
+    layer.build((None, 4))
+    layer.enable_lora(2)
+    with pytest.raises(ValueError, match=r"adapted/kernel is computed from other weights, .* before LoRA is enabled"):
+        keras.init_weights(layer)

@@ -162,7 +162,7 @@ def test_first_layer_to_overflow_is_named(framework):
     )
     weights = program.weights()
     weights[4] = np.sign(weights[4]) * np.float32(3e38)
-    program.start(backend.Stack.of(folds), weights)
+    program.start(backend.Stack.of(folds), weights, [0.01])
     spread = program.probe().layers[0, START.index("pre_activation_variance")]
     assert np.isfinite(spread).tolist() == [True, True, False, False, False]
     finite = program.run(orders[0][:, None]).flow[0, 0, FLOW.index("finite")]

@@ -14,6 +14,7 @@ from functools import cache
 from math import ceil
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 from flows.studies import load
 from tasks.core.design.columns import MEASURES
@@ -33,6 +34,9 @@ FRESH = 0.05  # share of a set that a fresh draw trains
 SEEDS = {"iris": 2000, "wine": 2000, "breast_cancer": 600, "digits": 400}
 HOLES = {"iris": 500, "wine": 500, "breast_cancer": 100, "digits": 100}
 SMALL = ("iris", "wine")
+INITIALIZERS = ("glorot_uniform", "he_normal", "orthogonal", "pytorch_default")
+SAMPLED = {"digits": 150, "breast_cancer": 150}  # rows of a sample, which is as large as Iris
+SAMPLES = 40
 DRAWN = 8  # draws of one stream while the others are held
 SOMETIMES = {"iris": 0.265, "wine": 0.26, "breast_cancer": 0.23, "digits": 0.27}
 """The standard deviation of a normal law under which about half of the cells diverge."""
@@ -41,15 +45,16 @@ MEASURED = [measure.name for measure in MEASURES if measure.repeatable]
 
 @dataclass(frozen=True)
 class Draw:
-    """A cell to train: its initializer, and the seed of each of its streams."""
+    """A cell to train: its initializer, the seed of each of its streams, and the sample of rows that it has, if any."""
 
     initializer: str
     split: int = 0
     order: int = 0
     weights: int = 0
+    sample: int | None = None
 
     def plus(self, seed: int) -> "Draw":
-        return Draw(self.initializer, self.split + seed, self.order + seed, self.weights + seed)
+        return replace(self, split=self.split + seed, order=self.order + seed, weights=self.weights + seed)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ def sets() -> dict[str, Set]:
     keras = {f"{name}-keras": Set(Study(dataset=name), 1000, initializers(Study()), backend="keras") for name in SMALL}
     holes = {f"{name}-holes": Set(remedies(name), n, initializers(remedies(name))) for name, n in HOLES.items()}
     spread = {f"{name}-spread": Set(spread_over(name), 200, sources()) for name in SMALL}
-    return null | truth | keras | holes | spread
+    of_samples = {f"{name}-samples": Set(Study(dataset=name), 30, samples()) for name in SAMPLED}
+    return null | truth | keras | holes | spread | of_samples
 
 
 def streams() -> dict[str, Draw]:
@@ -96,11 +102,16 @@ def initializers(study: Study) -> dict[str, Draw]:
 def sources() -> dict[str, Draw]:
     """Return one initializer's draws that differ from the first one, number 0, in one stream alone."""
     found = {}
-    for initializer in ("glorot_uniform", "he_normal", "orthogonal", "pytorch_default"):
+    for initializer in INITIALIZERS:
         for source in ("split", "order", "weights"):
             for k in range(DRAWN):
                 found[f"{initializer} {source} {k}"] = Draw(initializer, **{source: k * STREAM})
     return found
+
+
+def samples() -> dict[str, Draw]:
+    """Return some initializers on samples of a dataset's rows, sample after sample."""
+    return {f"{name} sample {k}": Draw(name, sample=k) for k in range(SAMPLES) for name in INITIALIZERS}
 
 
 def spread_over(dataset) -> Study:
@@ -125,7 +136,7 @@ def trained(plan: Set) -> table.Cells:
     parts = [draws[at : at + TOGETHER] for at in range(0, len(draws), TOGETHER)]
     rows = np.concatenate([_together(framework, settings, part, plan.study.target) for part in parts])
     status, *measured = rows.reshape(plan.count, len(plan.rivals), -1).transpose(2, 1, 0)
-    test_rows = len(_fold(settings, plan.first).y_test)
+    test_rows = len(_fold(settings, draws[0].split, draws[0].sample).y_test)
     values = {name: array.astype(np.float32) for name, array in zip(MEASURED, measured, strict=True)}
     return table.Cells(
         tuple(plan.rivals), np.array(plan.seeds), status.astype(np.uint8), values, plan.study.recipe.epochs, test_rows
@@ -133,8 +144,20 @@ def trained(plan: Set) -> table.Cells:
 
 
 @cache
-def _fold(settings: CellSettings, seed: int) -> datasets.Fold:
-    return datasets.divide(datasets.load(settings.dataset), settings.split, seed)
+def _fold(settings: CellSettings, seed: int, sample: int | None = None) -> datasets.Fold:
+    return datasets.divide(_sampled(settings, sample), settings.split, seed)
+
+
+@cache
+def _sampled(settings: CellSettings, sample: int | None) -> datasets.Dataset:
+    """Return a dataset, or the rows of one sample of it, with classes as frequent as in the whole."""
+    whole = datasets.load(settings.dataset)
+    if sample is None:
+        return whole
+    rows, _ = train_test_split(
+        np.arange(len(whole.y)), train_size=SAMPLED[whole.name], stratify=whole.y, random_state=sample
+    )
+    return replace(whole, x=whole.x[rows], y=whole.y[rows])
 
 
 @cache
@@ -147,14 +170,14 @@ def _together(framework, settings: CellSettings, draws: Sequence[Draw], target: 
     """Train cells in one program; return a row for each: its status, then its measures."""
     dataset = datasets.load(settings.dataset)
     sizes = fans(settings.network, len(dataset.features), dataset.classes)
-    folds = [_fold(settings, draw.split) for draw in draws]
+    folds = [_fold(settings, draw.split, draw.sample) for draw in draws]
     order = np.stack([_order(settings, len(folds[0].y_train), draw.order) for draw in draws], axis=1)
     cells = [Cell(settings.backend, draw.initializer, draw.weights) for draw in draws]
     weights = [
         initial_weights(framework, settings, cell, sizes, fold.x_train) for cell, fold in zip(cells, folds, strict=True)
     ]
     program = framework.program(settings.network, settings.recipe, sizes, len(draws))
-    program.start(Stack.of(folds), stacked(weights))
+    program.start(Stack.of(folds), stacked(weights), [settings.recipe.learning_rate] * len(draws))
     scores = np.concatenate([program.measure().scores, program.run(order).scores])
     logits = program.logits()
     return np.array(

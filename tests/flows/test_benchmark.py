@@ -289,6 +289,41 @@ def test_levels_that_change_nothing_are_trained_once(stored):
     assert sum(key in again.reused for key in again.own.keys.values()) == 8
 
 
+def test_each_at_its_best(stored, tmp_path):
+    """Initializers pick on seeds and rows of their own, then compare at their picks; all cells are kept and reused."""
+    tune = {"recipe.learning_rate": [0.00001, 0.01], "seeds": 2}
+    changes = {"backends": ["pytorch"], "split": {"validation_fraction": 0.25}, "tune": tune}
+    study = Study.model_validate({**STUDY.model_dump(), **changes})
+    found = benchmark(study, parity=False)
+    assert found.headline[0].startswith("PyTorch, each at its best learning rate: ")
+    assert found.details[0].endswith("Tuning took 8 cells, the comparison 4.")
+    picked = found.comparison.set_index("initializer")["picked"]
+    assert picked["he_normal"] == 0.01
+    assert {*found.tuned.loc[found.tuned["picked"] & (found.tuned["initializer"] == "he_normal"), "edge"]} == {True}
+    again = plan(study, fresh=False)
+    assert (again.left, len(again.tuning.keys), len(again.own.keys)) == ((), 8, 4)
+    assert "tuning cells  8: 0 to train in 0 tasks, 8 reused" in str(again)
+    assert "cells         4: 0 to train in 0 tasks, 4 reused" in str(again)
+
+    longer = plan(study.model_copy(update={"seeds": 3}), fresh=False)
+    assert (longer.tuning.batches, longer.own.missing) == ((), 2)
+    wider = tune | {"recipe.learning_rate": [0.00001, 0.01, 0.02]}
+    assert plan(Study.model_validate({**study.model_dump(), "tune": wider}), fresh=False).tuning.missing == 4
+
+    benchmark_run, findings = comparison.rebuild(found.run_id, tmp_path)
+    assert findings.picks == {("pytorch", (), name): ("recipe.learning_rate", picked[name]) for name in picked.index}
+    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
+    runs = [client.get_run(run_id) for run_id in findings.cells["run_id"]]
+    rates = [float(run.data.params["recipe.learning_rate"]) for run in runs]
+    assert rates == [picked[name] for name in findings.cells["initializer"]]
+    assert "validation_loss" in runs[0].data.metrics
+    assert {*pd.read_csv(tmp_path / "tuning.csv")["seed"]} == {1_000_000, 1_000_001}
+    assert {*findings.cells["seed"]} == {0, 1}
+    for name in ("report.html", "comparison.md", "tuning.csv", "picks.csv", "picks.svg"):
+        published = Path(client.download_artifacts(benchmark_run.run_id, name))
+        assert (tmp_path / name).read_text() == published.read_text(), name
+
+
 def test_factors_and_claims(stored):
     """A study with a factor is one table over its levels, and its claims are held against them."""
     claim = {"claim": "zeros are symmetric", "measure": "symmetric", "where": {"initializer": "zeros"}, "at_least": 1}

@@ -13,6 +13,7 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
@@ -66,17 +67,31 @@ def task_runs(environment):
 
 
 @pytest.fixture
-def told(folder, monkeypatch, capsys):
-    """Return a function that gives wrong input to `main`, without a server, and returns the line that is told."""
+def inside(folder, monkeypatch, capsys):
+    """Return a function that runs the command in this process, where frameworks may be loaded already."""
     for name, value in {**cli.QUIET, **cli.LOGGING}.items():
         monkeypatch.setenv(name, value)  # `main` would set them for good
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["initbench", *arguments])
-        with temporary_settings(restore_defaults={PREFECT_API_URL}), pytest.raises(SystemExit) as ended:
+        status = 0
+        try:
             cli.main()
+        except SystemExit as ended:
+            status = ended.code
         output = capsys.readouterr()
-        return one_line(subprocess.CompletedProcess(arguments, ended.value.code, output.out, output.err))
+        return subprocess.CompletedProcess(arguments, status, output.out, output.err)
+
+    return run
+
+
+@pytest.fixture
+def told(inside):
+    """Return a function that gives wrong input to the command, without a server, and returns the line that is told."""
+
+    def run(*arguments):
+        with temporary_settings(restore_defaults={PREFECT_API_URL}):
+            return one_line(inside(*arguments))
 
     return run
 
@@ -119,18 +134,18 @@ def test_run(first, environment):
     ]
 
 
-def test_report_and_compare(first, initbench, told, monkeypatch):
+def test_report_and_compare(first, inside, told, monkeypatch):
     """A report is rebuilt from the store; two runs are set side by side, here a run and itself; a bad id is refused."""
     folder, _ = first
-    result = initbench(folder, "report", "latest", "--out", "again")
+    monkeypatch.chdir(folder)
+    result = inside("report", "latest", "--out", "again")
     assert result.returncode == 0, result.stderr
     assert (folder / "again" / "report.html").read_text() == (folder / "out" / "report.html").read_text()
-    result = initbench(folder, "compare", "latest", "latest", "--out", "beside")
+    result = inside("compare", "latest", "latest", "--out", "beside")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("8 cells are in both runs, 8 of them equal in every digit;")
     assert set(pd.read_csv(folder / "beside" / "cells.csv")["in"]) == {"both"}
     assert "The answer does not change" in (folder / "beside" / "compare.html").read_text()
-    monkeypatch.chdir(folder)
     assert "has a run id that starts with 'abc'" in told("compare", "latest", "abc", "--out", "none")
     assert not (folder / "none").exists()
 
@@ -143,15 +158,17 @@ def test_nothing_but_progress_is_heard(first):
     assert "100%" in result.stderr
 
 
-def test_longer_study_trains_what_is_missing(first, initbench, with_server):
+@pytest.mark.usefixtures("trainers", "prefect_server")
+def test_longer_study_trains_what_is_missing(first, inside, monkeypatch):
     """A dry run tells what would be trained; the run trains just that, and tables all of it."""
     folder, _ = first
+    monkeypatch.chdir(folder)
     more = ("run", "small.yaml", "--set", "seeds=[3, 0, 7]", "--set", "backends=[keras, pytorch]", "--no-parity")
-    plan = initbench(folder, *more, "--dry-run")
+    plan = inside(*more, "--dry-run")
     assert plan.returncode == 0
     assert "12: 4 to train in 4 tasks, 8 reused" in plan.stdout
     assert "keras · zeros · seeds 7\n" in plan.stdout
-    result = initbench(folder, *more, "--export", "more", PREFECT_API_URL=with_server["PREFECT_API_URL"])
+    result = inside(*more, "--export", "more")
     assert result.returncode == 0, result.stderr
     with get_client(sync_client=True) as client:
         (run, *_) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
@@ -233,6 +250,21 @@ def test_failed_cells_exit_1(stored, initbench, with_server):
     (cell,) = pd.read_csv(stored / "out" / "cells.csv").to_dict("records")
     assert cell["status"] == "failed"
     assert "set CUDA_VISIBLE_DEVICES=-1 to train on the CPU" in cell["reason"]
+
+
+def test_an_error_that_an_interrupt_ends_in(monkeypatch, capsys):
+    """Where ending after Ctrl-C fails, the command still says that it was interrupted, and nothing else."""
+
+    def interrupted(**_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise click.ClickException("the store is busy") from None
+
+    monkeypatch.setattr(cli.cli, "main", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+    assert capsys.readouterr().err == "interrupted; the next run reuses the cells recorded so far\n"
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])

@@ -36,6 +36,22 @@ def test_controls_under_another_recipe_are_trained_apart(folder):
     assert epochs == {"its own": 20, "of the study": 3}
 
 
+def test_a_dry_run_counts_the_tuning_cells(folder):
+    """Before initializers have picked, the plan has the cells by which they pick, and the controls, but no own keys."""
+    tune = {"recipe.learning_rate": (0.001, 0.01, 0.1), "seeds": 2}
+    study = Study(initializers=("lsuv",), seeds=4, split={"validation_fraction": 0.25}, tune=tune)
+    planned = plan(study, fresh=False)
+    assert (len(planned.tuning.keys), planned.own.keys, len(planned.controls.keys)) == (12, {}, 24)
+    assert keys(planned.left) == keys(planned.tuning.batches) + keys(planned.controls.batches)
+    text = str(planned)
+    assert "tune          recipe.learning_rate: 0.001, 0.01, 0.1; by validation_loss" in text
+    assert "tuning seeds  1000000, 1000001" in text
+    assert "tuning cells  12: 12 to train in 12 tasks, 0 reused" in text
+    assert "cells         8: how many of them are reused is known when the tuning cells are trained" in text
+    assert "controls      24: 24 to train" in text
+    assert "to train      keras · learning_rate 0.1 · lsuv · seeds 1000000, 1000001" in text
+
+
 def settings_of_controls(**study):
     """Return the settings of the controls at the level of the study, in PyTorch, and those of the study itself."""
     asked = Study(initializers=("lsuv",), seeds=1, backends=("pytorch",), **study)

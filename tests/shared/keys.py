@@ -15,7 +15,8 @@ CELL = Cell("keras", "he_normal", 3)
 
 def key(study, cell=CELL, platform=HERE):
     """Return the key of one cell of a study."""
-    return Batch.of(study.settings(cell.backend, cell.levels), [cell], platform, study.target).keys[cell]
+    settings = study.settings(cell.backend, cell.levels)
+    return Batch.of(settings, [cell], platform, study.target, study.record).keys[cell]
 
 
 def keys_of(study, platform=HERE):

@@ -50,8 +50,8 @@ EXPLODING = Study(
 )
 
 
-def train(framework, study, cells):
-    return batch.train(framework, study.settings(framework.NAME, ()), cells, clock=time.perf_counter)
+def train(framework, study, cells, rates=()):
+    return batch.train(framework, study.settings(framework.NAME, ()), cells, rates, clock=time.perf_counter)
 
 
 def cells_of(framework, study):

@@ -44,6 +44,7 @@ def test_cell_is_a_finished_nested_run(parent, client):
     history = client.get_metric_history(run.info.run_id, "test_accuracy")
     assert {point.step: point.value for point in history} == pytest.approx({0: 0.3, 1: 0.8, 2: 0.95})
     assert run.data.metrics["epochs_to_target"] == 2
+    assert not [name for name in run.data.metrics if "/layer_" in name]  # these are in the files
     files = {name: client.download_artifacts(run.info.run_id, name) for name in ("weights.safetensors", "history.csv")}
     np.testing.assert_array_equal(load_file(files["weights.safetensors"])["w"], np.ones((2, 3)))
     history = pd.read_csv(files["history.csv"])
@@ -55,7 +56,7 @@ def test_cell_is_a_finished_nested_run(parent, client):
 
 def test_signals_are_logged(parent, client):
     """A cell's run has its health, what describes it as a whole, and each layer's signals under names that sort."""
-    ids = record(parent, STUDY, [outcome(CELLS[0])], {})
+    ids = record(parent, STUDY.model_copy(update={"record": "full"}), [outcome(CELLS[0])], {})
     run = client.get_run(ids[CELLS[0]])
     assert run.data.tags["initbench.health"] == "healthy"
     assert run.data.metrics["jacobian_condition"] == 1

@@ -57,12 +57,21 @@ def sizes_trained(pool, monkeypatch):
     sizes = []
     train = process.Trainer.train
 
-    def spy(trainer, settings, cells):
+    def spy(trainer, settings, cells, rates):
         sizes.append(len(cells))
-        return train(trainer, settings, cells)
+        return train(trainer, settings, cells, rates)
 
     monkeypatch.setattr(process.Trainer, "train", spy)
     return sizes
+
+
+def test_ctrl_c_does_not_reach_a_trainer(pool):
+    """A trainer's process blocks Ctrl-C from its birth, so that the parent alone decides how a run ends."""
+    with pool.lease("pytorch") as trainer:
+        assert signal.SIGINT in trainer.call(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+        os.kill(trainer.call(os.getpid), signal.SIGINT)
+        assert trainer.call(int, 7) == 7
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_slots():
@@ -133,6 +142,20 @@ def test_levels_train_apart(pool, monkeypatch):
     assert (len(one[0].trained.curves.test_loss), len(two[0].trained.curves.test_loss)) == (2, 3)
 
 
+def test_learning_rates_train_together(pool, monkeypatch):
+    """Cells whose settings differ in nothing but the learning rate are one batch; each outcome returns to its task."""
+    sizes = sizes_trained(pool, monkeypatch)
+    study = STUDY.model_copy(update={"factors": {"recipe.learning_rate": (0.5, 0.001)}})
+    parts = [[cell for cell in grid.cells(study) if cell.levels == levels][:3] for levels in study.levels()]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda cells: pool.train(study.settings("pytorch", cells[0].levels), cells), parts))
+    assert sizes == [6]
+    assert [[outcome.cell for outcome in each] for each in found] == parts
+    alone = pool.train(study.settings("pytorch", study.levels()[0]), parts[0])
+    for one, other in zip(found[0], alone, strict=True):
+        assert one.trained.curves.test_loss.tolist() == other.trained.curves.test_loss.tolist()
+
+
 def test_other_studies_train_apart(pool, monkeypatch):
     """Cells under another recipe never share a batch."""
     sizes = sizes_trained(pool, monkeypatch)
@@ -155,11 +178,12 @@ def test_batches_follow_free_memory(monkeypatch):
     """A trainer that cannot hold all cells of a batch trains them one part after another."""
     parts = []
     monkeypatch.setattr(process, "framework", lambda backend: backend)
-    monkeypatch.setattr(process.batch, "train", lambda framework, settings, cells, clock: parts.append(cells) or cells)
-    assert process._train(SETTINGS, tuple(CELLS[:20])) == CELLS[:20]
+    monkeypatch.setattr(process.batch, "train", lambda *args, clock: parts.append(args[2:]) or args[2])
+    assert process._train(SETTINGS, tuple(CELLS[:20]), (0.1,) * 20) == CELLS[:20]
     monkeypatch.setattr(process, "free", lambda: 0)
-    assert process._train(SETTINGS, tuple(CELLS[:5])) == CELLS[:5]
-    assert [len(part) for part in parts] == [20, 2, 2, 1]
+    assert process._train(SETTINGS, tuple(CELLS[:5]), (1.0, 2.0, 3.0, 4.0, 5.0)) == CELLS[:5]
+    assert [len(cells) for cells, _ in parts] == [20, 2, 2, 1]
+    assert [rates for _, rates in parts[1:]] == [(1.0, 2.0), (3.0, 4.0), (5.0,)]
 
 
 def test_free_memory_is_that_of_the_container(monkeypatch, tmp_path):
@@ -195,7 +219,7 @@ def test_dead_trainer_is_replaced(own_pool, monkeypatch, tmp_path, eventually):
     assert pid(pool) != first
 
 
-def _sleep(busy, settings, cells):
+def _sleep(busy, settings, cells, rates):
     import time
 
     busy.touch()

@@ -10,7 +10,7 @@ from tasks.backends.keras.network import Perceptron, Tensors, Trace
 from tasks.backends.keras.optimizer import clipped, penalized
 from tasks.core.design.settings import Recipe
 from tasks.core.training import signals
-from tasks.core.training.backend import NEWEST
+from tasks.core.training.backend import NEWEST, in_order
 from tasks.core.training.signals import JACOBIAN_ROWS
 
 Given = tuple[Any, ...]
@@ -53,15 +53,18 @@ class OneCell:
         return taken, trace.state, norms, finite
 
     def measure(self, cell: Given) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return train loss, test loss, train accuracy and test accuracy, (4,), and `signals.STATE`, (3, layers)."""
-        weights, state, x, y, x_test, y_test = cell
+        """Return the cell's part of `Progress.scores`, and `signals.STATE`, (3, layers).
+
+        After the train rows come rows and classes of the test rows and, where there are any, of the validation rows.
+        """
+        weights, state, x, y, *held = cell
         trace = self.perceptron.call(weights, state, x, training=False)
-        test = self.perceptron.call(weights, state, x_test, training=False)
-        scored = ((trace.logits, y), (test.logits, y_test))
+        others = [self.logits((weights, state, rows)) for rows in held[::2]]
+        scored = list(zip([trace.logits, *others], [y, *held[1::2]], strict=True))
         losses = [_loss(labels, logits) for logits, labels in scored]
         # tf.argmax, because tf.vectorized_map cannot vectorise Keras's argmax
         accuracies = [signals.share(ops, tf.argmax(logits, -1) == labels) for logits, labels in scored]
-        return ops.stack([*losses, *accuracies]), self._state(trace)
+        return ops.stack(in_order(losses, accuracies)), self._state(trace)
 
     def probe(self, cell: Given) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return the cell's part of `signals.Start`; its state is zeros."""

@@ -1,11 +1,12 @@
 """Keras's own initializers: Keras's classes for the laws of `design/initializers.py`."""
 
+import warnings
+
 import keras
 import numpy as np
-from keras.src.layers.convolutional.base_conv import BaseConv
 
+from tasks.backends.keras.layers import check, layers, modules
 from tasks.core.design.initializers import (
-    COVERED,
     Backend,
     Constant,
     Identity,
@@ -18,62 +19,75 @@ from tasks.core.design.initializers import (
     Uniform,
     VarianceScaling,
     bias_bound,
-    fans_are_known,
-    named,
+    layerwise,
 )
+from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training.datasets import Floats
 
 NAME: Backend = "keras"
 
 
-def init_weights(model: keras.Layer, initializer: str = "he_normal", seed: int | None = None) -> None:
-    """Initialize every dense and convolutional layer of a built model, or a single such layer.
+def init_weights(model: keras.Layer, initializer: str = "he_normal", seed: int | None = None) -> Layers:
+    """Initialize every layer of a built model whose kind is in `layers.KINDS`, and return what was initialized.
 
-    Biases become zeros; under pytorch_default they become U(±1/√fan_in). The same seed gives the same weights. Layers
-    without weights of two or more dimensions, and normalizations, stay as they are.
+    Laws have the fans of the operation, also where Keras counts others: for depthwise, separable and transposed
+    convolutions, for groups and strides, and for the gates of a recurrent layer, each of which is drawn as a kernel of
+    its own. Biases become zeros, but ones for an LSTM's forget gate if the layer has `unit_forget_bias`; under
+    pytorch_default they get U(±1/√fan_in) on top. The same seed gives the same weights. Without a seed
+    `keras.utils.set_random_seed` decides, as for Keras's own initializers.
 
-    Raises:
-        ValueError: if the initializer is unknown, if Keras has no class for it, or if a layer's shape does not allow
-            it; or, before anything is changed, if a layer is not built, or has weights whose fans are not known here,
-            such as an embedding.
-    """
-    entry = named(initializer)
-    if not entry.law.native:
-        raise ValueError(f"{initializer} is not built by a framework, layer by layer; choose another initializer")
-    streams, layers = np.random.SeedSequence(seed), _layers(model)
-    for layer in layers:
-        if isinstance(layer, BaseConv):
-            fans_are_known(_described(layer), entry, layer.groups, layer.strides)
-    for layer in layers:
-        kernel_seed, bias_seed = (int(number) for number in streams.spawn(1)[0].generate_state(2))
-        fan_in = int(np.prod(layer.kernel.shape[:-1]))
-        layer.kernel.assign(build(entry.law, fan_in, kernel_seed)(layer.kernel.shape))
-        if layer.bias is not None:
-            layer.bias.assign(build(_bias_law(entry, fan_in), fan_in, bias_seed)(layer.bias.shape))
-
-
-def _layers(layer: keras.Layer) -> list[keras.Layer]:
-    """Return the dense and convolutional layers of a model, models within it included, or the layer if it is one.
+    Parameters of two or more dimensions that belong to no such layer stay as built; a warning names them, and so does
+    the result.
 
     Raises:
-        ValueError: if there is a layer that is not built, or one of another kind that has a kernel.
+        ValueError: if the initializer is unknown, or Keras has no class for it; or, before anything is changed, if a
+            layer is not built, a kernel is computed from other weights, or its shape does not allow the initializer.
     """
-    if isinstance(layer, keras.Model):
-        return [found for part in layer.layers for found in _layers(part)]
-    if not layer.built:
-        raise ValueError(f"layers must be built before they are initialized; got {_described(layer)}")
-    if isinstance(layer, keras.layers.Dense | BaseConv):
-        return [layer]
-    if isinstance(layer, keras.layers.LayerNormalization) or all(len(each.shape) < 2 for each in layer.weights):
-        return []
-    raise ValueError(f"init_weights covers {COVERED}; got {_described(layer)}")
+    entry = layerwise(initializer)
+    found, named_layers = layers(model), modules(model)
+    for layer in found.layers:
+        for parameter in layer.parameters:
+            check(named_layers[layer.name], layer.name, parameter)
+        for kernel in layer.kernels:
+            kernel.allows(entry.law, layer.name)
+    rng = np.random.default_rng(keras.initializers.RandomNormal().seed if seed is None else seed)
+    tied = {name for name, _ in found.tied}
+    for layer in found.layers:
+        for parameter, value in _drawn(layer, named_layers[layer.name], entry, rng).items():
+            if f"{layer.name}/{parameter}" not in tied:
+                getattr(named_layers[layer.name], parameter).assign(value)
+    found.warn()
+    return found
 
 
-def _described(layer: keras.Layer) -> str:
-    return f"{type(layer).__name__} {layer.name!r}"
+def _drawn(layer: Layer, own: keras.Layer, entry: Initializer, rng: np.random.Generator) -> dict[str, Floats]:
+    """Draw the parameters in which a layer's kernels and biases lie."""
+    drawn = {parameter: np.empty(getattr(own, parameter).shape, np.float32) for parameter in layer.parameters}
+    for kernel in layer.kernels:
+        array = kernel.place.view(drawn[kernel.place.parameter])
+        if array.size:
+            array[...] = _kernel(kernel, entry.law, rng)
+        else:
+            warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)  # PyTorch's words
+        if kernel.bias:
+            bias = kernel.bias.view(drawn[kernel.bias.parameter])
+            bias[...] = build(_bias_law(entry, kernel.fan_in), 0, _seed(rng))(bias.shape) + kernel.offset
+    return drawn
 
 
-def _bias_law(entry: Initializer, fan_in: int) -> Law:
+def _kernel(kernel: Kernel, law: Law, rng: np.random.Generator) -> Floats:
+    """Draw a kernel by its law; a law of matrices draws each of the kernel's matrices by itself."""
+    if isinstance(law, Orthogonal | Identity):
+        return kernel.assembled(lambda fan_in, fan_out: native(law, fan_in, fan_out, _seed(rng)))
+    free = law.without_fans(kernel.fan_in, kernel.fan_out, NAME)
+    return np.asarray(build(free, 0, _seed(rng))(kernel.shape))
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**32))
+
+
+def _bias_law(entry: Initializer, fan_in: float) -> Law:
     bound, std = bias_bound(entry, NAME, fan_in), entry.law.bias_std
     return Normal(std) if std else Uniform(bound) if bound else Constant(0)
 

@@ -1,10 +1,13 @@
 """What happens between a gradient and a changed weight: clipping, an L2 penalty, then a Keras optimizer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
+from numpy.typing import NDArray
 
 from tasks.backends.keras.network import Tensors
 from tasks.core.design.settings import Recipe
@@ -12,14 +15,40 @@ from tasks.core.training import signals
 from tasks.core.training.backend import NORM_EPSILON
 
 
-class AlignedAdam(keras.optimizers.Adam):
+class _RatePerCell:
+    """Gives an optimizer of stacks the learning rate of each cell: `rates`, (cells,).
+
+    Optimizers act on each number by itself, so that the numbers of a cell do not depend on the rates of the others.
+    """
+
+    rates: keras.Variable
+
+    @property
+    def learning_rate(self) -> tf.Tensor:
+        """The rates in the shape of the kernels, which alone decay."""
+        return ops.reshape(self.rates, (-1, 1, 1))
+
+    def update_step(self, gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:  # noqa: ARG002  # Keras's signature
+        shape = (-1, *[1] * (len(variable.shape) - 1))
+        super().update_step(gradient, variable, ops.reshape(self.rates, shape))  # type: ignore[misc]  # an optimizer's
+
+
+class SGD(_RatePerCell, keras.optimizers.SGD):
+    """Keras's SGD with a learning rate for each cell."""
+
+
+class Adam(_RatePerCell, keras.optimizers.Adam):
+    """Keras's Adam with a learning rate for each cell."""
+
+
+class AlignedAdam(Adam):
     """Adam with ε added after bias correction, as PyTorch and the paper's algorithm do (Kingma & Ba, 2015).
 
     Keras adds ε before bias correction. Both are the same if Keras's ε is ε √(1 - β₂ᵗ) at step t.
     """
 
-    def __init__(self, learning_rate: float, epsilon: float, weight_decay: float | None = None) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+    def __init__(self, epsilon: float, weight_decay: float | None = None) -> None:
+        super().__init__(weight_decay=weight_decay)
         self.aligned = epsilon
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
@@ -55,9 +84,10 @@ def penalized(gradients: Tensors, weights: Tensors, kernels: Sequence[int], reci
 def optimizer(recipe: Recipe, stacks: list[keras.Variable], kernels: Sequence[int]) -> keras.Optimizer:
     """Return the recipe's optimizer of these stacks of weights; adamw's decay acts on the kernels alone.
 
-    `kernels` has the places of the kernels among the stacks.
+    `kernels` has the places of the kernels among the stacks. `reset` gives the learning rates.
     """
     built = _unbuilt(recipe)
+    built.rates = keras.Variable(ops.zeros(stacks[0].shape[:1]))
     if built.weight_decay:
         others = [stack for place, stack in enumerate(stacks) if place not in kernels]
         built.exclude_from_weight_decay(var_list=others)
@@ -68,15 +98,15 @@ def optimizer(recipe: Recipe, stacks: list[keras.Variable], kernels: Sequence[in
 def _unbuilt(recipe: Recipe) -> keras.Optimizer:
     if recipe.optimizer in ("sgd", "momentum"):
         momentum = recipe.momentum if recipe.optimizer == "momentum" else 0.0
-        return keras.optimizers.SGD(recipe.learning_rate, momentum=momentum)
+        return SGD(momentum=momentum)
     decay = recipe.weight_decay if recipe.optimizer == "adamw" and recipe.weight_decay else None
     if recipe.epsilon == "framework":
-        return keras.optimizers.Adam(recipe.learning_rate, weight_decay=decay)
-    return AlignedAdam(recipe.learning_rate, recipe.epsilon, decay)
+        return Adam(weight_decay=decay)
+    return AlignedAdam(recipe.epsilon, decay)
 
 
-def reset(used: keras.Optimizer) -> None:
-    """Give an optimizer the state of a fresh one: no steps taken, no moments."""
+def reset(used: keras.Optimizer, rates: NDArray[np.generic]) -> None:
+    """Give an optimizer the state of a fresh one: no steps taken, no moments; and the learning rate of each cell."""
     for variable in used.variables:
-        if variable is not used._learning_rate:
-            variable.assign(ops.zeros_like(variable))
+        variable.assign(ops.zeros_like(variable))
+    used.rates.assign(rates)

@@ -3,7 +3,7 @@
 import gc
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -31,7 +31,7 @@ class Program:
 
     A compiled program has a fixed number of places, each for one cell. Places that a batch leaves empty are filled with
     copies of its first cell. `stacks` and `state` hold the model's variables with a leading axis of places: what is
-    trained, and the running statistics. `data` has the rows and classes of each fold, and the fold of each place.
+    trained, and the running statistics. `data` has the features and classes of each fold, and the fold of each place.
     """
 
     def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...], places: int) -> None:
@@ -48,18 +48,17 @@ class Program:
         self.cell = OneCell(perceptron, recipe, self.kernels)
         self.optimizer = optimizer(recipe, self.stacks, self.kernels)
 
-    def start(self, stack: Stack, weights: Weights) -> None:
-        self.cells = len(stack.fold)
-        folds = (tf.constant(array) for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test))
-        self.data = (*folds, tf.constant(self._padded(stack.fold)))
-        at_once = memory.at_once(stack.x_train.shape[1], self.sizes)
+    def start(self, stack: Stack, weights: Weights, rates: Sequence[float]) -> None:
+        self.cells = len(rates)
+        self.data = (*map(tf.constant, stack.arrays), tf.constant(self._padded(stack.fold)))
+        at_once = memory.at_once(stack.arrays[0].shape[1], self.sizes)
         self.at_once = self.places if at_once >= self.places else math.gcd(at_once, self.places)
         for variable, own in self._variables():  # normalizations start as Keras builds them
             variable.assign(self._repeated(own))
         for place, array in zip(self._given(), weights, strict=True):
             if place is not None:
                 self.stacks[place].assign(self._padded(array))
-        reset(self.optimizer)
+        reset(self.optimizer, self._padded(np.array(rates, np.float32)))
 
     @property
     def size(self) -> int:
@@ -90,7 +89,7 @@ class Program:
         zeros = [tf.zeros_like(value) for value in state]
         size = min(PROBED, max(2, self.at_once // 2))
         chunks = [
-            self._probe(*_cut((weights, zeros), at, size), *_of_cells(_cut(self.data[4], at, size), *self.data[:2]))
+            self._probe(*_cut((weights, zeros), at, size), *_of_cells(_cut(self.data[-1], at, size), *self.data[:2]))
             for at in range(0, self.cells, size)
         ]
         return Start(
@@ -107,12 +106,12 @@ class Program:
 
     def _compiled(self, function: Any, *first: tf.TensorSpec) -> Callable[..., Any]:
         """Return a function of the data as compiled for any number of folds; `first` are what it is given before."""
-        folds = [tf.TensorSpec((None, *each.shape[1:]), each.dtype) for each in self.data[:4]]
-        return function.get_concrete_function(*first, *folds, tf.TensorSpec((self.places,), self.data[4].dtype))
+        folds = [tf.TensorSpec((None, *each.shape[1:]), each.dtype) for each in self.data[:-1]]
+        return function.get_concrete_function(*first, *folds, tf.TensorSpec((self.places,), self.data[-1].dtype))
 
     @tf.function(autograph=False)
     def _measure(self, *data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the cells' scores, (places, 4), and their `signals.STATE`, (places, 3, layers)."""
+        """Return the cells' part of `Progress.scores`, and their `signals.STATE`, (places, 3, layers)."""
         return self._in_parts(self.cell.measure, (tf.float32, tf.float32), *data)
 
     def _in_parts(self, function: Callable[..., Any], types: Any, *data: tf.Tensor) -> Any:
@@ -144,18 +143,18 @@ class Program:
     def _run(self, order: tf.Tensor, *data: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Return the parts of `Progress` for the epochs of an order, (epochs, places, rows)."""
         epochs = tf.shape(order)[0]
-        scores, states, flows = self._empty(epochs)
+        scores, states, flows = self._empty(epochs, len(data) - 1)  # a loss and an accuracy of features and classes
         for epoch in tf.range(epochs):
-            flow = self._epoch(order, epoch, *data[:2], data[4])
+            flow = self._epoch(order, epoch, *data[:2], data[-1])
             score, state = self._measure(*data)
             scores, states = scores.write(epoch, score), states.write(epoch, state)
             flows = flows.write(epoch, flow)
         return scores.stack(), states.stack(), flows.stack()
 
-    def _empty(self, epochs: tf.Tensor) -> list[tf.TensorArray]:
-        """Return arrays to write each epoch's scores, state and flow to."""
+    def _empty(self, epochs: tf.Tensor, scores: int) -> list[tf.TensorArray]:
+        """Return arrays to write each epoch's scores, state and flow to; `scores` says how many scores a cell has."""
         layers = len(self.kernels)
-        shapes = (4,), (len(STATE), layers), (len(FLOW), layers)
+        shapes = (scores,), (len(STATE), layers), (len(FLOW), layers)
         return [tf.TensorArray(tf.float32, epochs, element_shape=(self.places, *shape)) for shape in shapes]
 
     def _epoch(self, order: tf.Tensor, epoch: tf.Tensor, *data: tf.Tensor) -> tf.Tensor:
@@ -190,7 +189,7 @@ class Program:
 
     @tf.function(autograph=False)
     def _outputs(self, *data: tf.Tensor) -> tf.Tensor:
-        return self._in_parts(self.cell.logits, tf.float32, data[2], data[4])
+        return self._in_parts(self.cell.logits, tf.float32, data[2], data[-1])
 
     def weights(self) -> Weights:
         return [self.stacks[place].numpy()[: self.cells] for place in self._given() if place is not None]

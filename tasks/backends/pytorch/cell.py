@@ -12,7 +12,7 @@ from tasks.backends.pytorch.network import Named, Trace, Traced
 from tasks.backends.pytorch.optimizer import clipped
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.training import signals
-from tasks.core.training.backend import NEWEST
+from tasks.core.training.backend import NEWEST, in_order
 from tasks.core.training.signals import JACOBIAN_ROWS
 
 
@@ -46,15 +46,17 @@ class OneCell:
         norms = signals.norms(torch, [gradients[name] for name in self.kernels])
         return clipped(gradients, self.recipe), state, norms, signals.finite(torch, pre_activations)
 
-    def measure(
-        self, weights: Named, state: Named, x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return train loss, test loss, train accuracy and test accuracy, (4,), and `signals.STATE`, (3, layers)."""
-        trace, test = self._evaluated(weights, state, x), self._evaluated(weights, state, x_test)
-        scored = ((trace.logits, y), (test.logits, y_test))
+    def measure(self, weights: Named, state: Named, x: Tensor, y: Tensor, *held: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cell's part of `Progress.scores`, and `signals.STATE`, (3, layers).
+
+        held: rows and classes of the test rows and, where there are any, of the validation rows.
+        """
+        trace = self._evaluated(weights, state, x)
+        others = [self.logits(weights, state, rows) for rows in held[::2]]
+        scored = list(zip([trace.logits, *others], [y, *held[1::2]], strict=True))
         losses = [cross_entropy(logits, labels) for logits, labels in scored]
         accuracies = [(logits.argmax(-1) == labels).float().mean() for logits, labels in scored]
-        return torch.stack([*losses, *accuracies]), self._state(trace)
+        return torch.stack(in_order(losses, accuracies)), self._state(trace)
 
     def probe(self, weights: Named, state: Named, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the cell's part of `signals.Start`; the state is zeros."""

@@ -12,7 +12,7 @@ from torch.func import vmap
 from tasks.backends.pytorch.cell import OneCell
 from tasks.backends.pytorch.device import device
 from tasks.backends.pytorch.network import Named
-from tasks.backends.pytorch.optimizer import optimizer
+from tasks.backends.pytorch.optimizer import optimizer, runs
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.training import memory, signals
 from tasks.core.training.backend import PROBED, Progress, Stack, Weights
@@ -24,6 +24,7 @@ class Program:
     """A batch of perceptrons in training; see `tasks.core.training.backend.Program`.
 
     Every tensor of the batch has a leading axis of cells. `given` names the kernels and biases, which `start` is given.
+    `alike` has the tensors of neighbours that have one learning rate, which share memory with those of the batch.
     `fixed` and `running` have the shapes, in one cell, of the normalizations' parameters and running statistics.
     """
 
@@ -44,8 +45,11 @@ class Program:
         """Return the names of each layer's kernel and bias; a layer without a bias has that name nevertheless."""
         return [f"{name}.{part}" for name in self.linears for part in ("weight", "bias")]
 
-    def start(self, stack: Stack, weights: Weights) -> None:
-        self._take(stack)
+    def start(self, stack: Stack, weights: Weights, rates: Sequence[float]) -> None:
+        self.data = [torch.from_numpy(array).to(self.device) for array in stack.arrays]
+        self.x, self.y, self.x_test, *_ = self.data
+        self.fold = torch.from_numpy(stack.fold).to(self.device)
+        self.at_once = memory.at_once(self.x.shape[1], self.sizes)
         # Copies, for the optimizer changes them; contiguous ones, for other strides give another last digit
         given = {
             name: torch.tensor(np.ascontiguousarray(np.swapaxes(array, 1, -1)), device=self.device)
@@ -56,15 +60,10 @@ class Program:
         fixed = {name: self._filled(shape, name.endswith("weight")) for name, shape in self.fixed.items()}
         self.tensors = given | fixed
         self.state = {name: self._filled(shape, name.endswith("var")) for name, shape in self.running.items()}
-        others = [tensor for name, tensor in self.tensors.items() if name not in self.kernels]
-        self.optimizer = optimizer(self.recipe, self._current_kernels(), others)
-
-    def _take(self, stack: Stack) -> None:
-        self.x, self.y, self.x_test, self.y_test, self.fold = (
-            torch.from_numpy(array).to(self.device)
-            for array in (stack.x_train, stack.y_train, stack.x_test, stack.y_test, stack.fold)
+        self.alike = [(part, {name: each[part] for name, each in self.tensors.items()}) for part in runs(rates)]
+        self.optimizer = optimizer(
+            self.recipe, self.kernels, [(rates[part.start], tensors) for part, tensors in self.alike]
         )
-        self.at_once = memory.at_once(self.x.shape[1], self.sizes)
 
     def _filled(self, shape: torch.Size, value: bool) -> Tensor:
         """Return ones or zeros of a shape, with a leading axis of cells."""
@@ -91,16 +90,15 @@ class Program:
         return self._progress([self._now()], [])
 
     def _now(self) -> tuple[Tensor, Tensor]:
-        """Return the cells' scores, (cells, 4), and their `signals.STATE`, (cells, 3, layers)."""
-        data = self.x, self.y, self.x_test, self.y_test
-        scores, state = self._in_parts(self._measure, self.at_once, self.state, *data)
+        """Return the cells' part of `Progress.scores`, and their `signals.STATE`, (cells, 3, layers)."""
+        scores, state = self._in_parts(self._measure, self.at_once, self.state, *self.data)
         return scores, state
 
     def _progress(self, measured: Sequence[tuple[Tensor, Tensor]], flow: Sequence[Tensor]) -> Progress:
         layers = len(self.kernels)
         scores, state = zip(*measured, strict=True) if measured else ((), ())
         return Progress(
-            self._stacked(scores, (4,)),
+            self._stacked(scores, (len(self.data),)),  # a loss and an accuracy for each pair of features and classes
             self._stacked(state, (len(STATE), layers)),
             self._stacked(flow, (len(FLOW), layers)),
         )
@@ -128,8 +126,9 @@ class Program:
         )
         kernels = self._current_kernels()
         before = [kernel.clone() for kernel in kernels]
-        for name, tensor in self.tensors.items():
-            tensor.grad = gradients[name]
+        for part, tensors in self.alike:
+            for name, tensor in tensors.items():
+                tensor.grad = gradients[name][part]
         self.optimizer.step()
         return torch.stack([norms, signals.update_ratios(torch, before, kernels), finite], 1)
 

@@ -11,9 +11,10 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil
+from types import MappingProxyType
 
 from tasks.core.design.initializers import Backend, named
-from tasks.core.design.settings import CellSettings, Level, short, source
+from tasks.core.design.settings import CellSettings, Level, Record, short, source
 from tasks.core.design.study import Study
 
 # Cells of one flow run on a worker. A flow run takes seconds to start, so it should have many cells; if it dies, all of
@@ -34,9 +35,21 @@ class Cell:
     seed: int
     levels: tuple[Level, ...] = ()
 
+    @property
+    def group(self) -> "Group":
+        """What the cell has in common with the cells that differ from it in their seed alone."""
+        return self.backend, self.levels, self.initializer
+
     def __str__(self) -> str:
         levels = [f"{short(factor)} {level}" for factor, level in self.levels]
         return " · ".join([self.backend, *levels, self.initializer, f"seed {self.seed}"])
+
+
+Group = tuple[Backend, tuple[Level, ...], str]
+"""Backend, levels and initializer of cells that differ in their seed alone."""
+Picks = Mapping[Group, Level]
+"""What each group has picked of the setting that a study tunes; empty if it tunes none."""
+UNTUNED: Picks = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,24 +71,28 @@ class Platform:
 
 @dataclass(frozen=True)
 class Batch:
-    """Cells of one backend and one level of every factor, which one task trains and records.
+    """Cells of one backend, one level of every factor and one pick, which one task trains and records.
 
     settings: the settings that the cells share; key: a hash of the settings and of the platform; keys: the key of each
-    cell; target: the study's target accuracy, which is part of no key because it does not influence training.
+    cell; target, record: the study's target accuracy, and how much MLflow's page shows of a cell; part of no key, as
+    they do not influence training.
     """
 
     settings: CellSettings
     platform: Platform
     target: float
+    record: Record
     key: str
     keys: Mapping[Cell, str]
 
     @classmethod
-    def of(cls, settings: CellSettings, cells: Sequence[Cell], platform: Platform, target: float) -> "Batch":
+    def of(
+        cls, settings: CellSettings, cells: Sequence[Cell], platform: Platform, target: float, record: Record
+    ) -> "Batch":
         """Return the batch of these cells, which share these settings, with the keys that they have on a platform."""
         key = _digest(
             {
-                **settings.model_dump(),
+                **settings.identity,
                 "framework": platform.frameworks[settings.backend],
                 "device": platform.device,
                 "rounding": dict(platform.rounding),
@@ -84,7 +101,7 @@ class Batch:
             }
         )
         keys = {cell: _digest([key, cell.initializer, named(cell.initializer).release, cell.seed]) for cell in cells}
-        return cls(settings, platform, target, key, keys)
+        return cls(settings, platform, target, record, key, keys)
 
     @property
     def backend(self) -> Backend:
@@ -118,12 +135,19 @@ def named_together(cells: Sequence[Cell]) -> str:
     return f"{first.backend} · {len(cells)} cells" if others else str(first)
 
 
-def resolved(study: Study) -> list[tuple[CellSettings, list[Cell]]]:
-    """Return the cells of a study in rows, one for each backend and combination of levels, with their settings."""
-    return [
-        (study.settings(backend, levels), _row(study, backend, levels))
-        for backend, levels in product(study.backends, study.levels())
-    ]
+def resolved(study: Study, picks: Picks = UNTUNED) -> list[tuple[CellSettings, list[Cell]]]:
+    """Return the cells of a study in rows, one for each backend, combination of levels and pick, with its settings."""
+    whole = study.tuning() if picks else study
+    rows: dict[tuple[Backend, tuple[Level, ...]], list[Cell]] = {}
+    for cell in cells(study):
+        picked = (picks[cell.group],) if picks else ()
+        rows.setdefault((cell.backend, (*cell.levels, *picked)), []).append(cell)
+    return [(whole.settings(backend, levels), row) for (backend, levels), row in rows.items()]
+
+
+def settings_of(study: Study, cell: Cell, picks: Picks = UNTUNED) -> CellSettings:
+    """Return the settings of one of a study's cells."""
+    return next(settings for settings, row in resolved(study, picks) if cell in row)
 
 
 def cells(study: Study) -> list[Cell]:
@@ -136,9 +160,9 @@ def cells(study: Study) -> list[Cell]:
     return [cell for backend, levels in axes for cell in _row(study, backend, levels)]
 
 
-def batches(study: Study, platform: Platform) -> list[Batch]:
-    """Return the cells of a study with their keys, as one batch for each backend and combination of levels."""
-    return [Batch.of(settings, row, platform, study.target) for settings, row in resolved(study)]
+def batches(study: Study, platform: Platform, picks: Picks = UNTUNED) -> list[Batch]:
+    """Return the cells of a study with their keys, as one batch for each row of `resolved`."""
+    return [Batch.of(settings, row, platform, study.target, study.record) for settings, row in resolved(study, picks)]
 
 
 def largest_batch(study: Study, missing: int) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -41,7 +41,6 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CUT = 2.0  # truncated normals are cut at this many standard deviations
 TRUNCATION = 0.87962566103423978  # standard deviation of N(0, 1) cut at ±CUT
 SMALL = 0.05  # Keras's default for the standard deviation and for the bound, used in both backends
-COVERED = "dense layers and convolutions that are not transposed"  # by `init_weights`
 ENTRY_POINTS = "initbench.initializers"
 
 Positive = Annotated[float, Field(gt=0)]
@@ -74,6 +73,14 @@ class Law:
         """Return the law with the parameters set that depend on the network's activation."""
         return self
 
+    def without_fans(self, fan_in: float, fan_out: float, backend: Backend | None = None) -> Law:
+        """Return the law of a kernel with these fans, as a law that does not depend on fans.
+
+        >>> VarianceScaling(2, "fan_in", "untruncated_normal").without_fans(fan_in=8, fan_out=4)
+        Normal(std=0.5)
+        """
+        return self
+
 
 @validated(frozen=True, config=FINITE)
 class VarianceScaling(Law):
@@ -89,7 +96,7 @@ class VarianceScaling(Law):
     mode: Mode = "fan_in"
     distribution: Distribution = "truncated_normal"
 
-    def std(self, fan_in: int, fan_out: int) -> float:
+    def std(self, fan_in: float, fan_out: float) -> float:
         """Return the standard deviation, sqrt(scale / n).
 
         >>> VarianceScaling(2, "fan_in", "normal").std(fan_in=8, fan_out=4)
@@ -106,6 +113,13 @@ class VarianceScaling(Law):
         0.25
         """
         return self.std(fan_in, fan_out) ** 2
+
+    def without_fans(self, fan_in: float, fan_out: float, backend: Backend | None = None) -> Law:
+        """Return the law with the standard deviation, or the bound, as a number."""
+        std = self.std(fan_in, fan_out)
+        if self.distribution == "uniform":
+            return Uniform(3**0.5 * std)
+        return TruncatedNormal(std / TRUNCATION) if self.cut(backend) else Normal(std)
 
     def cut(self, backend: Backend | None) -> bool:
         """Tell whether a backend cuts the distribution at ±CUT standard deviations.
@@ -272,9 +286,13 @@ class MeanField(Law):
     sigma_w: Positive = 1.0
     sigma_b: NonNegative = 0.0
 
-    def kernel(self, fan_in: int) -> Normal:
+    def kernel(self, fan_in: float) -> Normal:
         """Return the law of a kernel, N(0, sigma_w² / fan_in)."""
         return Normal(self.sigma_w / math.sqrt(fan_in))
+
+    def without_fans(self, fan_in: float, fan_out: float, backend: Backend | None = None) -> Normal:
+        """Return the law of a kernel with so many inputs."""
+        return self.kernel(fan_in)
 
     def variance(self, fan_in: int, fan_out: int) -> float:
         """Return the variance of one weight, sigma_w² / fan_in.
@@ -518,23 +536,19 @@ def _with(entry: Initializer, parameters: Mapping[str, object]) -> Initializer:
     return replace(entry, law=changed, name=f"{entry.name}({', '.join(differing)})" if differing else entry.name)
 
 
-def fans_are_known(layer: str, initializer: Initializer, groups: int, strides: Sequence[int]) -> None:
-    """Check that a framework counts the fans of a convolution right, as far as its initializer needs them.
-
-    Frameworks take fans from the shape of the kernel. That gives fan_in of every convolution. fan_out is another one
-    where the convolution has groups, or strides beyond 1.
+def layerwise(label: str) -> Initializer:
+    """Return the initializer of a label, if the frameworks draw from its law.
 
     Raises:
-        ValueError: if the initializer needs fan_out, and the convolution has groups or strides beyond 1.
+        ValueError: if the label is unknown, or the initializer needs a whole network, or NumPy to draw.
     """
-    law = initializer.law
-    if isinstance(law, VarianceScaling) and law.mode != "fan_in" and (groups > 1 or max(strides) > 1):
-        raise ValueError(
-            f"{initializer.name} needs fan_out, which is known for convolutions without groups and strides; got {layer}"
-        )
+    initializer = named(label)
+    if not initializer.law.native:
+        raise ValueError(f"{label} is not built by a framework, layer by layer; choose another initializer")
+    return initializer
 
 
-def bias_bound(initializer: Initializer, backend: Backend, fan_in: int) -> float:
+def bias_bound(initializer: Initializer, backend: Backend, fan_in: float) -> float:
     """Return b of the law U(±b) from which a framework's layer draws its biases by default; b = 0 means zeros.
 
     PyTorch's Linear draws biases from U(±1/√fan_in); Keras's Dense sets them to zero. Under `pytorch_default` and
@@ -545,4 +559,4 @@ def bias_bound(initializer: Initializer, backend: Backend, fan_in: int) -> float
     >>> bias_bound(named("keras_default"), "pytorch", fan_in=4)
     0.0
     """
-    return 1 / math.sqrt(fan_in) if (initializer.default_of or backend) == "pytorch" else 0.0
+    return 1 / math.sqrt(fan_in) if fan_in and (initializer.default_of or backend) == "pytorch" else 0.0

@@ -15,6 +15,8 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    StrictFloat,
+    StrictInt,
     StringConstraints,
     ValidationInfo,
     field_validator,
@@ -60,9 +62,11 @@ OneSeed = Seed | Literal["cell", "redrawn"]
 Units = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=1, le=100)]
 Scalar = bool | int | float | str
+Number = StrictInt | StrictFloat
 Level = tuple[str, Scalar]
 """A factor's name and its level. The level is a value, or the name of a set of settings; an empty value is `none`."""
 NONE = "none"
+FIRST_SEED = 1_000_000  # of those on which initializers pick: a study that counts its seeds has at most 10,000
 NAME = re.compile(r"\w[\w .\-]*")  # MLflow accepts such a name for a param
 
 
@@ -106,6 +110,8 @@ class Split(Settings):
     seed: OneSeed = "cell"
     """`cell`: each of the study's seeds splits the rows anew. `redrawn`: so does it, in another way, which tells what
     the split contributes to the spread over seeds. A number: this seed splits the rows for every cell."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the train rows that are held out of training for validation. `tune` needs some; 0 holds out none."""
     scaler: Literal["train", "all"] = "train"
     """The rows whose mean and standard deviation scale the features. With `all`, the test rows leak into training."""
 
@@ -213,6 +219,63 @@ class RecipeChanges(Settings):
     clip_value: Positive | None = None
 
 
+TUNABLE = (
+    *("learning_rate", "batch_size", "epochs", "epsilon", "momentum", "weight_decay"),
+    *("clip_norm", "clip_value"),
+)
+"""The settings of a recipe that are numbers."""
+
+
+class Tune(Settings):
+    """Each initializer first picks the value of one recipe setting that is best for itself, in each backend and level.
+
+    The setting is given as in factors, with two numbers or more: `recipe.learning_rate: [0.001, 0.01, 0.1]`. Cells of
+    seeds that the study does not have are trained at every value, and validation rows tell which value is best.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, tuple[Number, ...]]
+
+    by: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    """What picks: the value with the lowest mean validation loss, or with the highest mean validation accuracy."""
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
+    """How many seeds are trained at every value. They are counted from 1,000,000, where the study has none."""
+
+    @model_validator(mode="after")
+    def _one_setting_with_values(self) -> Self:
+        able = [f"recipe.{name}" for name in TUNABLE]
+        if len(self.__pydantic_extra__) != 1 or self.setting not in able:
+            given = ", ".join(self.__pydantic_extra__) or "none"
+            raise ValueError(f"one setting of the recipe is needed; choose one of {', '.join(able)}; got {given}")
+        if len(self.values) < 2 or len({*self.values}) < len(self.values):
+            raise ValueError(f"{self.setting} needs two distinct values or more; got {[*self.values]}")
+        return self
+
+    @property
+    def setting(self) -> str:
+        """The name of the setting that is picked."""
+        return next(iter(self.__pydantic_extra__))
+
+    @property
+    def title(self) -> str:
+        """The last word of the setting's name, as sentences have it."""
+        return short(self.setting).replace("_", " ")
+
+    @property
+    def values(self) -> tuple[Number, ...]:
+        """The values to pick from."""
+        return self.__pydantic_extra__[self.setting]
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds on which initializers pick.
+
+        >>> Tune(**{"recipe.learning_rate": (0.01, 0.1)}, seeds=2).seed_list
+        (1000000, 1000001)
+        """
+        return tuple(range(FIRST_SEED, FIRST_SEED + self.seeds))
+
+
 Column = Annotated[str, Field(coerce_numbers_to_str=True), StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -273,14 +336,15 @@ class Check(Settings):
 
 Bundled = Literal["iris", "wine", "breast_cancer", "digits"]
 WeightsSource = Literal["native", "shared"]
+Record = Literal["cell", "full"]
 
 
 class CellSettings(Settings):
     """All settings of a study that decide a cell's outcome, except the cell's initializer and seed.
 
     The recipe includes the changes for the backend, and `hidden` lists the network's units even if the study gives
-    width and depth. So two studies that mean the same have equal CellSettings. One program can train cells of equal
-    settings.
+    width and depth. So two studies that mean the same have equal CellSettings. One program can train cells whose
+    settings differ in nothing but the learning rate.
     """
 
     backend: Backend
@@ -289,6 +353,18 @@ class CellSettings(Settings):
     dataset: Bundled | CsvFile
     split: Split
     weights: WeightsSource
+
+    @property
+    def shared(self) -> "CellSettings":
+        """The settings that cells of one program share: these, with the default in place of the learning rate."""
+        rate = Recipe.model_fields["learning_rate"].default
+        return self.model_copy(update={"recipe": self.recipe.model_copy(update={"learning_rate": rate})})
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The settings as a key holds them. A share of no validation rows is left out, so that it changes no key."""
+        unused = None if self.split.validation_fraction else {"split": {"validation_fraction"}}
+        return self.model_dump(exclude=unused)
 
 
 def short(factor: str) -> str:

@@ -8,6 +8,7 @@ sentences below the fields as help.
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
+from math import prod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
@@ -26,12 +27,15 @@ from tasks.core.design.settings import (
     InitializerLabel,
     Level,
     Network,
+    Optimizer,
     Recipe,
     RecipeChanges,
+    Record,
     Scalar,
     Seed,
     Settings,
     Split,
+    Tune,
     WeightsSource,
     distinct,
     short,
@@ -39,6 +43,13 @@ from tasks.core.design.settings import (
 
 MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried with this number
 ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
+UNUSED: dict[Optimizer, tuple[str, ...]] = {
+    "adam": ("momentum",),
+    "adamw": ("momentum",),
+    "sgd": ("momentum", "epsilon"),
+    "momentum": ("epsilon",),
+}
+"""The settings of a recipe that have no effect under each optimizer."""
 FRAMEWORK_BIAS: dict[Backend, str] = {"pytorch": "U(±1/√fan_in)", "keras": "zeros"}
 
 
@@ -72,19 +83,25 @@ class Study(Settings):
     recipe: Recipe = Recipe()
     overrides: dict[Backend, RecipeChanges] = {}
     """Changes to the recipe for one backend. They make the backends incomparable, and the table says so."""
+    tune: Tune | None = None
+    """Before the comparison, every initializer picks the value of a setting that is best for itself, by validation rows
+    and on seeds of its own. Left empty, all initializers are compared at one recipe."""
     weights: WeightsSource = "native"
     """`native`: each framework draws with its own initializer. `shared`: NumPy draws once for both backends."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.9
     """The test accuracy to reach: the measure epochs_to_target counts the epochs until then."""
     margins: dict[MeasureName, Annotated[float, Field(gt=0)]] = {}
-    """By measure, the largest difference that is too small to matter, in the measure's unit. If test_accuracy has none
-    here, its margin is one test row."""
+    """By measure, the largest difference that is too small to matter, in the measure's unit, or of a loss as a share,
+    where 0.1 is 10 %. If test_accuracy has none here, its margin is a third of the errors."""
     reported: dict[Backend, Annotated[float, Field(ge=0, le=1)]] = {}
     """By backend, a test accuracy published elsewhere. The report says where it lies in the distribution over seeds."""
     checks: tuple[Check, ...] = ()
     """Claims about the outcome. The report says of each whether it holds."""
     controls: str | None = "controls"
     """A study that ships and is trained along with this one. If its checks do not hold, the benchmark is invalid."""
+    record: Record = "cell"
+    """What a cell's run in MLflow shows as metrics. `cell`: the accuracies and losses of each epoch, and what describes
+    the cell as a whole. `full`: each layer's signals, too. The cell's files hold everything in either case."""
     max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
     """Up to this many cells, every cell is a Prefect task of its own. With more cells, cells of a backend share tasks.
     Workers ignore this setting and take up to 64 cells at once."""
@@ -121,11 +138,8 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _grid_is_bounded(self) -> Self:
-        size = len(self.backends) * len(self.initializers) * len(self.seed_list)
-        for levels in self.factors.values():
-            size *= len(levels)
-        if size > MAX_CELLS:
-            raise ValueError(f"the grid must have at most {MAX_CELLS:,} cells; this one has {size:,}")
+        if self.size > MAX_CELLS:
+            raise ValueError(f"the grid must have at most {MAX_CELLS:,} cells; this one has {self.size:,}")
         return self
 
     @model_validator(mode="after")
@@ -162,14 +176,55 @@ class Study(Settings):
             raise ValueError("weights: shared needs network.bias: zeros, because each framework has its own biases")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_tuned(self) -> Self:
+        if self.tune is None:
+            return self
+        setting, seeds = self.tune.setting, sorted({*self.tune.seed_list} & {*self.seed_list})
+        if setting in {name for levels in self.levels() for level in levels for name in self._settings(*level)}:
+            raise ValueError(f"{setting} is a factor, so tune must leave it alone")
+        if short(setting) in self._overridden:
+            raise ValueError(f"{setting} is tuned, so overrides must leave it alone")
+        if idle := sorted(each for each in self._optimizers() if short(setting) in UNUSED[each]):
+            raise ValueError(f"tune: {setting} has no effect under the optimizer {idle[0]}")
+        if not all(self._validation_shares()):
+            raise ValueError("tune picks by validation rows, so split.validation_fraction must be above 0; got 0")
+        if seeds:
+            raise ValueError(f"the seeds on which tune picks must not be seeds of the study; both have {seeds[0]}")
+        try:
+            size = self.size + self.tuning().size
+        except ValidationError as error:
+            raise ValueError(f"tune: {rule(error.errors()).removeprefix('factors: ')}") from None
+        if size > MAX_CELLS:
+            raise ValueError(f"a study and what it tunes must have at most {MAX_CELLS:,} cells; they have {size:,}")
+        return self
+
     @property
     def _overridden(self) -> set[str]:
         return {name for changes in self.overrides.values() for name in changes.model_dump(exclude_none=True)}
+
+    def _optimizers(self) -> set[Optimizer]:
+        studies = map(self.at, self.levels())
+        return {study.recipe_for(backend).optimizer for study in studies for backend in self.backends}
 
     @property
     def datasets(self) -> list[str | CsvFile]:
         """The datasets of the study, over all levels, each once."""
         return list(dict.fromkeys(self.at(levels).dataset for levels in self.levels()))
+
+    @property
+    def validates(self) -> bool:
+        """Whether cells have validation rows."""
+        return any(self._validation_shares())
+
+    def _validation_shares(self) -> list[float]:
+        return [self.at(levels).split.validation_fraction for levels in self.levels()]
+
+    @property
+    def size(self) -> int:
+        """How many cells the grid has."""
+        axes = (self.backends, self.initializers, self.seed_list, *self.factors.values())
+        return prod(map(len, axes))
 
     def levels(self) -> list[tuple[Level, ...]]:
         """Return every combination of the factors' levels. Without factors the only combination is the empty one.
@@ -200,7 +255,7 @@ class Study(Settings):
         """
         if not self.factors:
             return self
-        given = self.model_dump(exclude={"factors", "checks"})
+        given = self.model_dump(exclude={"factors", "checks", "tune"})
         settings = {name: value for factor, level in levels for name, value in self._settings(factor, level).items()}
         for name, value in settings.items():
             if name not in _settable():
@@ -212,6 +267,22 @@ class Study(Settings):
         except ValidationError as error:
             at = f"; at {settings}" if len(settings) > 1 else ""
             raise ValueError(f"factors: {faults(error, given, type(self))[0]}{at}") from None
+
+    def tuning(self) -> "Study":
+        """Return the study in which initializers pick: the tuned setting is one more factor, the seeds are its own.
+
+        Raises:
+            ValueError: if the study tunes nothing.
+
+        >>> tune = {"recipe.learning_rate": (0.01, 0.1)}
+        >>> Study(tune=tune, split={"validation_fraction": 0.2}).tuning().summary
+        'iris · 2 backends · 2 learning_rate · 8 initializers · 3 seeds'
+        """
+        if self.tune is None:
+            raise ValueError("the study tunes nothing")
+        given = self.model_dump(exclude={"tune", "checks", "reported"})
+        factors = {**self.factors, self.tune.setting: self.tune.values}
+        return type(self).model_validate(given | {"factors": factors, "seeds": self.tune.seed_list})
 
     @property
     def summary(self) -> str:
@@ -251,8 +322,7 @@ class Study(Settings):
         """
         changes = self.overrides.get(backend, RecipeChanges()).model_dump(exclude_none=True)
         recipe = self.recipe.model_copy(update=changes)
-        unused = {"adam": ["momentum"], "adamw": ["momentum"], "sgd": ["momentum", "epsilon"], "momentum": ["epsilon"]}
-        defaults = {name: Recipe.model_fields[name].default for name in unused[recipe.optimizer]}
+        defaults = {name: Recipe.model_fields[name].default for name in UNUSED[recipe.optimizer]}
         return recipe.model_copy(update=defaults)
 
     def has_cells_for(self, check: Check) -> bool:

@@ -11,11 +11,13 @@ import pandas as pd
 from tasks.core.design.columns import RANKED, RANKED_MEASURES, TITLES
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
+from tasks.core.design.study import Study
 from tasks.core.report.details import FRAMEWORKS, differing, listed, placed, validity
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.standing import Standing
 from tasks.core.statistics.table import interval
+from tasks.core.statistics.tuning import AT_ONE_RECIPE, standpoint
 from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, WORSE
 
 FIRST, SECOND = RANKED_MEASURES
@@ -39,12 +41,20 @@ def _of_backend(findings: Findings, backend: Backend) -> str:
     if len(first) > 1:
         words = _of_places(first, second, rows, _places(names, len(first)), seeds)
     else:
-        words = _of_place(first[0], second[0], rows, source(findings.study.datasets[0]), seeds)
-    return f"{FRAMEWORKS[backend]}: {' '.join(words)}"
+        data = source(findings.study.datasets[0])
+        where = f"On {data}," if findings.study.tune else f"On {data}, at this recipe,"
+        words = _of_place(first[0], second[0], rows, where, seeds)
+    return f"{FRAMEWORKS[backend]}{_under(findings.study, len(first))}: {' '.join(words)}"
+
+
+def _under(study: Study, places: int) -> str:
+    """Return under what settings a backend compares, where neither the places nor the sentences about one say it."""
+    words = standpoint(study)
+    return f", {words}" if study.tune or (places > 1 and words == AT_ONE_RECIPE) else ""
 
 
 def _of_place(
-    first: Standing | None, second: Standing | None, rows: pd.DataFrame, data: str, seeds: int
+    first: Standing | None, second: Standing | None, rows: pd.DataFrame, where: str, seeds: int
 ) -> Iterator[str]:
     """Yield the sentences about the one place of a backend, given its rows of the comparison."""
     if first is None or second is None:
@@ -53,7 +63,7 @@ def _of_place(
         yield f"{first.best}, the only initializer here, has a {FIRST.title} of {interval(rows.iloc[0], FIRST.name)}."
     else:
         good = [first.best, *first.alike]
-        yield _undecided(first, rows, seeds) if first.open else _recommended(first, good, rows, data)
+        yield _undecided(first, rows, seeds) if first.open else _recommended(first, good, rows, where)
         if len(first.seeming):
             yield f"{_looks(first)}{'' if first.open else f', but {_too_few(seeds)}'}."
         yield from _by_second(second, good, "" if first.open else _too_few(seeds))
@@ -65,15 +75,15 @@ def _fate(rows: pd.DataFrame) -> str:
     return listed([status for status in ("diverged", "failed") if rows[status].any()], "or")
 
 
-def _recommended(first: Standing, good: Sequence[str], rows: pd.DataFrame, data: str) -> str:
+def _recommended(first: Standing, good: Sequence[str], rows: pd.DataFrame, where: str) -> str:
     """Return which initializers to take. If all but a few are good, later sentences name these few."""
     if len(good) == 1:
         others = "every other one" if len(first.worse) == len(rows) - 1 > 1 else _few(first.worse)
-        return f"{good[0]}. On {data}, at this recipe, its {FIRST.title} is better than that of {others}."
+        return f"{good[0]}. {where} its {FIRST.title} is better than that of {others}."
     alike = "nothing separates them"
     if set(first.alike) <= set(first.rows(EQUIVALENT)["rival"]):
         alike = "they are equivalent"
-    return f"{_any_of(good, len(rows))}. On {data}, at this recipe, {alike} by {FIRST.title}."
+    return f"{_any_of(good, len(rows))}. {where} {alike} by {FIRST.title}."
 
 
 def _any_of(good: Sequence[str], number: int) -> str:
@@ -106,11 +116,18 @@ def _looks(first: Standing) -> str:
 def _amount(rows: pd.DataFrame) -> str:
     """Return by how much the best differs from its rivals: one number, or the least and the most.
 
-    >>> _amount(pd.DataFrame({"difference": [-0.25, 0.5, float("nan")]}))
+    A ratio is told in per cent of the rival. Where little is left of 100 %, the most is 99 %.
+
+    >>> _amount(pd.DataFrame({"scale": "difference", "estimate": [-0.25, 0.5, float("nan")]}))
     '0.250 to 0.500'
+    >>> _amount(pd.DataFrame({"scale": "ratio", "estimate": [0.88, 0.6]}))
+    '12 to 40 %'
     """
-    numbers = rows["difference"].abs().dropna()
-    return " to ".join(dict.fromkeys(f"{end:.3f}" for end in (numbers.min(), numbers.max()) if len(numbers)))
+    known = rows.dropna(subset="estimate")
+    ratio = (known["scale"] == "ratio").any()
+    numbers = 100 * (known["estimate"] - 1).abs().clip(upper=0.99) if ratio else known["estimate"].abs()
+    ends = dict.fromkeys(f"{end:.{0 if ratio else 3}f}" for end in (numbers.min(), numbers.max()) if len(numbers))
+    return " to ".join(ends) + (" %" if ratio else "")
 
 
 def _by_second(second: Standing, good: Sequence[str], too_few: str) -> Iterator[str]:
@@ -216,9 +233,9 @@ def _turning(first: Sequence[Standing]) -> Iterator[str]:
 
 
 def _often(best: Sequence[str], places: str) -> Iterator[str]:
-    """Yield which initializer has the best mean of the second measure most often."""
+    """Yield which initializer is best by the mean of the second measure most often."""
     (name, count), *_ = Counter(best).most_common(1)
-    yield f"Best by mean {SECOND.title} most often: {name}, in {count} of {places}."
+    yield f"Best by {SECOND.centre_title} most often: {name}, in {count} of {places}."
 
 
 def _between(findings: Findings) -> Iterator[str]:

@@ -34,19 +34,19 @@ CAPTIONS = {
     ),
     "ranks": (
         "Ranks",
-        "Initializers on a line of mean ranks, best on the left; bars join what Friedman's and Nemenyi's tests cannot "
-        "tell apart. These tests use ranks alone and are weaker than the tests of pairs. Where the two disagree, the "
-        "verdicts of pairs stand.",
+        "Initializers on a line of mean ranks, best on the left; bars join what cannot be told apart: over the seeds "
+        "of one dataset by the tests of pairs, over several datasets by Wilcoxon's signed-rank test.",
     ),
     "pairs": (
         "Pairs",
         "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
-        "difference; blue is better, red is worse. The table of pairs has the numbers.",
+        "difference, of a loss in per cent or as a factor; blue is better, red is worse. The table of pairs has the "
+        "numbers.",
     ),
     "backends": (
         "Backends",
-        "The difference between the backends under each initializer, with its 95 % interval. In the green band a "
-        "difference is too small to matter. The table of backends has the numbers.",
+        "The difference between the backends under each initializer, of a loss in per cent, with its 95 % interval. In "
+        "the green band a difference is too small to matter. The table of backends has the numbers.",
     ),
     "runs": (
         "The second run against the first",
@@ -55,7 +55,8 @@ CAPTIONS = {
     ),
     "reaching": (
         "Epochs to the target",
-        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier).",
+        "By epoch, the share of each initializer's cells that have yet to reach the target accuracy (Kaplan–Meier). "
+        "This is exploratory.",
     ),
     "profiles": (
         "Profiles over datasets",
@@ -67,6 +68,11 @@ CAPTIONS = {
         "Where the spread comes from",
         "The standard deviation that each source gives to accuracy and loss, with its 95 % interval over seeds. The "
         "thin line below it runs from the least to the most that it is in a single seed.",
+    ),
+    "picks": (
+        "Picks",
+        "By value of the tuned setting, the mean validation score over the seeds on which each initializer has picked; "
+        "a ring marks the pick. The table of picks has the numbers.",
     ),
     "curves": (
         "Training",
@@ -138,7 +144,7 @@ def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:
     looks = styles(cells["initializer"])
     yield "comparison", figures.intervals(cells, findings.comparison, looks)
     if findings.rankings:
-        yield "ranks", verdict_figures.critical_differences(findings.rankings)
+        yield "ranks", verdict_figures.mean_ranks(findings.rankings)
     if len(findings.pairs):
         yield "pairs", verdict_figures.matrices(findings.pairs, ["backend", *names])
     if len(findings.backends):
@@ -149,6 +155,8 @@ def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:
         yield "profiles", verdict_figures.profiles(findings.profiles, looks)
     if len(findings.spread):
         yield "spread", verdict_figures.sources(findings.spread)
+    if findings.study.tune and len(findings.tuned):
+        yield "picks", figures.picks(findings.tuned, findings.study.tune, looks)
 
 
 def _of_signals(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) -> Iterator[tuple[str, Figure]]:

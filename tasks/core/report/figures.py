@@ -19,6 +19,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from tasks.core.design.columns import BY_VALUE
+from tasks.core.design.settings import Tune
 from tasks.core.report.styles import DASHES, SHAPES, Colour, Style
 from tasks.core.statistics import inference
 from tasks.core.statistics.inference import Array
@@ -206,6 +208,40 @@ def _by_epoch(axes: Axes, part: pd.DataFrame, measure: str, looks: Mapping[str, 
         low, high = inference.bootstrap_band(seeds.to_numpy(np.float64), seed=inference.BOOTSTRAP_SEED)
         index = seeds.columns
         _curve(axes, pd.Series(low, index), seeds.mean(), pd.Series(high, index), looks[label], backend)
+
+
+def picks(tuned: pd.DataFrame, tune: Tune, looks: Mapping[str, Style]) -> Figure:
+    """Draw the mean validation score by value of the tuned setting; a ring marks what an initializer has picked.
+
+    tuned: as `statistics.tuning.tuned` returns it.
+    """
+    keys = [name for name in tuned.columns if name not in (*BY_VALUE, "initializer")]
+    panels = _panels(tuned, keys)
+    figure, columns = _below(len(panels), 1)
+    figure.set_figwidth(max(9, figure.get_figwidth()))  # a picture is drawn as wide as the page
+    for (title, part), (panel,) in zip(panels, columns, strict=False):
+        for initializer, rows in part.sort_values("value").groupby("initializer", sort=False):
+            look = looks[str(initializer)]
+            panel.plot(rows["value"], rows["score"], color=look.colour, marker=look.marker, markersize=3, linewidth=1.2)
+            chosen = rows[rows["picked"]]
+            panel.plot(chosen["value"], chosen["score"], "o", color=look.colour, markersize=9, fillstyle="none")
+        panel.set_title(title.replace("backend ", ""), fontsize=9)
+        panel.grid(color="0.92")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+        if min(tune.values) > 0:
+            panel.set_xscale("log")
+        if tune.by == "validation_loss" and part["score"].gt(0).any():
+            panel.set_yscale("log")
+            _in_plain_numbers(panel.yaxis)
+    for (unused,) in columns[len(panels) :]:
+        unused.set_axis_off()
+    figure.supxlabel(tune.title, fontsize=9)
+    figure.supylabel(tune.by.replace("_", " "), fontsize=9)
+    handles = [Line2D([], [], color=look.colour, marker=look.marker, label=label) for label, look in looks.items()]
+    columns_across = max(2, int(figure.get_figwidth() // 2))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns_across, frameon=False, fontsize=9)
+    return figure
 
 
 def gradients(history: pd.DataFrame, factors: Sequence[str]) -> Figure:

@@ -35,7 +35,7 @@ def markdown(findings: Findings, links: str, picture: str = "") -> str:
         *([f"![Test accuracy and test loss by initializer]({picture})"] if picture else []),
         links,
         tables.as_text(findings.comparison, [], "github"),
-        *(f"### Backends\n\n{each.tabulated('github')}" for each in _between_backends(findings)),
+        *(f"### {heading}\n\n{each.tabulated('github')}" for heading, each in _below(findings)),
         "### Details",
         "\n".join(f"- {line}" for line in [*details(findings), *findings.notes]),
     ]
@@ -48,14 +48,15 @@ def latex(findings: Findings) -> str:
     words = "\n".join(f"% {' '.join(line.split())}" for line in told)
     texts = [
         tables.as_text(findings.comparison, [], "latex_booktabs"),
-        *(each.tabulated("latex_booktabs") for each in _between_backends(findings)),
+        *(each.tabulated("latex_booktabs") for _, each in _below(findings)),
     ]
     return "\n".join([words, *map(_latin, texts)]) + "\n"
 
 
-def _between_backends(findings: Findings) -> list[Table]:
-    """Return the table of backends by the ranked measures, or nothing if there is one backend."""
-    return [tables.backends(findings, RANKED)] if len(findings.backends) else []
+def _below(findings: Findings) -> list[tuple[str, Table]]:
+    """Return the tables below the comparison that have rows: of backends by the ranked measures, and of picks."""
+    found = {"Backends": tables.backends(findings, RANKED), "Picks": tables.picks(findings)}
+    return [(heading, table) for heading, table in found.items() if table.rows]
 
 
 def _latin(text: str) -> str:
@@ -115,7 +116,10 @@ def _template() -> Template:
 
 def _others(findings: Findings, cell_link: Callable[[str], str]) -> list[Table]:
     """Return the tables behind the first one, in their order, without those that have no rows."""
-    makers = (tables.measures, tables.pairs, tables.backends, tables.defaults, tables.spread)
+    makers = (
+        *(tables.picks, tables.rates, tables.measures, tables.pairs),
+        *(tables.backends, tables.defaults, tables.spread),
+    )
     found = [*(make(findings) for make in makers), tables.cells(findings, cell_link)]
     return [each for each in found if each.rows]
 

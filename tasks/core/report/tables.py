@@ -10,7 +10,18 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from tasks.core.design.columns import DIRECTIONS, MEASURES, MEASURES_BY_NAME, RANKED, TITLES
+from tasks.core.design.columns import (
+    BY_VALUE,
+    COMPARED,
+    DIRECTIONS,
+    MEASURES,
+    MEASURES_BY_NAME,
+    OVER_RATES,
+    RANKED,
+    RANKED_MEASURES,
+    TITLES,
+    titled,
+)
 from tasks.core.design.initializers import named
 from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics.findings import Findings
@@ -19,20 +30,23 @@ from tasks.core.statistics.notes import COPIED
 from tasks.core.statistics.side_by_side import RUNS, SideBySide
 from tasks.core.statistics.spread import number, told
 from tasks.core.statistics.table import interval
-from tasks.core.statistics.verdicts import UNDECIDED, seeds_needed
+from tasks.core.statistics.tuning import standpoint
+from tasks.core.statistics.verdicts import UNDECIDED, amount, estimated, seeds_needed
 
 CELLS = 2_000  # cells that the page lists; cells.csv has all
 ROWS = 500  # rows of any other table of the page; its file has all
 LAST = 1e300  # sorts behind every number
 CENTRES = (("mean", ""), ("iqm", "iqm_"))
 """Columns of the comparison, `<measure>_mean` and `_iqm`, and how the columns of their intervals begin."""
-ALONE = "intervals are of each difference by itself, p is after Holm's adjustment"
+ALONE = (
+    "intervals are of each difference by itself, p is adjusted: by primary measures over the run, else over the family"
+)
 RESTRICTED = "a cell that missed the target counts as having taken all epochs"
 OF_A_CELL = {"test_accuracy": ".3f", "test_loss": ".3f", "brier_score": ".3f", "epochs_to_target": "g"}
 """Measures that the table of cells shows, and how their numbers are written."""
 JUDGEMENT = [
-    *("verdict", "to settle", "difference", "effect size"),
-    *("P(better)", "p (Holm)", "p equivalent (Holm)", "seeds"),
+    *("verdict", "to settle", "difference", "of plain means", "effect size"),
+    *("P(better)", "p", "p equivalent", "seeds"),
 ]
 
 
@@ -44,6 +58,7 @@ def shown(comparison: pd.DataFrame) -> pd.DataFrame:
         {
             **{name: comparison[name] for name in ("backend", *between)},
             "initializer": comparison["initializer"].map(_marked),
+            **({"picked": comparison.apply(_picked, axis=1)} if "picked" in comparison else {}),
             "cells": comparison.apply(_counts, axis=1),
             **{name: column for measure in RANKED for name, column in _shown_measure(comparison, measure)},
             TITLES["epochs_to_target"]: comparison.apply(_epochs, axis=1),
@@ -59,12 +74,22 @@ def shown(comparison: pd.DataFrame) -> pd.DataFrame:
 def _shown_measure(comparison: pd.DataFrame, measure: str) -> Iterator[tuple[str, pd.Series]]:
     title = TITLES[measure]
     yield title, comparison.apply(interval, axis=1, args=(measure,))
+    if MEASURES_BY_NAME[measure].scale == "ratio":
+        yield f"{title}: geometric mean", comparison[MEASURES_BY_NAME[measure].centre].map(_rounded)
     if f"{measure}_against_best" in comparison:
         yield f"{title}: against best", comparison[f"{measure}_against_best"]
 
 
+def _rounded(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.3f}"
+
+
 def _marked(initializer: str) -> str:
     return initializer if named(initializer).law.native else f"{initializer} {COPIED}"
+
+
+def _picked(row: pd.Series) -> str:
+    return f"{row['picked']:g} (edge)" if row["edge"] else f"{row['picked']:g}"
 
 
 def _counts(row: pd.Series) -> str:
@@ -132,6 +157,8 @@ def groups(findings: Findings) -> Table:
     texts = shown(comparison)
     orders = {
         **{TITLES[name]: comparison[f"{name}_mean"] for name in RANKED},
+        **{f"{each.title}: geometric mean": comparison[each.centre] for each in RANKED_MEASURES},
+        **({"picked": comparison["picked"]} if "picked" in comparison else {}),
         "cells": comparison["finished"],
         TITLES["epochs_to_target"]: comparison["epochs_to_target_median"],
         "ms/cell": comparison["train_seconds_mean"],
@@ -146,7 +173,9 @@ def groups(findings: Findings) -> Table:
         for at, row in enumerate(texts.itertuples(index=False))
     ]
     left_out = f"; {ROWS} of {len(findings.comparison)}, all in comparison.csv"
-    caption = f"Initializers, best first{left_out if len(findings.comparison) > ROWS else ''}"
+    caption = (
+        f"Initializers {standpoint(findings.study)}, best first{left_out if len(findings.comparison) > ROWS else ''}"
+    )
     return Table("groups", caption, columns, rows)
 
 
@@ -159,16 +188,17 @@ def measures(findings: Findings) -> Table:
     rows = [
         [
             *_named(row, keys),
-            Entry(f"{measure.title} ({RESTRICTED})" if measure.censored else measure.title, measure.name),
+            Entry(titled(measure.name) + (f"; {RESTRICTED}" if measure.censored else ""), measure.name),
             Entry("higher" if measure.higher_is_better else "lower", ""),
             *(_with_interval(row, f"{measure.name}_{part}", f"{measure.name}_{ends}") for part, ends in CENTRES),
+            _number(row[measure.centre] if measure.scale == "ratio" else np.nan, ".4g"),
             _number(row[f"{measure.name}_sd"], ".3g"),
             Entry(str(row["finished"]), int(row["finished"])),
         ]
         for _, row in findings.comparison.iterrows()
         for measure in told
     ]
-    names = [*keys, "measure", "better is", "mean", "interquartile mean", "SD", "finished"]
+    names = [*keys, "measure", "better is", "mean", "interquartile mean", "geometric mean", "SD", "finished"]
     return Table("measures", f"Measures of each initializer, with 95 % intervals{left_out}", names, rows)
 
 
@@ -190,7 +220,7 @@ def backends(findings: Findings, measures: Sequence[object] = tuple(TITLES)) -> 
     names = [FRAMEWORKS[backend] for backend in findings.study.backends]
     told, left_out = _shortened(findings.backends[findings.backends["measure"].isin(measures)], "backends.csv")
     rows = [[_measure(row), *_named(row, keys), *_judgement(row)] for _, row in told.iterrows()]
-    caption = f"Backends: {' − '.join(names)}; {ALONE}{left_out}"
+    caption = f"Backends: {' against '.join(names)}; {ALONE}{left_out}"
     return Table("backends", caption, ["measure", *keys, *JUDGEMENT], rows)
 
 
@@ -236,13 +266,13 @@ def defaults(findings: Findings) -> Table:
         [
             _measure(row),
             *_named(row, keys),
-            *(_number(row[name], "+.4f") for name in ("native", "shared")),
-            _difference(row),
+            *(_amount(row[name], row["scale"]) for name in ("native", "shared")),
+            Entry(estimated(row), _order(row["estimate"])),
             _p(row["p"]),
         ]
         for _, row in findings.defaults.iterrows()
     ]
-    names = ["measure", *keys, "native", "shared", "native − shared", "p"]
+    names = ["measure", *keys, "native", "shared", "native against shared", "p"]
     return Table("defaults", "Backends' difference by weights", names, rows)
 
 
@@ -297,12 +327,70 @@ def _in_both(row: pd.Series) -> list[Entry]:
     return [_number(row[f"{measure}_{run}"], ".4f") for measure in RANKED for run in RUNS]
 
 
+def picks(findings: Findings) -> Table:
+    """Return the table of what each initializer has picked, with the score of every value."""
+    tune = findings.study.tune
+    if tune is None or findings.tuned.empty:
+        return Table("picks", "", [], [])
+    keys = [name for name in findings.tuned.columns if name not in BY_VALUE]
+    rows = [
+        [
+            *_named(group.iloc[0], keys),
+            *(Entry(_picked(row), float(row["picked"])) for _, row in _chosen(group).iterrows()),
+            *(_score(row) for _, row in group.iterrows()),
+        ]
+        for _, group in findings.tuned.groupby(keys, sort=False)
+    ]
+    names = [*keys, f"picked {tune.title}", *(f"at {value:g}" for value in tune.values)]
+    by = tune.by.replace("_", " ")
+    caption = f"Picks; {by} at each {tune.title}, mean ± SD over {tune.seeds} seeds of their own"
+    return Table("picks", caption, names, rows)
+
+
+def _chosen(group: pd.DataFrame) -> pd.DataFrame:
+    return group[group["picked"]].assign(picked=group["value"])
+
+
+def _score(row: pd.Series) -> Entry:
+    """Return the score of a value; of cells that did not finish, how many."""
+    lost = row["cells"] - row["finished"]
+    spread = "" if np.isnan(row["score_sd"]) else f" ± {row['score_sd']:.2g}"
+    words = [] if np.isnan(row["score"]) else [f"{row['score']:.3g}{spread}"]
+    return Entry(", ".join([*words, *([f"{lost} lost"] if lost else [])]), _order(row["score"]))
+
+
+def rates(findings: Findings) -> Table:
+    """Return the table that says at how many learning rates the verdict of each pair holds."""
+    keys = [name for name in findings.over_rates.columns if name not in (*OVER_RATES, *COMPARED)]
+    told, left_out = _most(findings.over_rates)
+    rows = [
+        [
+            *_named(row, keys),
+            _measure(row),
+            *_named(row, ["left", "right", "verdict"]),
+            Entry(f"{row['holds']} of {row['rates']}", int(row["holds"])),
+            Entry("reversed" if row["reversed"] else "", int(row["reversed"])),
+        ]
+        for _, row in told.iterrows()
+    ]
+    names = [*keys, "measure", "left", "right", "verdict", "holds at", "between rates"]
+    return Table("rates", f"Verdicts over learning rates{left_out}", names, rows)
+
+
+def _most(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return at most ROWS rows, those of ranked measures that hold at most rates first, and what is left out."""
+    if len(rows) <= ROWS:
+        return rows, ""
+    told = rows[rows["measure"].isin(RANKED)].sort_values("holds", ascending=False, kind="stable").head(ROWS)
+    return told, f"; {len(told):,} of {len(rows):,}, the others are in rates.csv"
+
+
 def _named(row: pd.Series, keys: Sequence[str]) -> list[Entry]:
     return [Entry(str(row[key]), str(row[key])) for key in keys]
 
 
 def _measure(row: pd.Series) -> Entry:
-    return Entry(TITLES[row["measure"]], row["measure"])
+    return Entry(titled(row["measure"]), row["measure"])
 
 
 def _judgement(row: pd.Series) -> list[Entry]:
@@ -312,7 +400,8 @@ def _judgement(row: pd.Series) -> list[Entry]:
     return [
         Entry(row["verdict"], row["verdict"]),
         Entry(seeds_needed(more) if settled_by_seeds else "", _order(more)),
-        _difference(row),
+        Entry(estimated(row), _order(row["estimate"])),
+        _number(row["difference"] if row["scale"] == "ratio" else np.nan, "+.3f"),
         _number(row["effect_size"], "+.2f"),
         _share(row),
         _p(row["p"]),
@@ -327,11 +416,8 @@ def _with_interval(row: pd.Series, part: str, ends: str) -> Entry:
     return Entry("" if np.isnan(middle) else f"{middle:.4g}{brackets}", _order(middle))
 
 
-def _difference(row: pd.Series) -> Entry:
-    if np.isnan(row["difference"]):
-        return Entry("", _order(np.nan))
-    ends = "" if np.isnan(row["low"]) else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
-    return Entry(f"{row['difference']:+.3f}{ends}", float(row["difference"]))
+def _amount(estimate: float, scale: object) -> Entry:
+    return Entry("" if np.isnan(estimate) else amount(estimate, scale), _order(estimate))
 
 
 def _share(row: pd.Series) -> Entry:

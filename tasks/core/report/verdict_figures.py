@@ -17,7 +17,7 @@ from tasks.core.statistics.inference import Array
 from tasks.core.statistics.profiles import Profiles
 from tasks.core.statistics.ranks import Ranking
 from tasks.core.statistics.survival import Reaching
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, UNDECIDED, WORSE, amount, turned
 
 DECIDED = (BETTER, WORSE, EQUIVALENT)
 SIGNS = {BETTER: "+", WORSE: "−", EQUIVALENT: "=", UNDECIDED: "?"}
@@ -54,7 +54,7 @@ def _shell(wanted: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     return figure, axes[:panels]
 
 
-def critical_differences(rankings: Sequence[Ranking]) -> Figure:
+def mean_ranks(rankings: Sequence[Ranking]) -> Figure:
     """Draw mean ranks on a line, the best on the left; a bar joins initializers that are not apart (Demšar, 2006)."""
     from scikit_posthocs import critical_difference_diagram
 
@@ -73,7 +73,7 @@ def critical_differences(rankings: Sequence[Ranking]) -> Figure:
         )
         panel.set_title(
             f"{each.backend} · {each.title}, mean rank over {each.ranks.blocks} {each.blocks}\n"
-            f"critical difference {each.ranks.critical:.2f}, Friedman p {p_text(each.ranks.friedman)}",
+            f"Friedman p {p_text(each.ranks.friedman)}",
             fontsize=8,
         )
         panel.tick_params(labelsize=8)
@@ -99,15 +99,15 @@ def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
     names = list(dict.fromkeys([*part["left"], *part["right"]]))
     higher = MEASURES_BY_NAME[part["measure"].iloc[0]].higher_is_better
     effects = np.full((len(names), len(names)), np.nan)
-    for _, row in part.iterrows():
+    for (_, row), (_, other) in zip(part.iterrows(), turned(part).iterrows(), strict=True):
         left, right = names.index(row["left"]), names.index(row["right"])
         effect = row["effect_size"] if higher else -row["effect_size"]
         effects[left, right], effects[right, left] = effect, -effect
-        verdict, difference = row["verdict"], row["difference"] if len(names) <= NAMED else np.nan
         ink = PAPER if abs(effect) > DARK_EFFECT else INK
-        turned = _field(TURNED.get(verdict, verdict), -difference)
-        for across, down, field in ((right, left, _field(verdict, difference)), (left, right, turned)):
-            panel.text(across, down, field, ha="center", va="center", fontsize=6, color=ink)
+        for across, down, seen in ((right, left, row), (left, right, other)):
+            panel.text(
+                across, down, _field(seen, written=len(names) <= NAMED), ha="center", va="center", fontsize=6, color=ink
+            )
     panel.imshow(effects, cmap="RdBu", vmin=-LARGE_EFFECT, vmax=LARGE_EFFECT)
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
     panel.set_yticks(range(len(names)), names, fontsize=7)
@@ -115,8 +115,10 @@ def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
     panel.spines[:].set_visible(False)
 
 
-def _field(verdict: str, difference: float) -> str:
-    return SIGNS[verdict] + (f"\n{difference:+.3f}" if np.isfinite(difference) else "")
+def _field(row: pd.Series, *, written: bool) -> str:
+    """Return the sign of a pair's verdict and, if it is to be written, the estimate."""
+    told = written and np.isfinite(row["estimate"])
+    return SIGNS[row["verdict"]] + (f"\n{amount(row['estimate'], row['scale'])}" if told else "")
 
 
 def survival(reaching: Sequence[Reaching], looks: Mapping[str, Style], target: float) -> Figure:
@@ -180,6 +182,8 @@ def _steps(
 def between_backends(backends: pd.DataFrame, keys: Sequence[str], names: Sequence[str]) -> Figure:
     """Draw the difference between the backends under each initializer, with its interval, on a band of the margin.
 
+    A ratio is on a logarithmic axis, whose ticks are in per cent.
+
     keys: the columns of the factors. names: the backends.
     """
     ranked = backends[backends["measure"].isin(RANKED)]
@@ -191,7 +195,7 @@ def between_backends(backends: pd.DataFrame, keys: Sequence[str], names: Sequenc
         _differences(panel, part, rows)
         title = " · ".join([TITLES[measure], *(f"{name} {level}" for name, level in zip(others, key, strict=True))])
         panel.set_title(title, fontsize=8)
-        panel.set_xlabel(f"{names[0]} − {names[1]}", fontsize=8)
+        panel.set_xlabel(f"{names[0]} {'/' if (part['scale'] == 'ratio').any() else '−'} {names[1]}", fontsize=8)
         panel.set_yticks(range(len(rows)), rows, fontsize=8)
         panel.grid(axis="x", color="0.92")
     handles = list(_explained("weights" in keys))
@@ -201,16 +205,25 @@ def between_backends(backends: pd.DataFrame, keys: Sequence[str], names: Sequenc
 
 def _differences(panel: Axes, part: pd.DataFrame, rows: Sequence[str]) -> None:
     """Draw a panel's differences, each at the height of its initializer in `rows`; shared weights are diamonds."""
-    margin = part["margin"].iloc[0]
-    if margin:
-        panel.axvspan(-margin, margin, color=SMALL_COLOUR, alpha=0.12, linewidth=0)
-    panel.axvline(0, color=LINE_COLOUR, linewidth=0.8)
+    measure, margin = MEASURES_BY_NAME[part["measure"].iloc[0]], part["margin"].iloc[0]
+    reach = measure.scaled_margin(margin)
+    alike, low, high = (measure.unscaled(np.asarray(at)).item() for at in (0.0, -reach, reach))
+    panel.axvspan(low, high, color=SMALL_COLOUR, alpha=0.12, linewidth=0)
+    panel.axvline(alike, color=LINE_COLOUR, linewidth=0.8)
     for _, row in part.iterrows():
         weights = str(row.get("weights"))
         place = rows.index(row["initializer"]) + OFFSETS.get(weights, 0)
         colour = DECIDED_COLOUR if row["verdict"] in DECIDED else UNDECIDED_COLOUR
         panel.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.5)
-        panel.plot(row["difference"], place, "D" if weights == "shared" else "o", color=colour, markersize=5)
+        panel.plot(row["estimate"], place, "D" if weights == "shared" else "o", color=colour, markersize=5)
+    if measure.scale == "ratio":
+        panel.set_xscale("log")
+        panel.xaxis.set(major_locator=MaxNLocator(5), minor_locator=NullLocator(), major_formatter=_per_cent)
+
+
+def _per_cent(ratio: float, _: int | None = None) -> str:
+    """Return a ratio as a tick of an axis has it."""
+    return amount(ratio, "ratio")
 
 
 def _explained(weights: bool) -> Iterator[Line2D]:

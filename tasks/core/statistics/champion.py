@@ -100,8 +100,8 @@ def _keys(rows: pd.DataFrame, backend: str, names: Sequence[str]) -> set[tuple[o
 
 
 def _cost(cells: pd.DataFrame, at: int) -> Array:
-    """Return a ranked measure of cells so that less is better, NaN where a cell did not finish."""
-    found = values(cells, RANKED_MEASURES[at]).to_numpy(np.float64)
+    """Return a ranked measure of cells on its scale, so that less is better, NaN where a cell did not finish."""
+    found = RANKED_MEASURES[at].scaled(values(cells, RANKED_MEASURES[at]).to_numpy(np.float64))
     return -found if RANKED_MEASURES[at].higher_is_better else found
 
 

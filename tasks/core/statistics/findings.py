@@ -6,9 +6,10 @@ from functools import cached_property
 import pandas as pd
 
 from tasks.core.design.columns import RANKED_MEASURES
+from tasks.core.design.grid import Picks
 from tasks.core.design.initializers import Backend
 from tasks.core.design.study import Study
-from tasks.core.statistics import checks, spread, table, verdicts
+from tasks.core.statistics import checks, spread, table, tuning, verdicts
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.notes import notes
 from tasks.core.statistics.profiles import Profiles, profiles
@@ -22,7 +23,8 @@ class Findings:
     """A study with its cells, one row each, and all that was made of them.
 
     judged: the study's claims, as `checks.judge` returns them. controls: the claims of its controls, or None without
-    controls. Each of the others is documented at the function of the same name, `comparison` at `table.compare`.
+    controls. tuning_cells: the cells by which initializers have picked, none if nothing is tuned. Each of the others is
+    documented at the function of the same name, `comparison` at `table.compare`.
     """
 
     study: Study
@@ -37,26 +39,39 @@ class Findings:
     reaching: list[Reaching]
     profiles: list[Profiles]
     spread: pd.DataFrame
+    tuning_cells: pd.DataFrame
+    tuned: pd.DataFrame
+    over_rates: pd.DataFrame
 
     @classmethod
     def of(
-        cls, study: Study, cells: pd.DataFrame, judged: pd.DataFrame, controls: pd.DataFrame | None = None
+        cls,
+        study: Study,
+        cells: pd.DataFrame,
+        judged: pd.DataFrame,
+        controls: pd.DataFrame | None = None,
+        tuning_cells: pd.DataFrame | None = None,
     ) -> "Findings":
         """Return the findings of cells with the columns `columns.CELLS`."""
+        picking = pd.DataFrame() if tuning_cells is None else tuning_cells
+        tuned = tuning.tuned(study, picking)
         pairs = verdicts.pairs(cells, study.margins)
         return cls(
             study=study,
             cells=cells,
             judged=judged,
             controls=controls,
-            comparison=verdicts.against_best(table.compare(cells), pairs),
+            comparison=tuning.with_picks(verdicts.against_best(table.compare(cells), pairs), tuned),
             pairs=pairs,
             backends=verdicts.backends(study, cells),
             defaults=spread.defaults(study, cells),
-            rankings=rankings(cells),
+            rankings=rankings(cells, pairs),
             reaching=reaching(cells),
             profiles=profiles(cells),
             spread=spread.spread(study, cells),
+            tuning_cells=picking,
+            tuned=tuned,
+            over_rates=tuning.over_rates(study, pairs),
         )
 
     @cached_property
@@ -70,6 +85,11 @@ class Findings:
         return found
 
     @property
+    def picks(self) -> Picks:
+        """What each group has picked of the setting that the study tunes."""
+        return tuning.picks(self.study, self.tuning_cells)
+
+    @property
     def misbehaved(self) -> list[str]:
         """The claims of the controls that do not hold, or could not be tested."""
         return [] if self.controls is None else checks.not_held(self.controls)
@@ -77,4 +97,8 @@ class Findings:
     @cached_property
     def notes(self) -> list[str]:
         """What became of each claim, and what a reader has to know to read the comparison."""
-        return [*checks.lines(self.judged), *notes(self.study, self.cells)]
+        return [
+            *checks.lines(self.judged),
+            *notes(self.study, self.cells),
+            *tuning.notes(self.study, self.tuned),
+        ]

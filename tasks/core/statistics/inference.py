@@ -15,12 +15,8 @@ POWER = 0.8  # with which a number of seeds would settle a difference
 RESAMPLES = 9_999
 BOOTSTRAP_SEED = 0  # of every bootstrap, so that the same cells always give the same numbers
 BAND_RESAMPLES = 1_999
-FEW = 8
-"""With fewer values than this, intervals are Student's. A bootstrap interval never leaves the range of its values, so
-with few values it is too short: at 5 seeds it covers 0.82 to 0.89 of normal to skewed measures
-(tests/core/statistics/test_calibration.py)."""
-VALUES_AT_ONCE = 20_000_000  # of resamples in memory
-DECIMALS = 12  # of a resampled statistic: whether it ties with the sample's must not depend on the order of a sum
+FEW = 5  # with fewer values than this, intervals are Student's: too many resamples of so few are all alike
+DECIMALS = 12  # of a mean: whether it ties with another one must not depend on the order of a sum
 ROUNDING = 1e-9  # relative; a smaller difference is rounding
 TRIM = 0.25  # of either end of a sample, for the interquartile mean
 
@@ -46,14 +42,12 @@ def intervals(
 ) -> tuple[Array, Array]:
     """Return the low and high ends, (k,), of the 95 % interval of a statistic of each row of samples (k, n).
 
-    From FEW values on the interval is the bias-corrected and accelerated bootstrap's (Efron, 1987). Its level is
-    widened for small n as Student's quantile is wider than the normal one (Hesterberg, 2015, section 5.3). The same
-    samples and seed give the same ends.
+    From FEW values on the interval of a mean is the bootstrap-t (Efron & Tibshirani, 1993, section 12.5), which follows
+    the skew of losses. The same samples and seed give the same ends.
 
-    With fewer values the interval is Student's t; for the interquartile mean it is Tukey and McLaughlin's (1963).
-    Samples whose statistic stays the same whichever value is left out have this interval, too, because the bootstrap
-    cannot compute its acceleration from them. Student's SD is at least `steps` / √n, for the reason that
-    `Differences.of` gives. Of fewer than two values the ends are NaN.
+    Student's t takes its place with fewer values, and where so many resamples are all alike that the bootstrap gives no
+    finite end, as of accuracies that tie. Student's SD is at least `steps` / √n, for the reason that `Differences.of`
+    gives. The interquartile mean has Tukey and McLaughlin's (1963) interval. Of fewer than two values the ends are NaN.
 
     >>> low, high = intervals(np.array([[1.0, 2.0, 3.0]]), seed=0)
     >>> low.round(2), high.round(2)
@@ -63,28 +57,31 @@ def intervals(
     if n < 2 or not rows:
         return np.full(rows, np.nan), np.full(rows, np.nan)
     middle, half = _student(samples, statistic, np.broadcast_to(steps, rows))
-    low, high = middle - half, middle + half
-    resampled = _moved_by_one(samples, statistic) if n >= FEW else np.zeros(rows, np.bool_)
-    if resampled.any():
-        low[resampled], high[resampled] = _bootstrap(samples[resampled], statistic, seed)
-    return low, high
+    if n < FEW or statistic == "iqm":
+        return middle - half, middle + half
+    low, high = _bootstrap_t(samples, seed)
+    usable = np.isfinite(low) & np.isfinite(high)
+    return np.where(usable, low, middle - half), np.where(usable, high, middle + half)
 
 
-def _bootstrap(samples: Array, statistic: Statistic, seed: int) -> tuple[Array, Array]:
-    from scipy import stats
-
+def _bootstrap_t(samples: Array, seed: int) -> tuple[Array, Array]:
+    """Return the ends of bootstrap-t intervals of means; NaN or infinite where too many resamples are all alike."""
     n = samples.shape[1]
-    tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(1 - ALPHA / 2, n - 1))
-    found = stats.bootstrap(
-        (samples,),
-        lambda sample, axis: point(np.moveaxis(sample, axis, -1), statistic).round(DECIMALS),
-        axis=1,
-        confidence_level=1 - 2 * tail,
-        n_resamples=RESAMPLES,
-        batch=max(1, VALUES_AT_ONCE // samples.size),
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return np.asarray(found.low), np.asarray(found.high)
+    middle, deviation = samples.mean(1), samples.std(1, ddof=1)
+    weights = _resampled(n, RESAMPLES, seed)
+    centred = samples - middle[:, None]
+    moved = centred @ weights.T
+    spread = np.sqrt(np.maximum(np.square(centred) @ weights.T - np.square(moved), 0) * n / (n - 1))
+    alike = spread <= ROUNDING * np.abs(samples).max(1)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(alike, np.sign(moved) * np.inf, moved / spread)
+        upper, lower = np.quantile(t, [1 - ALPHA / 2, ALPHA / 2], axis=1)
+        return middle - upper * deviation, middle - lower * deviation
+
+
+def _resampled(n: int, resamples: int, seed: int) -> Array:
+    """Return the weight of each of n values in each resample, (resamples, n)."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples) / n
 
 
 def _student(samples: Array, statistic: Statistic, steps: Array) -> tuple[Array, Array]:
@@ -102,10 +99,15 @@ def _student(samples: Array, statistic: Statistic, steps: Array) -> tuple[Array,
     return point(samples, statistic), stats.t.ppf(1 - ALPHA / 2, n - 2 * cut - 1) * deviation / np.sqrt(n)
 
 
-def _moved_by_one(samples: Array, statistic: Statistic) -> NDArray[np.bool_]:
-    """Tell of each row whether the statistic depends on which value is left out."""
-    left_out = np.array([point(np.delete(samples, at, axis=1), statistic) for at in range(samples.shape[1])])
-    return np.asarray(np.ptp(left_out, axis=0) > ROUNDING * np.abs(samples).max(axis=1))
+def mean(values: Array) -> Array:
+    """Return the mean of the last axis without NaN; NaN where all values are.
+
+    >>> mean(np.array([[1.0, 3.0, np.nan], [np.nan] * 3]))
+    array([ 2., nan])
+    """
+    known = np.isfinite(values)
+    n = known.sum(-1)
+    return np.where(n > 0, np.where(known, values, 0.0).sum(-1) / np.maximum(n, 1), np.nan)
 
 
 def bootstrap_band(samples: Array, *, seed: int) -> tuple[Array, Array]:
@@ -119,8 +121,7 @@ def bootstrap_band(samples: Array, *, seed: int) -> tuple[Array, Array]:
     """
     if len(samples) < 2:
         return np.full(samples.shape[1], np.nan), np.full(samples.shape[1], np.nan)
-    draws = np.random.default_rng(seed).integers(len(samples), size=(BAND_RESAMPLES, len(samples)))
-    weights = np.apply_along_axis(np.bincount, 1, draws, minlength=len(samples)) / len(samples)
+    weights = _resampled(len(samples), BAND_RESAMPLES, seed)
     low, high = np.quantile(weights @ samples, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
     return low, high
 
@@ -162,13 +163,12 @@ class Differences:
         from scipy import stats
 
         n = np.isfinite(differences).sum(1)
-        filled = np.where(np.isfinite(differences), differences, 0.0)
-        mean = np.where(n > 0, filled.sum(1) / np.maximum(n, 1), np.nan)
-        square = np.where(np.isfinite(differences), (differences - mean[:, None]) ** 2, 0.0).sum(1)
+        middle = mean(differences)
+        square = np.where(np.isfinite(differences), (differences - middle[:, None]) ** 2, 0.0).sum(1)
         sd = np.where(n > 1, np.sqrt(square / np.maximum(n - 1, 1)), np.nan)
         sd = np.maximum(sd, step / np.sqrt(np.maximum(n, 1)))
         half = stats.t.ppf(1 - ALPHA / 2, np.maximum(n - 1, 1)) * sd / np.sqrt(np.maximum(n, 1))
-        return cls(n, mean, sd, mean - half, mean + half)
+        return cls(n, middle, sd, middle - half, middle + half)
 
     def p_zero(self) -> Array:
         """Return the two-sided p-value of a mean of zero, (k,); 1 where there are fewer than two seeds."""

@@ -14,30 +14,53 @@ import pandas as pd
 from tasks.core.design.columns import CELLS, MEASURES, Measure
 from tasks.core.statistics.inference import Array
 
+ERRORS = 1 / 3
+"""The share of an error rate that is too small to matter.
+
+Another sample of as many rows from where a dataset comes from would move its error rate e by about √(e / rows): by 15 %
+of e on digits, 25 % on breast cancer, 37 % on Iris and 50 % on wine, at the error rates of the default study. A
+difference that another sample of rows could turn round does not matter.
+"""
+
 
 def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyType({})) -> list[Measure]:
     """Return the measures with the steps, margins and largest values that hold for cells of one level.
 
-    A measure that is a share of the test rows is a multiple of 1 / test_rows, so this is its step, and without another
-    margin also its margin. A censored measure is at most the horizon, which is the number of epochs trained.
+    A measure that is a share of the test rows is a multiple of 1 / test_rows, so this is its step. Its margin is that
+    of `margin_of_errors`, unless the study sets another one. A censored measure is at most the horizon, which is the
+    number of epochs trained.
 
-    >>> cells = pd.DataFrame({"test_rows": [30.0], "horizon": [20]})
+    >>> rows = {"backend": "keras", "initializer": "zeros", "status": "finished", "test_rows": 30.0, "horizon": 20}
+    >>> cells = pd.DataFrame({**rows, "seed": [0, 1], "test_accuracy": [0.9, 1.0]})
     >>> accuracy, loss, *_ = measures(cells, {"test_loss": 0.05})
-    >>> round(accuracy.margin, 4), loss.margin
-    (0.0333, 0.05)
+    >>> round(accuracy.step, 4), round(accuracy.margin, 4), loss.margin
+    (0.0333, 0.0167, 0.05)
     """
     row = float(np.nan_to_num(1 / cells["test_rows"].max()))  # 0 where no cell recorded its test rows
     horizon = float(cells["horizon"].max())
-    return [_known(each, margins.get(each.name), row, horizon) for each in MEASURES]
+    return [_known(each, margins.get(each.name), cells, row, horizon) for each in MEASURES]
 
 
-def _known(measure: Measure, margin: float | None, row: float, horizon: float) -> Measure:
+def _known(measure: Measure, margin: float | None, cells: pd.DataFrame, row: float, horizon: float) -> Measure:
     """Return a measure of cells, given the margin that the study sets, 1 / test_rows and the horizon."""
     if measure.step_is_a_test_row:
-        measure = replace(measure, step=row, margin=row)
+        measure = replace(measure, step=row, margin=margin_of_errors(cells, measure, row))
     if measure.censored:
         measure = replace(measure, largest=horizon)
     return measure if margin is None else replace(measure, margin=margin)
+
+
+def margin_of_errors(cells: pd.DataFrame, measure: Measure, row: float) -> float:
+    """Return the margin of an accuracy: ERRORS of the error rate of the group that makes the fewest errors.
+
+    A group of which less than half of the cells finished does not count. The margin is at least row / seeds, one error
+    more in the test rows of all seeds together, because no smaller difference can be seen. row: 1 / test_rows.
+    """
+    groups = [cells[name] for name in ("run", "backend", "initializer") if name in cells]
+    finished = (cells["status"] == "finished").groupby(groups).mean()
+    means = values(cells, measure).groupby(groups).mean()
+    fewest = 1 - means[finished >= 0.5].max()
+    return float(np.fmax(ERRORS * fewest, row / max(cells["seed"].nunique(), 1)))
 
 
 def values(cells: pd.DataFrame, measure: Measure) -> pd.Series:

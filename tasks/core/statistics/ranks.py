@@ -3,17 +3,17 @@
 A block is what ranks its rivals once: a seed or, where a study varies the dataset, a dataset.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.core.design.columns import RANKED_MEASURES, RANKS, Measure
-from tasks.core.statistics.inference import ALPHA, CONFIDENCE, ROUNDING, Array
+from tasks.core.statistics.inference import ALPHA, ROUNDING, Array, holm
 from tasks.core.statistics.measures import factors, parts, values
+from tasks.core.statistics.verdicts import controlled
 
 LEAST_RIVALS, LEAST_BLOCKS = 3, 2
 FEW = 5  # blocks; with fewer Iman and Davenport's F calls up to 19 % of alike rivals different
@@ -25,44 +25,67 @@ class Ranks:
     """The mean ranks of rivals over blocks, and what they show.
 
     mean: the mean rank of each rival, (rivals,), 1 being the best. blocks: the number of blocks. friedman: the p-value
-    of all rivals being alike, which the function of this name returns. critical: the difference of mean ranks from
-    which on Nemenyi's test tells two rivals apart. p: the p-values of Nemenyi's test, (rivals, rivals).
+    of all rivals being alike, which the function of this name returns. p: the p-value of each two rivals being alike,
+    adjusted, (rivals, rivals).
     """
 
     mean: Array
     blocks: int
     friedman: float
-    critical: float
     p: Array
 
     @property
     def apart(self) -> NDArray[np.bool_]:
-        """Which rivals differ, (rivals, rivals): by Nemenyi's test, and only if Friedman's test finds a difference."""
-        return (self.p < ALPHA) & (self.friedman < ALPHA)
+        """Which rivals differ, (rivals, rivals)."""
+        return self.p < ALPHA
 
 
-def ranks(values: Array, *, higher_is_better: bool) -> Ranks | None:
-    """Return the ranks of values (rivals, blocks), or None if there are fewer than 3 rivals or 2 blocks.
+def costs(values: Array, *, higher_is_better: bool) -> Array:
+    """Return values (rivals, blocks) so that less is better, infinity for a hole, which is NaN.
 
-    NaN is a hole: the rival did not finish. Holes come last in their block and tie with each other. Nemenyi's critical
-    difference is q √(k (k + 1) / (6 n)) for k rivals and n blocks, q being the studentized range's quantile divided by
-    √2 (Demšar, 2006).
+    >>> costs(np.array([[0.9, np.nan]]), higher_is_better=True)
+    array([[-0.9,  inf]])
+    """
+    return np.where(np.isfinite(values), -values if higher_is_better else values, np.inf)
 
-    >>> ranks(np.array([[0.9, 0.8], [0.7, 0.6], [0.5, np.nan]]), higher_is_better=True).mean
-    array([1., 2., 3.])
+
+def signed_ranks(costs: Array, families: int = 1) -> Array:
+    """Return the p-values of Wilcoxon's signed-rank test of each two rivals, (rivals, rivals), given their costs.
+
+    costs: (rivals, blocks). The test ranks the differences of two rivals over the blocks by their size, and asks
+    whether the ranks of the differences in favour of one rival add up to more than chance would give (Wilcoxon, 1945).
+    It uses how far two rivals are apart, and depends on no third one, as tests of mean ranks do (Benavoli, Corani &
+    Mangili, 2016). With up to 13 blocks it is exact. A hole is farther off than any number, and two holes are equal.
+    The p-values are after Holm over all pairs, and times the number of families.
+
+    >>> signed_ranks(np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.1, 2.2, 3.3, 4.4, 5.5, np.inf]])).round(3)
+    array([[1.   , 0.031],
+           [0.031, 1.   ]])
     """
     from scipy import stats
 
-    rivals, blocks = values.shape
-    if rivals < LEAST_RIVALS or blocks < LEAST_BLOCKS:
-        return None
-    cost = np.where(np.isfinite(values), -values if higher_is_better else values, np.inf)
-    ranked = stats.rankdata(cost, axis=0)
-    error = np.sqrt(rivals * (rivals + 1) / (6 * blocks))
-    mean = ranked.mean(1)
-    q = np.abs(mean[:, None] - mean) / error * np.sqrt(2)
-    critical = stats.studentized_range.ppf(CONFIDENCE, rivals, np.inf) / np.sqrt(2) * error
-    return Ranks(mean, blocks, friedman(ranked), float(critical), stats.studentized_range.sf(q, rivals, np.inf))
+    left, right = np.triu_indices(len(costs), 1)
+    with np.errstate(invalid="ignore"):
+        apart = np.nan_to_num(costs[left] - costs[right], nan=0.0, posinf=np.inf, neginf=-np.inf)
+    signed = np.sign(apart) * stats.rankdata(np.abs(apart), axis=1)  # Wilcoxon's ranks of these are the same
+    differ = signed.any(axis=1)
+    own = np.ones(len(left))
+    own[differ] = [stats.wilcoxon(each).pvalue for each in signed[differ]]
+    p = np.ones((len(costs), len(costs)))
+    p[left, right] = p[right, left] = np.minimum(families * holm(own), 1.0)
+    return p
+
+
+def least_blocks(rivals: int, families: int) -> int:
+    """Return the number of blocks from which on `signed_ranks` can tell two of so many rivals apart.
+
+    The same rival ahead in each of n blocks has the p-value 2 / 2ⁿ, which is adjusted for all pairs and families.
+
+    >>> least_blocks(2, 1), least_blocks(6, 4)
+    (6, 12)
+    """
+    tests = families * rivals * (rivals - 1) / 2
+    return int(np.floor(np.log2(tests / ALPHA))) + 2
 
 
 def friedman(ranked: Array) -> float:
@@ -107,7 +130,8 @@ def _permuted(ranked: Array) -> float:
 class Ranking:
     """The ranks of the initializers of one backend and level by one measure.
 
-    blocks: `seeds`, or `datasets` where a study varies the dataset.
+    blocks: `seeds`, or `datasets` where a study varies the dataset. least: with fewer blocks no two can be told apart;
+    0 where the tests of pairs tell them apart.
     """
 
     title: str
@@ -115,33 +139,60 @@ class Ranking:
     measure: str
     initializers: list[str]
     blocks: str
+    least: int
     ranks: Ranks
 
 
-def rankings(cells: pd.DataFrame) -> list[Ranking]:
+def rankings(cells: pd.DataFrame, pairs: pd.DataFrame) -> list[Ranking]:
     """Return the rankings of the initializers of every backend and level, by each measure of RANKED.
 
-    Where the cells have several datasets, a dataset is a block, and its value is the mean over seeds. The value is a
-    hole if the initializer did not finish in one of these seeds.
+    Over the seeds of one dataset the p-values are those of `pairs`, which `verdicts.pairs` returns. Where the cells
+    have several datasets, a dataset is a block, and `signed_ranks` tests. A block's value is the mean over seeds, on
+    the measure's scale. It is a hole if the initializer did not finish in one of these seeds.
     """
     several = "dataset" in factors(cells) and len(set(cells["dataset"])) > 1
     by = ["backend", *(name for name in factors(cells) if not (several and name == "dataset"))]
-    found = (
-        _ranking(key, part, measure, "dataset" if several else "seed")
-        for key, part in parts(cells, by)
-        for measure in RANKED_MEASURES
-    )
-    return [each for each in found if each]
+    found = []
+    for key, part in parts(cells, by):
+        for measure in RANKED_MEASURES:
+            title = " · ".join([*(f"{name} {level}" for name, level in list(key.items())[1:]), measure.title])
+            wide = _wide(part, measure, "dataset" if several else "seed")
+            cost, names = costs(wide.to_numpy(np.float64), higher_is_better=measure.higher_is_better), list(wide.index)
+            if len(cost) < LEAST_RIVALS or cost.shape[1] < LEAST_BLOCKS:
+                continue
+            families = controlled(measure, cells["backend"].nunique())
+            p = signed_ranks(cost, families) if several else _of_pairs(pairs, {**key, "measure": measure.name}, names)
+            blocks, least = ("datasets", least_blocks(len(cost), families)) if several else ("seeds", 0)
+            found.append(Ranking(title, key["backend"], measure.name, names, blocks, least, ranked(cost, p)))
+    return found
 
 
-def _ranking(key: dict[str, Any], cells: pd.DataFrame, measure: Measure, block: str) -> Ranking | None:
-    """Return the ranking of the initializers of cells, whose blocks are the values of a column."""
-    table = cells.assign(value=values(cells, measure))
+def ranked(costs: Array, p: Array) -> Ranks:
+    """Return the ranks of costs (rivals, blocks), given the p-values of each two rivals.
+
+    Holes, which are infinite, come last in their block and tie with each other.
+
+    >>> ranked(np.array([[0.1, 0.2], [0.3, 0.4], [0.5, np.inf]]), np.ones((3, 3))).mean
+    array([1., 2., 3.])
+    """
+    from scipy import stats
+
+    found = stats.rankdata(costs, axis=0)
+    return Ranks(found.mean(1), costs.shape[1], friedman(found), p)
+
+
+def _wide(cells: pd.DataFrame, measure: Measure, block: str) -> pd.DataFrame:
+    """Return a measure on its scale, initializers in rows and blocks, which are the values of a column, in columns."""
+    table = cells.assign(value=measure.scaled(values(cells, measure).to_numpy(np.float64)))
     wide = table.pivot_table("value", "initializer", block, aggfunc=_whole_mean, dropna=False)
-    wide = wide.reindex(cells["initializer"].unique())
-    found = ranks(wide.to_numpy(np.float64), higher_is_better=measure.higher_is_better)
-    title = " · ".join([*(f"{name} {level}" for name, level in list(key.items())[1:]), measure.title])
-    return Ranking(title, key["backend"], measure.name, list(wide.index), f"{block}s", found) if found else None
+    return wide.reindex(cells["initializer"].unique())
+
+
+def _of_pairs(pairs: pd.DataFrame, key: Mapping[str, object], names: Sequence[str]) -> Array:
+    """Return the p-values of pairs as a matrix, (names, names); key: the values of columns that the pairs have."""
+    own = pairs[np.logical_and.reduce([pairs[name] == value for name, value in key.items()])]
+    wide = own.pivot_table("p", "left", "right").reindex(index=list(names), columns=list(names)).to_numpy(np.float64)
+    return np.asarray(np.fmin(np.nan_to_num(wide, nan=1.0), np.nan_to_num(wide.T, nan=1.0)))
 
 
 def _whole_mean(block: pd.Series) -> float:
@@ -152,11 +203,15 @@ def _whole_mean(block: pd.Series) -> float:
 def ranks_table(rankings: Sequence[Ranking]) -> pd.DataFrame:
     """Return one row per ranking and initializer, with the columns `columns.RANKS`; without rankings, no columns."""
     rows = [
-        (each.backend, each.title, initializer, mean, each.ranks.critical, each.ranks.friedman, _blocks(each))
+        (each.backend, each.title, initializer, mean, _apart(each, apart), each.ranks.friedman, _blocks(each))
         for each in rankings
-        for initializer, mean in zip(each.initializers, each.ranks.mean, strict=True)
+        for initializer, mean, apart in zip(each.initializers, each.ranks.mean, each.ranks.apart, strict=True)
     ]
     return pd.DataFrame(rows, columns=list(RANKS)) if rows else pd.DataFrame()
+
+
+def _apart(ranking: Ranking, apart: NDArray[np.bool_]) -> str:
+    return ", ".join(name for name, differs in zip(ranking.initializers, apart, strict=True) if differs)
 
 
 def _blocks(ranking: Ranking) -> str:

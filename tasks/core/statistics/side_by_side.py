@@ -16,7 +16,7 @@ from tasks.core.design.settings import source
 from tasks.core.statistics import verdicts
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
-from tasks.core.statistics.verdicts import TURNED, UNDECIDED, seeds_needed
+from tasks.core.statistics.verdicts import UNDECIDED, estimated, seeds_needed, turned
 
 LISTED = 20  # changed verdicts that are told
 RUNS = ("first", "second")
@@ -76,10 +76,8 @@ class SideBySide:
             return []
         keys = ["backend", *factors(self.first.cells), *COMPARED]
         one, other = self.first.pairs, self.second.pairs
-        turned = other.rename(columns={"left": "right", "right": "left"}).assign(
-            verdict=other["verdict"].replace(TURNED)
-        )
-        both = one.merge(pd.concat([other, turned]), on=keys, suffixes=("_first", "_second"))
+        swapped = turned(other).rename(columns={"left": "right", "right": "left"})
+        both = one.merge(pd.concat([other, swapped]), on=keys, suffixes=("_first", "_second"))
         return [
             f"{' · '.join(TITLES.get(row[key], str(row[key])) for key in keys[:-2])}: "
             f"{row['left']} against {row['right']}, {row['verdict_first']} before, {row['verdict_second']} after"
@@ -97,9 +95,9 @@ class SideBySide:
         """Whether the answer changes from the first run to the second one, in a sentence."""
         if not self._alike:
             return "Verdicts between initializers cannot be compared: the runs have no pairs under the same factors."
-        turned = [line for line in self.changed if line.endswith(REVERSED)]
-        if turned:
-            return f"The answer changes: {len(turned)} of {len(self.changed)} changed verdicts are reversed."
+        reversed_ = [line for line in self.changed if line.endswith(REVERSED)]
+        if reversed_:
+            return f"The answer changes: {len(reversed_)} of {len(self.changed)} changed verdicts are reversed."
         if self.changed:
             return f"No verdict is reversed; {len(self.changed)} differ between the runs."
         return "The answer does not change: every verdict between initializers is the same."
@@ -118,7 +116,7 @@ class SideBySide:
                 where = " · ".join(map(str, key if isinstance(key, tuple) else (key,)))
                 before, after = one.loc[key], other.loc[key]
                 word = "still" if before == after else f"{before} before, now"
-                yield f"Best mean {measure.title} in {where}: {word} {after}."
+                yield f"Best {measure.centre_title} in {where}: {word} {after}."
 
     @property
     def details(self) -> list[str]:
@@ -165,7 +163,7 @@ class SideBySide:
         shown = [
             {
                 **{key: TITLES.get(row[key], row[key]) for key in keys},
-                "second − first": f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
+                "second against first": estimated(row),
                 "the second is": row["verdict"],
                 "to settle": seeds_needed(row["more_seeds"]) if row["verdict"] == UNDECIDED else "",
                 "seeds": row["n"],
@@ -193,8 +191,8 @@ def _keyed(findings: Findings) -> pd.DataFrame:
     """
     study = findings.study
     nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", {}, "", {source(each): source(each) for each in study.datasets})
-    keys = [key for batch in grid.batches(study, nowhere) for key in batch.keys.values()]
-    cells = findings.cells.set_index(pd.Index(keys))
+    keys = {cell: key for batch in grid.batches(study, nowhere, findings.picks) for cell, key in batch.keys.items()}
+    cells = findings.cells.set_index(pd.Index([keys[cell] for cell in grid.cells(study)]))
     return cells[~cells.index.duplicated()]
 
 

@@ -229,9 +229,10 @@ def defaults(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
 
     Where `weights` is a factor, cells have either native weights, drawn by each framework itself, or shared ones, which
     both backends copy from one draw. There is one row per measure, initializer and level of the other factors. native
-    and shared: the mean difference between the first backend and the second one under either kind of weights.
-    difference: the mean of native - shared over seeds, with its 95 % interval, low and high. p: the p-value of no
-    difference, after Holm over the initializers. n: the number of seeds.
+    and shared: the mean difference between the first backend and the second one under either kind of weights, or their
+    geometric mean ratio, as `scale` says. estimate: the mean of native - shared over seeds, or the geometric mean of
+    native / shared, with its 95 % interval, low and high. p: the p-value of no difference, after Holm over the
+    initializers. n: the number of seeds.
 
     The table is empty where `weights` is no factor. It is empty, too, where the recipes of the backends differ, because
     then the difference comes from the recipes.
@@ -250,11 +251,13 @@ def defaults(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
 
 def _native_less_shared(cells: pd.DataFrame, measure: Measure, backends: Sequence[str]) -> pd.DataFrame:
     """Return a row per initializer: the backends' difference under native weights, under shared ones, and between."""
-    table = cells.assign(value=values(cells, measure))
+    table = cells.assign(value=measure.scaled(values(cells, measure).to_numpy(np.float64)))
     wide = table.pivot_table("value", "initializer", ["weights", "backend", "seed"], dropna=False, sort=False)
     wide = wide.reindex(cells["initializer"].unique())
     first, second = backends
     native, shared = (wide[each][first] - wide[each][second] for each in ("native", "shared"))
     own = Differences.of((native - shared).to_numpy(np.float64), measure.step)
-    rows = pd.DataFrame({"native": native.mean(axis=1), "shared": shared.mean(axis=1)}).reset_index()
-    return rows.assign(difference=own.mean, low=own.low, high=own.high, n=own.n, p=inference.holm(own.p_zero()))
+    found = {"native": native.mean(axis=1), "shared": shared.mean(axis=1)}
+    found |= {"estimate": own.mean, "low": own.low, "high": own.high}
+    rows = pd.DataFrame({name: measure.unscaled(np.asarray(each)) for name, each in found.items()}, wide.index)
+    return rows.reset_index().assign(scale=measure.scale, n=own.n, p=inference.holm(own.p_zero()))

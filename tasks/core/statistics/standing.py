@@ -6,20 +6,21 @@ A place is a backend with a level of every factor.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from tasks.core.design.columns import Measure
 from tasks.core.statistics.measures import lucky
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, TURNED, UNDECIDED, WORSE
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, UNDECIDED, WORSE, turned
 
 
 @dataclass(frozen=True)
 class Standing:
     """The initializers of a place by a measure.
 
-    best: the best mean among those that are worse than no other. rivals: one row per pair of `best` with another
-    initializer, seen from `best`: its `rival`, and the columns `columns.JUDGED`. idle: initializers of which less than
-    half of the cells finished, which are no rivals.
+    best: the best mean, by the column `Measure.centre`, among those that are worse than no other. rivals: one row per
+    pair of `best` with another initializer, seen from `best`: its `rival`, and the columns `columns.JUDGED`. idle:
+    initializers of which less than half of the cells finished, which are no rivals.
     """
 
     measure: Measure
@@ -30,9 +31,10 @@ class Standing:
     @classmethod
     def of(cls, group: pd.DataFrame, pairs: pd.DataFrame, measure: Measure) -> "Standing | None":
         """Return the standing, given a place's rows of the comparison and its pairs; None if all are idle."""
-        mean = f"{measure.name}_mean"
-        able = group[~lucky(group)].dropna(subset=mean)
-        names = list(able.sort_values(mean, ascending=not measure.higher_is_better, kind="stable")["initializer"])
+        able = group[~lucky(group)].dropna(subset=measure.centre)
+        names = list(
+            able.sort_values(measure.centre, ascending=not measure.higher_is_better, kind="stable")["initializer"]
+        )
         if not names:
             return None
         here = pairs[(pairs["measure"] == measure.name) & pairs["left"].isin(names) & pairs["right"].isin(names)]
@@ -52,7 +54,9 @@ class Standing:
     @property
     def alike(self) -> list[str]:
         """The rivals that are equivalent to the best, or undecided with a difference within the margin."""
-        small = self.rivals["difference"].abs() <= self.rivals["margin"]
+        estimate, margin = (self.rivals[name].to_numpy(np.float64) for name in ("estimate", "margin"))
+        contrast = self.measure.scaled(estimate)
+        small = np.abs(contrast) <= self.measure.scaled_margin(margin)
         open_ = self.rivals["verdict"] == UNDECIDED
         return list(self.rivals.loc[(self.rivals["verdict"] == EQUIVALENT) | (open_ & small), "rival"])
 
@@ -74,14 +78,8 @@ def seen_from(initializer: str, pairs: pd.DataFrame) -> pd.DataFrame:
     The column `rival` names the other side; the differences that are soonest to settle come first.
     """
     left, right = pairs[pairs["left"] == initializer], pairs[pairs["right"] == initializer]
-    turned = right.assign(
-        rival=right["left"],
-        verdict=right["verdict"].replace(TURNED),
-        difference=-right["difference"],
-        low=-right["high"],
-        high=-right["low"],
-    )
-    rows: pd.DataFrame = pd.concat([left.assign(rival=left["right"]), turned]).sort_values("more_seeds")
+    seen = [left.assign(rival=left["right"]), turned(right).assign(rival=right["left"])]
+    rows: pd.DataFrame = pd.concat(seen).sort_values("more_seeds")
     return rows
 
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tasks.core.design.columns import COUNTS, MEASURES, SLOPES
+from tasks.core.design.columns import COUNTS, MEASURES, RANKED_MEASURES, SLOPES, Measure
 from tasks.core.statistics import inference
 from tasks.core.statistics.inference import Array
 from tasks.core.statistics.measures import factors, lucky, measures, sample
 
 STATISTICS: tuple[inference.Statistic, ...] = ("mean", "iqm")
-PARTS = ("mean", "sd", "low", "high", "iqm", "iqm_low", "iqm_high")
+PARTS = ("mean", "geometric_mean", "sd", "low", "high", "iqm", "iqm_low", "iqm_high")
 SUMMARIES = ("mean", "median", "finished", "diverged", "failed", "missed", "accuracy_low", "accuracy_high")
 
 
@@ -23,12 +23,12 @@ def compare(cells: pd.DataFrame) -> pd.DataFrame:
     """Return one row per group, from cells with the columns `columns.CELLS`.
 
     Each measure has mean, standard deviation (n - 1) and interquartile mean (iqm), the means with the ends of their
-    95 % intervals (low, high); they are over the values that `measures.sample` returns. The columns `columns.COUNTS`
-    say how many cells finished, diverged and failed.
+    95 % intervals (low, high); they are over the values that `measures.sample` returns. A measure that is compared by
+    ratios has its geometric mean, too. The columns `columns.COUNTS` say how many cells finished, diverged and failed.
 
     Levels stand in the order in which they come. Within a level the best group comes first: the one with the highest
-    mean test accuracy and, among equals, the lowest mean test loss. Groups of which less than half the cells finished
-    come after the others, because their means rest on a few lucky cells.
+    mean test accuracy and, among equals, the lowest geometric mean of the test loss. Groups of which less than half the
+    cells finished come after the others, because their means rest on a few lucky cells.
     """
     keys = ["study", "backend", *factors(cells), "initializer"]
     groups = dict(iter(cells.groupby(keys, sort=False)))
@@ -41,7 +41,8 @@ def compare(cells: pd.DataFrame) -> pd.DataFrame:
 def _best_first(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     places = {f"place of {name}": table[name].map(_places(table[name])) for name in factors}
     order = dict.fromkeys(places, True)
-    order |= {"lucky": True, "test_accuracy_mean": False, "test_loss_mean": True, "backend": True, "initializer": True}
+    order |= {"lucky": True, **{measure.centre: not measure.higher_is_better for measure in RANKED_MEASURES}}
+    order |= {"backend": True, "initializer": True}
     ranked = table.assign(lucky=lucky(table), **places)
     ranked = ranked.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
     return ranked[table.columns]
@@ -73,29 +74,32 @@ def _counts(group: pd.DataFrame) -> dict[str, object]:
 def _moments(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the columns `<measure>_<part>` of each group, for every measure and part of PARTS."""
     samples = [sample(group, measure) for group in groups for measure in MEASURES]
-    steps, limits = (
-        np.array([getattr(measure, name) for group in groups for measure in measures(group)])
-        for name in ("step", "largest")
-    )
+    known = [measure for group in groups for measure in measures(group)]
     found = np.full((len(samples), len(PARTS)), np.nan)
     for size in {len(each) for each in samples} - {0}:  # samples of one size are resampled together
         at = [place for place, each in enumerate(samples) if len(each) == size]
-        found[at] = _parts(np.stack([samples[place] for place in at]), steps[at], limits[at])
+        found[at] = _parts(np.stack([samples[place] for place in at]), [known[place] for place in at])
     names = [f"{measure.name}_{part}" for measure in MEASURES for part in PARTS]
-    return pd.DataFrame(found.reshape(len(groups), len(names)), columns=names)
+    table = pd.DataFrame(found.reshape(len(groups), len(names)), columns=names)
+    return table.drop(columns=[f"{measure.name}_geometric_mean" for measure in MEASURES if measure.scale != "ratio"])
 
 
-def _parts(samples: Array, steps: Array, limits: Array) -> Array:
-    """Return PARTS, (k, parts), of samples (k, n). Ends of intervals lie between 0 and a limit, which t ignores."""
+def _parts(samples: Array, known: Sequence[Measure]) -> Array:
+    """Return PARTS, (k, parts), of samples (k, n) of k measures.
+
+    Ends of intervals lie between 0 and the measure's largest value, which Student's t does not know of.
+    """
     k, n = samples.shape
+    steps, limits = (np.array([getattr(measure, name) for measure in known]) for name in ("step", "largest"))
     sd = samples.std(axis=1, ddof=1) if n > 1 else np.full(k, np.nan)
     mean, iqm = (inference.point(samples, statistic) for statistic in STATISTICS)
+    geometric = [measure.unscaled(measure.scaled(own).mean()) for measure, own in zip(known, samples, strict=True)]
     ends = [
         np.clip(end, 0, limits)
         for statistic in STATISTICS
         for end in inference.intervals(samples, statistic, steps=steps, seed=inference.BOOTSTRAP_SEED)
     ]
-    return np.stack([mean, sd, *ends[:2], iqm, *ends[2:]], axis=1)
+    return np.stack([mean, np.array(geometric), sd, *ends[:2], iqm, *ends[2:]], axis=1)
 
 
 def _slopes(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -5,7 +5,8 @@ of a pair is taken seed by seed, because a seed gives every initializer and back
 visits.
 
 A family is the pairs that Holm's method adjusts together: all pairs of one backend and level by one measure, or all
-initializers between two backends, or two runs, in one level by one measure.
+initializers between two backends, or two runs, in one level by one measure. The families of all backends and primary
+measures of a level are controlled together, so that a run makes few false claims as a whole.
 
 A hole is a cell that ran and did not finish. If only one side of a pair has a hole in a seed, this side loses the seed.
 """
@@ -20,7 +21,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.design.columns import COMPARED, COMPARED_BY_INITIALIZER, JUDGED, RANKED, RANKED_MEASURES, Measure
+from tasks.core.design.columns import (
+    COMPARED,
+    COMPARED_BY_INITIALIZER,
+    JUDGED,
+    RANKED,
+    RANKED_MEASURES,
+    Measure,
+    role,
+)
 from tasks.core.design.study import Study
 from tasks.core.statistics import inference
 from tasks.core.statistics.inference import ALPHA, Array, Differences
@@ -29,6 +38,7 @@ from tasks.core.statistics.measures import factors, lucky, measures, parts, valu
 BETTER, WORSE, EQUIVALENT, UNDECIDED, NOT_COMPARABLE = "better", "worse", "equivalent", "undecided", "not comparable"
 TURNED = {BETTER: WORSE, WORSE: BETTER}
 """The verdict as the other side of the pair sees it; other verdicts are the same from both sides."""
+SMALL_RATIO, LARGE_RATIO = 0.01, 2.0  # a ratio between these is told in per cent, another one as a factor
 HOPELESS = 100_000  # more seeds than this are told as no number of seeds
 
 Key = tuple[object, ...]
@@ -66,29 +76,34 @@ class Grid:
 class _Family:
     """The pairs of one family, a left rival against a right one.
 
-    difference: left - right, (pairs, seeds), NaN where one of the two has no number. better: 1 in the seeds in which
-    the left rival is better, -1 where the right one is, 0 in a tie, NaN where nobody can tell. holes: in how many seeds
-    one of the two has a hole, (pairs,). missed: whether in some seed neither reached the target, (pairs,).
+    families: over how many families it is controlled together that none of them calls one of equals better.
+    contrast: what `contrasts` returns, (pairs, seeds). difference: the mean of left - right in the measure's unit,
+    (pairs,). better: 1 in the seeds in which the left rival is better, -1 where the right one is, 0 in a tie, NaN where
+    nobody can tell. holes: in how many seeds one of the two has a hole, (pairs,). missed: whether in some seed neither
+    reached the target, (pairs,).
     """
 
     measure: Measure
+    families: int
+    contrast: Array
     difference: Array
     better: Array
     holes: NDArray[np.int64]
     missed: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure) -> "_Family":
+    def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure, families: int) -> "_Family":
         a, b, hole_a, hole_b = grid.values[left], grid.values[right], grid.hole[left], grid.hole[right]
-        difference = _one_a_batch(a, b) if measure.per_batch else a - b
-        better = np.sign(difference if measure.higher_is_better else -difference)
+        contrast = contrasts(a, b, measure)
+        difference = inference.mean(np.where(np.isfinite(contrast), a - b, np.nan))
+        better = np.sign(contrast if measure.higher_is_better else -contrast)
         better = np.where(hole_a & ~hole_b & ~np.isnan(b), -1.0, np.where(hole_b & ~hole_a & ~np.isnan(a), 1.0, better))
         missed = np.asarray((grid.missed[left] & grid.missed[right]).any(1))
-        return cls(measure, difference, better, (hole_a | hole_b).sum(1), missed)
+        return cls(measure, families, contrast, difference, better, (hole_a | hole_b).sum(1), missed)
 
     @cached_property
     def paired(self) -> Differences:
-        return Differences.of(self.difference, self.measure.step)
+        return Differences.of(self.contrast, self.measure.step)
 
     @cached_property
     def wins(self) -> NDArray[np.int64]:
@@ -105,7 +120,7 @@ class _Family:
     @cached_property
     def by_signs(self) -> NDArray[np.bool_]:
         """The pairs with a seed in which one side alone has a hole: a sign test over seeds judges these."""
-        return np.asarray((np.isfinite(self.better) & np.isnan(self.difference)).any(1))
+        return np.asarray((np.isfinite(self.better) & np.isnan(self.contrast)).any(1))
 
     @cached_property
     def unmeasured(self) -> NDArray[np.bool_]:
@@ -119,13 +134,12 @@ class _Family:
 
     @cached_property
     def margins(self) -> Array:
-        return np.where(self.unmeasured, 0.0, self.measure.margin or 0.0)
+        return np.where(self.unmeasured, 0.0, self.measure.scaled_margin(self.measure.margin or 0.0))
 
     def p(self) -> Array:
-        """Return the p-values of no difference, after Holm, (pairs,)."""
-        return inference.holm(
-            np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
-        )
+        """Return the p-values of no difference, after Holm and times the number of families, (pairs,)."""
+        own = np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
+        return np.minimum(self.families * inference.holm(own), 1.0)
 
     def p_equivalent(self) -> Array:
         """Return the p-values of a difference at or beyond the margin, after Holm, (pairs,)."""
@@ -141,7 +155,7 @@ class _Family:
 
     def more_seeds(self) -> Array:
         """Return how many seeds more than there are would settle each pair, at least one, (pairs,)."""
-        tests = len(self.difference)
+        tests = self.families * len(self.contrast)
         by_signs = inference.seeds_for_signs(self.wins, self.losses, self.seeds, tests)
         needed = np.where(self.by_signs, by_signs, self.paired.seeds_to_settle(self.margins, tests))
         return np.maximum(needed - self.seeds, 1)
@@ -153,35 +167,54 @@ class _Family:
         return share, *inference.share_interval(won, self.seeds)
 
 
-def _one_a_batch(a: Array, b: Array) -> Array:
-    """Return a - b, (pairs, seeds), of a measure that the cells of a batch share, such as their time.
+def contrasts(a: Array, b: Array, measure: Measure) -> Array:
+    """Return a pair's contrast in each seed, (pairs, seeds): a - b on the measure's scale, NaN where one has no number.
 
-    Cells of a batch share their time, so each pair of batches counts once; the other entries are NaN. Two cells of the
-    same batch have the same time, so their entry is NaN, too.
+    Of a measure that is compared by ratios this is the logarithm of a / b. Cells of a batch share a measure such as
+    their time, so each pair of batches counts once; the other entries are NaN. Two cells of the same batch have the
+    same time, so their entry is NaN, too.
+
+    >>> loss = Measure("loss", "", "", False, None, scale="ratio")
+    >>> contrasts(np.array([[0.1, 0.4]]), np.array([[0.2, 0.4]]), loss).round(2)
+    array([[-0.69,  0.  ]])
     """
+    found = measure.scaled(a) - measure.scaled(b)
+    if not measure.per_batch:
+        return found
     kept = np.full_like(a, np.nan)
     for row, (left, right) in enumerate(zip(a, b, strict=True)):
         _, first = np.unique(np.stack([left, right]), axis=1, return_index=True)
-        kept[row, first] = np.where(left == right, np.nan, left - right)[first]
+        kept[row, first] = np.where(left == right, np.nan, found[row])[first]
     return kept
 
 
-def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> pd.DataFrame:
+def judged(grid: Grid, left: list[int], right: list[int], measure: Measure, *, families: int = 1) -> pd.DataFrame:
     """Return one row per pair, with the columns `columns.JUDGED`: rival left[i] of the grid against rival right[i].
 
-    All pairs are one family. A pair is judged by the paired t-test and by two one-sided t-tests against the margin. If
-    in some seed only one side of the pair has a hole, a sign test over the seeds judges the pair instead.
+    All pairs are one family, and `families` are controlled together: p-values of no difference are multiplied by it. A
+    pair is judged by the paired t-test of its contrasts and by two one-sided t-tests
+    against the margin. If in some seed only one side of the pair has a hole, a sign test over the seeds judges the pair
+    instead.
 
     >>> losses, nothing = np.array([[0.1, 0.2, 0.1], [0.9, 0.8, 1.0]]), np.zeros((2, 3), np.bool_)
-    >>> rows = judged(Grid(losses, nothing, nothing), [0], [1], Measure("test_loss", "", "", False, 0.02))
-    >>> round(rows["difference"].item(), 3), rows["verdict"].item()
-    (-0.767, 'better')
+    >>> rows = judged(Grid(losses, nothing, nothing), [0], [1], Measure("loss", "", "", False, 0.1, scale="ratio"))
+    >>> estimated(rows.iloc[0]), round(rows["difference"].item(), 3), rows["verdict"].item()
+    ('-86 % [-96, -51]', -0.767, 'better')
     """
-    family = _Family.of(grid, left, right, measure)
+    family = _Family.of(grid, left, right, measure, families)
     paired, p, p_equivalent = family.paired, family.p(), family.p_equivalent()
     verdict = family.verdicts(p, p_equivalent)
+    estimate = (measure.unscaled(each) for each in (paired.mean, paired.low, paired.high, paired.sd))
     columns = (
-        *(paired.n, family.holes, paired.mean, paired.low, paired.high, paired.sd, paired.effect_size()),
+        *(
+            role(measure.name),
+            paired.n,
+            family.holes,
+            measure.scale,
+            *estimate,
+            family.difference,
+            paired.effect_size(),
+        ),
         *(*family.better_share(), p, p_equivalent, np.full(len(p), measure.margin or np.nan), verdict),
         np.where(verdict == UNDECIDED, family.more_seeds(), np.nan),
     )
@@ -191,28 +224,41 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
 def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
     """Return one row per pair of initializers of a backend and level, and measure; the first of a pair is `left`.
 
-    difference: the mean over seeds of left - right, low and high its 95 % interval, sd its standard deviation.
-    effect_size: Hedges' g of the paired differences. better_share: the share of seeds in which left is better, ties
-    counting half. p: the p-value of no difference; p_equivalent: that of a difference beyond the margin; both are after
-    Holm. verdict: what left is. more_seeds: how many more seeds would settle a pair that is undecided. n: the seeds in
-    which both have a number; left_out: those in which one has a hole.
+    role: whether the measure is primary or exploratory. scale: how the measure is compared. estimate, with its 95 %
+    interval, low and high: on the scale `difference` the mean over seeds of left - right, on the scale `ratio` the
+    geometric mean of left / right. sd: the standard deviation of the differences, or the geometric one of the ratios.
+    difference: the mean of left - right in the measure's unit. effect_size: Hedges' g of the paired differences, or of
+    the ratios' logarithms. better_share: the share of seeds in which left is better, ties counting half. p: the p-value
+    of no difference, after Holm and, of a primary measure, over all backends and primary measures. p_equivalent: that
+    of a difference beyond the margin, after Holm. verdict: what left is. more_seeds: how many more seeds would settle a
+    pair that is undecided. n: the seeds in which both have a number; left_out: those in which one has a hole.
     """
+    backends = cells["backend"].nunique()
     found = [
         rows
         for key, family in parts(cells, ["backend", *factors(cells)])
         for measure in measures(family, margins)
-        for rows in _pairs(key, family, measure)
+        for rows in _pairs(key, family, measure, controlled(measure, backends))
     ]
     return _framed(found, ["backend", *factors(cells), *COMPARED])
 
 
-def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measure: Measure) -> Iterator[pd.DataFrame]:
+def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measure: Measure, families: int) -> Iterator[pd.DataFrame]:
     rivals = list(family["initializer"].unique())
     if len(rivals) > 1:
         left, right = (list(side) for side in zip(*combinations(range(len(rivals)), 2), strict=True))
-        rows = judged(Grid.of(family, family["initializer"], measure, rivals), left, right, measure)
+        rows = judged(Grid.of(family, family["initializer"], measure, rivals), left, right, measure, families=families)
         names = {"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]}
         yield rows.assign(**key, measure=measure.name, **names)
+
+
+def controlled(measure: Measure, backends: int) -> int:
+    """Return over how many families claims by a measure are controlled: those of all backends and primary measures.
+
+    So a run has a false 'better' anywhere by a primary measure no more often than a single family would have one. An
+    exploratory measure is controlled within its family alone. Each level of a factor is a question of its own.
+    """
+    return backends * len(RANKED) if role(measure.name) == "primary" else 1
 
 
 def _framed(found: Sequence[pd.DataFrame], first: Sequence[str]) -> pd.DataFrame:
@@ -225,8 +271,8 @@ def against_best(comparison: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the comparison with a column `<measure>_against_best` for each measure of RANKED.
 
     It holds each initializer's verdict against the initializer with the best mean in the same backend and level, which
-    itself is `best`. An initializer of which less than half the cells finished is not the best, and one alone in its
-    level is the best of nothing.
+    itself is `best`. The mean is that of the column `Measure.centre`. An initializer of which less than half the cells
+    finished is not the best, and one alone in its level is the best of nothing.
     """
     names = list(comparison.columns)
     keys = names[names.index("backend") : names.index("initializer")]
@@ -247,7 +293,7 @@ def _best(comparison: pd.DataFrame, keys: Sequence[str]) -> dict[Key, str]:
     found: dict[Key, str] = {}
     for key, group in comparison.groupby(list(keys), sort=False):
         for measure in RANKED_MEASURES:
-            means = group[~lucky(group)].set_index("initializer")[f"{measure.name}_mean"].dropna()
+            means = group[~lucky(group)].set_index("initializer")[measure.centre].dropna()
             if len(means) and len(group) > 1:
                 found[(*key, measure.name)] = str(means.idxmax() if measure.higher_is_better else means.idxmin())
     return found
@@ -274,6 +320,54 @@ def seeds_needed(more: float) -> str:
     if np.isnan(more):
         return "too few seeds to tell how many"
     return f"+{more:,.0f} seed{'s' if more > 1 else ''}" if more < HOPELESS else "no number of seeds"
+
+
+def turned(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of pairs as the other side sees them: verdict, estimate with its interval, difference, effect size.
+
+    >>> row = {"scale": "ratio", "estimate": 0.5, "low": 0.4, "high": 0.8, "difference": -1.0, "effect_size": -2.0}
+    >>> other = turned(pd.DataFrame([{**row, "verdict": "better"}]))
+    >>> other[["estimate", "low", "high"]].to_numpy().tolist(), other["verdict"].item()
+    ([[2.0, 1.25, 2.5]], 'worse')
+    """
+    ratio = rows["scale"] == "ratio"
+    ends = {"estimate": "estimate", "low": "high", "high": "low"}
+    return rows.assign(
+        **{name: (1 / rows[other]).where(ratio, -rows[other]) for name, other in ends.items()},
+        **{name: -rows[name] for name in ("difference", "effect_size")},
+        verdict=rows["verdict"].replace(TURNED),
+    )
+
+
+def estimated(row: pd.Series) -> str:
+    """Return the estimate of a row of pairs with its interval in brackets, nothing if there is none.
+
+    >>> estimated(pd.Series({"scale": "ratio", "estimate": 0.88, "low": 0.82, "high": 0.95}))
+    '-12 % [-18, -5]'
+    >>> estimated(pd.Series({"scale": "difference", "estimate": 0.5, "low": 0.25, "high": 0.75}))
+    '+0.500 [+0.250, +0.750]'
+    """
+    middle, low, high = (float(row[name]) for name in ("estimate", "low", "high"))
+    if np.isnan(middle):
+        return ""
+    if np.isnan(low):
+        return amount(middle, row["scale"])
+    ends = ", ".join(amount(end, row["scale"], like=middle).removesuffix(" %") for end in (low, high))
+    return f"{amount(middle, row['scale'])} [{ends}]"
+
+
+def amount(estimate: float, scale: object, *, like: float | None = None) -> str:
+    """Return an estimate in figures: a difference, or a ratio in per cent or as a factor.
+
+    A ratio is told as a factor if it, or the ratio `like` which it stands beside, is above 2 or below 0.01.
+
+    >>> amount(-0.5, "difference"), amount(0.88, "ratio"), amount(7.25, "ratio"), amount(1.5, "ratio", like=3.0)
+    ('-0.500', '-12 %', '×7.25', '×1.5')
+    """
+    if scale == "difference":
+        return f"{estimate:+.3f}"
+    per_cent = SMALL_RATIO <= (estimate if like is None else like) <= LARGE_RATIO
+    return f"{100 * (estimate - 1):+.0f} %" if per_cent else f"×{estimate:.3g}"
 
 
 def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
@@ -323,7 +417,8 @@ def _between(
         order = [f"{side} {each}" for side in sides for each in initializers]
         places = list(range(len(initializers)))
         for measure in measures(family, margins):
+            families = controlled(measure, cells["backend"].nunique() if "backend" in by else 1)
             grid = Grid.of(family, family[column] + " " + family["initializer"], measure, order)
-            rows = judged(grid, places, [len(initializers) + at for at in places], measure)
+            rows = judged(grid, places, [len(initializers) + at for at in places], measure, families=families)
             found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
     return _framed(found, [*by, *COMPARED_BY_INITIALIZER])

@@ -32,13 +32,12 @@ Weights = list[NDArray[np.floating]]
 class Stack:
     """The data of a batch of cells. Cells that share a fold share its rows: each fold is there once.
 
-    The first axis of the rows and classes numbers the folds. `fold` has the number of each cell's fold, (cells,).
+    arrays: features and classes of the train rows, then those of each part that is scored besides: the test rows and,
+    where there are any, the validation rows. The first axis of each array numbers the folds. fold: the number of each
+    cell's fold, (cells,).
     """
 
-    x_train: Floats
-    y_train: Ints
-    x_test: Floats
-    y_test: Ints
+    arrays: tuple[Floats | Ints, ...]
     fold: Ints
 
     @classmethod
@@ -46,17 +45,28 @@ class Stack:
         """Stack the folds of cells, which are of equal size; cells share a fold if it is the same object."""
         once = {id(fold): fold for fold in folds}
         number = {key: at for at, key in enumerate(once)}
-        names = ("x_train", "y_train", "x_test", "y_test")
-        stacks = {name: np.stack([getattr(fold, name) for fold in once.values()]) for name in names}
-        return cls(**stacks, fold=np.array([number[id(fold)] for fold in folds]))
+        parts = ("train", "test", "validation") if len(folds[0].y_validation) else ("train", "test")
+        names = [f"{kind}_{part}" for part in parts for kind in ("x", "y")]
+        stacks = tuple(np.stack([getattr(fold, name) for fold in once.values()]) for name in names)
+        return cls(stacks, np.array([number[id(fold)] for fold in folds]))
+
+
+def in_order(losses: list[Any], accuracies: list[Any]) -> list[Any]:
+    """Return a cell's scores in the order of `outcome.Curves`, given those of train, test and perhaps validation rows.
+
+    >>> in_order(["train loss", "test loss"], ["train accuracy", "test accuracy"])
+    ['train loss', 'test loss', 'train accuracy', 'test accuracy']
+    """
+    return [*losses[:2], *accuracies[:2], *losses[2:], *accuracies[2:]]
 
 
 @dataclass(frozen=True)
 class Progress:
     """What a program measures of a batch of cells after each epoch that it trains.
 
-    scores: train loss, test loss, train accuracy and test accuracy, (epochs, cells, 4); state: `signals.STATE` on the
-    train rows, (epochs, cells, 3, layers); flow: `signals.FLOW` over an epoch's steps, (epochs, cells, 3, layers).
+    scores: train loss, test loss, train accuracy, test accuracy and, where there are validation rows, validation loss
+    and accuracy, (epochs, cells, 4 or 6); state: `signals.STATE` on the train rows, (epochs, cells, 3, layers); flow:
+    `signals.FLOW` over an epoch's steps, (epochs, cells, 3, layers).
     """
 
     scores: NDArray[np.float32]
@@ -70,8 +80,8 @@ class Program(Protocol):
     The numbers of a cell depend neither on the other cells of the batch nor on how many they are.
     """
 
-    def start(self, stack: Stack, weights: Weights) -> None:
-        """Take the data and the initial weights, and start with a fresh optimizer."""
+    def start(self, stack: Stack, weights: Weights, rates: Sequence[float]) -> None:
+        """Take the data, the initial weights and the learning rate of each cell, and start with a fresh optimizer."""
 
     def probe(self) -> Start:
         """Return the signals of the networks before training."""
@@ -107,7 +117,10 @@ class Framework(Protocol):
         """Draw a kernel (fan_in, fan_out) with the framework's own initializer, for a law whose `native` is true."""
 
     def program(self, network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
-        """Return a program for this number of cells; a program compiled for the same arguments is used again."""
+        """Return a program for this number of cells; a program compiled for the same arguments is used again.
+
+        The learning rates of the cells are given at the start, and that of the recipe is not used.
+        """
 
     def deployed(
         self,

@@ -1,7 +1,8 @@
 """Train a batch of cells in one vectorised program, the same way in every backend.
 
-A batch is a number of cells with equal settings. This module makes the folds, the orders of rows and the initial
-weights, the same for every backend. The backend supplies the program that trains all cells of the batch together.
+A batch is a number of cells whose settings differ in nothing but the learning rate. This module makes the folds, the
+orders of rows and the initial weights, the same for every backend. The backend supplies the program that trains all
+cells of the batch together.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,14 +27,20 @@ Orders = list[NDArray[np.int32]]
 
 
 def train(
-    framework: Framework, settings: CellSettings, cells: Sequence[Cell], *, clock: Callable[[], float]
+    framework: Framework,
+    settings: CellSettings,
+    cells: Sequence[Cell],
+    rates: Sequence[float] = (),
+    *,
+    clock: Callable[[], float],
 ) -> list[Outcome]:
     """Train cells with these settings together, and return their outcomes in the same order.
 
-    `clock` returns seconds. The `seconds` of a cell are the batch's training time divided by the number of cells,
-    without the time for compiling and for the signals before training.
+    rates: the learning rate of each cell; without any, all have that of the settings. `clock` returns seconds. The
+    `seconds` of a cell are the batch's training time divided by the number of cells, without the time for compiling and
+    for the signals before training.
     """
-    program, folds, orders = started(framework, settings, cells)
+    program, folds, orders = started(framework, settings, cells, rates)
     start, before = program.probe(), program.measure()
     program.run(_stacked(orders, slice(0)))
     begun = clock()
@@ -84,8 +91,13 @@ def _theories(settings: CellSettings, cells: Sequence[Cell], folds: Sequence[Fol
     return [known[point] for point in points]
 
 
-def started(framework: Framework, settings: CellSettings, cells: Sequence[Cell]) -> tuple[Program, list[Fold], Orders]:
-    """Return a program that holds the cells' data and initial weights, with each cell's fold and order of rows."""
+def started(
+    framework: Framework, settings: CellSettings, cells: Sequence[Cell], rates: Sequence[float] = ()
+) -> tuple[Program, list[Fold], Orders]:
+    """Return a program that holds the cells' data and initial weights, with each cell's fold and order of rows.
+
+    The rates are those of `train`.
+    """
     dataset = datasets.load(settings.dataset)
     recipe = settings.recipe
     sizes = fans(settings.network, len(dataset.features), dataset.classes)
@@ -97,11 +109,11 @@ def started(framework: Framework, settings: CellSettings, cells: Sequence[Cell])
         for seed, fold in by_seed.items()
     }
     folds = [by_seed[cell.seed] for cell in cells]
-    program = framework.program(settings.network, recipe, sizes, len(cells))
+    program = framework.program(settings.network, settings.shared.recipe, sizes, len(cells))
     weights = [
         initial_weights(framework, settings, cell, sizes, fold.x_train) for cell, fold in zip(cells, folds, strict=True)
     ]
-    program.start(Stack.of(folds), stacked(weights))
+    program.start(Stack.of(folds), stacked(weights), rates or [recipe.learning_rate] * len(cells))
     return program, folds, [orders[cell.seed] for cell in cells]
 
 

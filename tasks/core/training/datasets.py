@@ -38,14 +38,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Fold:
-    """A dataset divided into train and test rows: scaled features as float32, and the classes.
+    """A dataset divided into train, validation and test rows: scaled features as float32, and the classes.
 
-    test_rows: the numbers of the test rows in the dataset. mean, scale: both (features,); scaled features are
-    (x - mean) / scale.
+    There may be no validation rows. test_rows: the numbers of the test rows in the dataset. mean, scale: both
+    (features,); scaled features are (x - mean) / scale.
     """
 
     x_train: Floats
     y_train: Ints
+    x_validation: Floats
+    y_validation: Ints
     x_test: Floats
     y_test: Ints
     test_rows: Ints
@@ -124,30 +126,42 @@ def counting(dataset: Dataset) -> list[str]:
 
 
 def divide(dataset: Dataset, split: Split, seed: int) -> Fold:
-    """Split a dataset into train and test rows, and scale its features; equal arguments give the same fold.
+    """Split a dataset into train, validation and test rows, and scale its features; equal arguments give the same fold.
+
+    The validation rows are taken from the train rows. They do not change which rows are test rows.
 
     Raises:
-        ValueError: if the train or the test part would be empty or, with stratification, smaller than the classes.
+        ValueError: if a part would be empty or, with stratification, smaller than the classes.
 
-    >>> fold = divide(load("iris"), Split(test_fraction=0.2), seed=0)
-    >>> fold.x_train.shape, fold.x_test.shape
-    ((120, 4), (30, 4))
+    >>> fold = divide(load("iris"), Split(test_fraction=0.2, validation_fraction=0.25), seed=0)
+    >>> fold.x_train.shape, fold.x_validation.shape, fold.x_test.shape
+    ((90, 4), (30, 4), (30, 4))
     """
-    from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
+    train, test = _parted(dataset, split, np.arange(len(dataset.y)), "test_fraction", _split_seed(split, seed))
+    validation = train[:0]
+    if split.validation_fraction:
+        drawn = seeds.integer(seeds.stream(seeds.chosen(split.seed, seed), "validation"))
+        train, validation = _parted(dataset, split, train, "validation_fraction", drawn)
+    scaler = StandardScaler().fit(dataset.x if split.scaler == "all" else dataset.x[train])
+    x, y = scaler.transform(dataset.x).astype(np.float32), dataset.y
+    parts = (x[train], y[train], x[validation], y[validation], x[test], y[test])
+    return Fold(*parts, test, scaler.mean_, scaler.scale_)
+
+
+def _parted(dataset: Dataset, split: Split, rows: Ints, fraction: str, seed: int) -> tuple[Ints, Ints]:
+    """Return rows in two parts, of which the second has the share that a field of the split says."""
+    from sklearn.model_selection import train_test_split
+
+    share = getattr(split, fraction)
     try:
-        train, test = train_test_split(
-            np.arange(len(dataset.y)),
-            test_size=split.test_fraction,
-            stratify=dataset.y if split.stratified else None,
-            random_state=_split_seed(split, seed),
+        kept, held = train_test_split(
+            rows, test_size=share, stratify=dataset.y[rows] if split.stratified else None, random_state=seed
         )
     except ValueError as error:
-        raise ValueError(f"split.test_fraction: {error}; got {split.test_fraction}") from None
-    scaler = StandardScaler().fit(dataset.x if split.scaler == "all" else dataset.x[train])
-    x = scaler.transform(dataset.x).astype(np.float32)
-    return Fold(x[train], dataset.y[train], x[test], dataset.y[test], test, scaler.mean_, scaler.scale_)
+        raise ValueError(f"split.{fraction}: {error}; got {share}") from None
+    return kept, held
 
 
 def _split_seed(split: Split, seed: int) -> int:

@@ -10,10 +10,10 @@ from tasks.core.training.outcome import Predictions, Trained
 def history(trained: Trained) -> pd.DataFrame:
     """Return one row per epoch, epoch 0 being before training: the columns `columns.HISTORY` and each layer's signals.
 
+    Where there are validation rows, their loss and accuracy come between these.
     A layer's signals have the names that `health.named` gives them. Signals of an update are empty in epoch 0.
     """
-    epoch, *curves = HISTORY
-    table = pd.DataFrame(dict(trained.curves.items()), columns=curves).rename_axis(epoch)
+    table = pd.DataFrame(dict(trained.curves.items())).rename_axis(HISTORY[0])
     for name, values in trained.signals.curves().items():
         columns = [named(name, layer) for layer in range(1, values.shape[1] + 1)]
         table = table.join(pd.DataFrame(values, table.index[-len(values) :], columns))

@@ -17,16 +17,22 @@ Status = Literal["finished", "diverged", "failed"]
 
 @dataclass(frozen=True)
 class Curves:
-    """Loss and accuracy before training (entry 0) and after each epoch: arrays of shape (epochs + 1,)."""
+    """Loss and accuracy before training (entry 0) and after each epoch: arrays of shape (epochs + 1,).
+
+    Those of validation are None where there are no validation rows.
+    """
 
     train_loss: NDArray[np.float32]
     test_loss: NDArray[np.float32]
     train_accuracy: NDArray[np.float32]
     test_accuracy: NDArray[np.float32]
+    validation_loss: NDArray[np.float32] | None = None
+    validation_accuracy: NDArray[np.float32] | None = None
 
     def items(self) -> list[tuple[str, NDArray[np.float32]]]:
-        """Return the name and the values of each curve."""
-        return [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
+        """Return the name and the values of each curve that there is."""
+        curves = [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
+        return [(name, values) for name, values in curves if values is not None]
 
     @property
     def loss_area(self) -> float:

@@ -22,7 +22,7 @@ from tasks.core.design.grid import Batch
 from tasks.core.design.initializers import Backend, Orthogonal, named
 from tasks.core.design.settings import CellSettings, Network, Recipe, source
 from tasks.core.training import datasets, seeds
-from tasks.core.training.backend import Framework, Program, Stack, Weights
+from tasks.core.training.backend import Framework, Stack, Weights
 from tasks.core.training.datasets import Floats, Fold
 from tasks.core.training.laws import Finding
 from tasks.core.training.weights import evaluated, fans, with_unit_variance
@@ -155,12 +155,13 @@ def trace(framework: Framework, level: Level) -> Trace:
     sizes = fans(network, len(dataset.features), dataset.classes)
     stray = ADAM if "adam" in recipe.optimizer else 0.0
     given = _initial(network, sizes, fold.x_train, stray * recipe.learning_rate, seed)
-    program = framework.program(network, recipe, sizes, max(level.cells, 1 + TWINS))
-    order = _order(len(fold.y_train), recipe, seed)
-    _start(program, fold, given)
+    program = framework.program(network, _aligned(settings.shared.recipe), sizes, max(level.cells, 1 + TWINS))
+    stack, order = Stack.of([fold] * (1 + TWINS)), _order(len(fold.y_train), recipe, seed)
+    rates = [recipe.learning_rate] * (1 + TWINS)
+    program.start(stack, given, rates)
     before, untrained = _some(program.weights()), program.logits()
     program.run(order)
-    _start(program, fold, given)
+    program.start(stack, given, rates)
     scores, weights, logits = program.run(order).scores, _some(program.weights()), program.logits()
     moved = {"weights": stray * _largest(weights[0] - before[0]), "logits": stray * _largest(logits[0] - untrained[0])}
     losses = np.moveaxis(scores[:, :, :2], 1, 0)
@@ -207,10 +208,6 @@ def _order(rows: int, recipe: Recipe, seed: int) -> NDArray[np.int32]:
     used = rows if steps <= MOST_STEPS else (MOST_STEPS - 1) * size + (rows % size or size)
     order = datasets.visits(rows, -(-STEPS // steps), seed, shuffle=True)[:, :used]
     return np.repeat(order[:, None], 1 + TWINS, axis=1)
-
-
-def _start(program: Program, fold: Fold, weights: Weights) -> None:
-    program.start(Stack.of([fold] * (1 + TWINS)), weights)
 
 
 def _some(weights: Weights) -> NDArray[np.floating]:

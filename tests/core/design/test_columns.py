@@ -12,6 +12,7 @@ from tasks.core.statistics.ranks import ranks_table
 from tasks.core.statistics.side_by_side import SideBySide
 from tests.shared.reports import findings
 from tests.shared.samples import noisy
+from tests.shared.tuned import tuned_findings
 
 TASKS = Path(__file__).parents[3] / "tasks"
 WINGS = ("training", "statistics", "report")
@@ -40,6 +41,9 @@ def tables():
         "checks": found.judged,
         "defaults": levels("weights", ("native", "shared")).defaults,
         "spread": levels("redrawn", streams).spread,
+        "picks": tuned_findings().tuned,
+        "picked": tuned_findings().comparison,
+        "rates": levels("recipe.learning_rate", (0.1, 0.2)).over_rates,
         "side by side": beside.cells,
         "runs": beside.verdicts,
     }

@@ -49,6 +49,7 @@ def test_keys_are_distinct(axes):
     [
         {"split": Split(test_fraction=0.3)},
         {"split": Split(seed=42)},
+        {"split": Split(validation_fraction=0.25)},
         {"network": Network(hidden=(8,))},
         {"network": Network(width=64, depth=3)},
         {"network": Network(activation="tanh")},
@@ -66,6 +67,43 @@ def test_keys_are_distinct(axes):
 def test_key_covers_settings(change):
     """A setting that decides a cell's outcome changes its key."""
     assert key(Study(**change)) != key(Study())
+
+
+TUNED = {"split": {"validation_fraction": 0.25}, "initializers": ("he_normal", "zeros"), "seeds": 2}
+TUNE = {"recipe.learning_rate": (0.001, 0.1), "seeds": 3}
+
+
+def test_key_without_validation_is_as_it_was():
+    """No validation rows are no part of a key, so that cells recorded before there were any are found again."""
+    assert "validation_fraction" not in Study().settings("keras", ()).identity["split"]
+    assert Study(**TUNED).settings("keras", ()).identity["split"]["validation_fraction"] == 0.25
+
+
+def test_a_tuned_cell_is_a_cell_of_its_pick():
+    """A cell has the key that it has in a study of the value that its group has picked; batches are of one pick."""
+    study = Study(**TUNED, tune=TUNE)
+    picks = {
+        cell.group: ("recipe.learning_rate", 0.1 if cell.initializer == "zeros" else 0.001)
+        for cell in grid.cells(study)
+    }
+    batches = grid.batches(study, HERE, picks)
+    keys = {cell: key for batch in batches for cell, key in batch.keys.items()}
+    assert len(batches) == 4
+    for initializer, rate in (("zeros", 0.1), ("he_normal", 0.001)):
+        plain = keys_of(Study(**TUNED, recipe=Recipe(learning_rate=rate)))
+        for cell in (cell for cell in plain if cell.initializer == initializer):
+            assert keys[cell] == plain[cell]
+            assert grid.settings_of(study, cell, picks).recipe.learning_rate == rate
+
+
+def test_tuning_cells_are_cells_of_every_value():
+    """Initializers pick in a grid of every value, on seeds that the study does not have, with the study's controls."""
+    study = Study(**TUNED, tune=TUNE)
+    tuning = study.tuning()
+    assert len(grid.cells(tuning)) == tuning.size == 2 * 2 * 2 * 3
+    assert {cell.seed for cell in grid.cells(tuning)} == {1_000_000, 1_000_001, 1_000_002}
+    assert {cell.levels for cell in grid.cells(tuning)} == {(("recipe.learning_rate", rate),) for rate in (0.001, 0.1)}
+    assert (tuning.tune, tuning.controls) == (None, study.controls)
 
 
 @pytest.mark.parametrize("field", ["frameworks", "device", "rounding", "release", "data"])

@@ -5,11 +5,14 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.core.design import grid
+from tasks.core.design.faults import faults
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import OWN
 from tasks.core.design.settings import Network, Recipe, RecipeChanges
 from tasks.core.design.study import Study
 from tests.shared.keys import HERE, key, keys_of
+
+RATES = {"recipe.learning_rate": [0.01, 0.1]}
 
 
 def test_a_level_can_be_empty():
@@ -103,6 +106,55 @@ def test_invalid_studies_are_refused(wrong):
     """What a study does not allow is refused where it enters."""
     with pytest.raises(ValidationError):
         Study.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"recipe.learning_rate": [0.1]}, "recipe.learning_rate needs two distinct values or more; got [0.1]"),
+        ({"recipe.learning_rate": [0.1, 0.1]}, "recipe.learning_rate needs two distinct values or more"),
+        ({"recipe.learning_rate": 0.1}, "Input should be a list, like [0.1]"),
+        ({"recipe.learning_rate": [True, 0.1]}, "Input should be a whole number or a number; got True"),
+        ({"recipe.learning_rate": ["0.2", 0.1]}, "Input should be a whole number or a number; got '0.2'"),
+        ({"recipe.learning_rate": [float("nan"), 0.1]}, "Input should be a finite number"),
+        ({"recipe.learning_rate": [-1, 0.1]}, "tune: recipe.learning_rate: Input should be greater than 0; got -1"),
+        ({"recipe.shuffle": [0, 1]}, "one setting of the recipe is needed; choose one of recipe.learning_rate, "),
+        ({}, "; got none"),
+        ({"recipe.epochs": [1, 2], "recipe.batch_size": [8, 9]}, "; got recipe.epochs, recipe.batch_size"),
+        ({"recipe.momentum": [0.8, 0.9]}, "tune: recipe.momentum has no effect under the optimizer adam"),
+        ({**RATES, "by": "test_loss"}, "Input should be 'validation_loss' or 'validation_accuracy'; got 'test_loss'"),
+        ({**RATES, "seeds": 0}, "greater than or equal to 1; got 0"),
+    ],
+)
+def test_what_cannot_be_tuned(wrong, words):
+    """One setting of the recipe, that has an effect, is tuned over two numbers or more that the recipe may have."""
+    given = {"tune": wrong, "split": {"validation_fraction": 0.2}}
+    with pytest.raises(ValidationError) as caught:
+        Study.model_validate(given)
+    (line,) = faults(caught.value, given, Study)
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split": {}}, "split.validation_fraction must be above 0; got 0"),
+        ({"factors": {"split.validation_fraction": [0, 0.2]}}, "split.validation_fraction must be above 0; got 0"),
+        ({"seeds": [7, 1_000_001]}, "seeds on which tune picks must not be seeds of the study; both have 1000001"),
+        (
+            {"factors": {"a": {"b": {"recipe.learning_rate": 1}}}},
+            "recipe.learning_rate is a factor, so tune must leave",
+        ),
+        ({"overrides": {"keras": {"learning_rate": 1}}}, "recipe.learning_rate is tuned, so overrides must leave it"),
+        ({"seeds": 600}, "must have at most 10,000 cells; they have 12,000"),
+    ],
+)
+def test_studies_that_cannot_be_tuned(changes, words):
+    """A tuned study has validation rows, no other setting in the way, seeds to spare, and a grid that is bounded."""
+    tune = {**RATES, "seeds": 75}
+    with pytest.raises(ValidationError) as caught:
+        Study.model_validate({"tune": tune, "split": {"validation_fraction": 0.2}, **changes})
+    assert words in str(caught.value)
 
 
 def test_studies_are_frozen():

@@ -4,6 +4,7 @@ import pytest
 from tasks.core.report import figures
 from tasks.core.report.styles import styles
 from tests.shared.samples import history, layers
+from tests.shared.tuned import STUDY, tuned_findings
 
 FACTORS = ["depth"]
 LOOKS = styles(["he_normal", "zeros"])
@@ -107,3 +108,13 @@ def test_one_seed_has_no_band():
     """Pictures of a single seed are drawn, without an interval."""
     figures.curves(history().query("seed == 0"), [], LOOKS).canvas.draw()
     figures.variances(layers().query("seed == 0"), [], LOOKS).canvas.draw()
+
+
+def test_picks_are_ringed():
+    """Each initializer has a line of its scores by value, and a ring at the value with the lowest loss."""
+    figure = figures.picks(tuned_findings().tuned, STUDY.tune, LOOKS)
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == ("pytorch", "keras")
+    rings = [line for line in first.get_lines() if line.get_fillstyle() == "none"]
+    assert [line.get_xdata().tolist() for line in rings] == [[0.01], [0.1]]
+    assert [line.get_ydata().tolist() for line in rings] == [pytest.approx([0.2]), pytest.approx([1.1])]

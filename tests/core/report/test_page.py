@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from tasks.core.design.settings import Check
+from tasks.core.report.details import details
 from tasks.core.report.page import latex, markdown
 from tests.shared.reports import findings, page
 from tests.shared.samples import THREE, history, layers, noisy
+from tests.shared.tuned import tuned_findings
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,36 @@ def test_latex_is_booktabs():
     assert not re.search(r"[^\\]_", tables)
     assert tables.isascii()
     assert text.startswith("% ")
+
+
+def test_texts_say_under_what_settings():
+    """Page, comparison.md and comparison.tex say each at its best, with the picks and the budget, or at one recipe."""
+    tuned = tuned_findings()
+    texts = [page(tuned), markdown(tuned, ""), latex(tuned)]
+    for text in texts:
+        assert "each at its best learning rate" in text
+        assert "Tuning took 24 cells, the comparison 12." in text
+        assert "At the edge of the grid" in text
+        assert "at one recipe" not in text
+        assert "0.1 (edge)" in text
+    assert "Picks; validation loss at each learning rate, mean ± SD over 2 seeds of their own" in texts[0]
+    assert 'aria-label="Picks. By value of the tuned setting' in texts[0]
+    assert "### Picks" in texts[1]
+    for text in (page(findings()), markdown(findings(), ""), latex(findings())):
+        assert "Initializers are compared at one recipe." in text
+        assert "at its best learning rate" not in text
+    assert "Initializers at one recipe, best first" in page(findings())
+
+
+def test_verdicts_over_learning_rates_are_told():
+    """With the learning rate as a factor the page has a table of verdicts that says at how many rates each holds."""
+    frame = pd.concat([noisy(learning_rate=rate) for rate in (0.001, 0.1)], ignore_index=True)
+    turned = (frame["learning_rate"] == 0.1) & (frame["initializer"] == "he_normal")
+    frame.loc[turned, "test_accuracy"] -= 0.7  # below that of zeros
+    found = findings(frame, factors={"recipe.learning_rate": (0.001, 0.1)})
+    text = page(found)
+    assert "Verdicts over learning rates" in text
+    assert "1 of 2" in text
+    assert "Initializers at each of 2 learning rates, best first" in text
+    (line,) = (line for line in details(found) if line.startswith("pytorch, by test accuracy"))
+    assert line.endswith("Reversed between rates: he_normal against zeros.")

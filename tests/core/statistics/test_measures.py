@@ -14,6 +14,7 @@ def test_what_holds_for_a_measure_does_not_hang_on_its_name(monkeypatch):
     copies = [replace(columns.MEASURES_BY_NAME[name], name=copy) for copy, name in kinds.items()]
     monkeypatch.setattr(measures, "MEASURES", (*copies, *columns.MEASURES))
     monkeypatch.setattr(measures, "CELLS", (*kinds, *columns.CELLS))
+    monkeypatch.setattr(columns, "RANKED", ("top_accuracy", *columns.RANKED))
     pairs = verdicts.pairs(frame, {}).set_index("measure")
     for copy, name in kinds.items():
         assert pairs.loc[copy].reset_index(drop=True).equals(pairs.loc[name].reset_index(drop=True))

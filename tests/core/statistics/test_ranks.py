@@ -1,24 +1,41 @@
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
-from scikit_posthocs import posthoc_nemenyi_friedman
 from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.multitest import multipletests
 
 from tasks.core.statistics import ranks
-from tests.shared.samples import noisy
+from tasks.core.statistics.verdicts import pairs
+from tests.shared.samples import THREE, noisy
 
 
-def test_ranks_are_friedmans_and_nemenyis():
-    """p-values are those of scikit-posthocs, and the critical difference that of Demšar's table (q of 8 is 3.031)."""
-    values = np.random.default_rng(0).normal(size=(8, 10)) + np.arange(8)[:, None] / 4
-    found = ranks.ranks(values, higher_is_better=False)
-    assert found.p == pytest.approx(posthoc_nemenyi_friedman(pd.DataFrame(values.T)).to_numpy(), abs=1e-3)
-    assert found.critical == pytest.approx(3.031 * np.sqrt(8 * 9 / (6 * 10)), rel=1e-3)
-    assert ranks.ranks(-values, higher_is_better=True).mean == pytest.approx(found.mean)
+def test_signed_ranks_are_wilcoxons():
+    """p-values are SciPy's of the paired values, after Holm over all pairs, zeros and ties included."""
+    values = np.random.default_rng(0).integers(0, 9, (4, 9)) + 3.0 * np.arange(4)[:, None]
+    pairs = np.triu_indices(4, 1)
+    own = np.array([stats.wilcoxon(values[left], values[right]).pvalue for left, right in zip(*pairs, strict=True)])
+    found = ranks.signed_ranks(values)
+    assert found[pairs] == pytest.approx(multipletests(own, method="holm")[1])
+    assert np.array_equal(found, found.T)
+    assert ranks.signed_ranks(values, families=2)[0, 3] == pytest.approx(2 * found[0, 3])
+
+
+def test_signed_ranks_survive_holes():
+    """A hole is worse than any number, two holes are equal, and rivals that are equal everywhere are not apart."""
+    costs = np.array([[1.0, 2, 3, 4, 5, 6, np.inf], [np.inf] * 7, [np.inf] * 7])
+    assert ranks.signed_ranks(costs[:2])[0, 1] == pytest.approx(2 / 2**6)
+    assert ranks.signed_ranks(costs[1:])[0, 1] == 1
+
+
+@pytest.mark.parametrize(("rivals", "families"), [(2, 1), (3, 4), (6, 4), (8, 4)])
+def test_least_blocks(rivals, families):
+    """With so many blocks the same order everywhere tells rivals apart; with one block less no order does."""
+    least = ranks.least_blocks(rivals, families)
+    order = np.arange(rivals)[:, None] + np.arange(least) / 100 * np.arange(rivals)[:, None]
+    assert ranks.signed_ranks(order, families).min() < 0.05
+    assert ranks.signed_ranks(order[:, 1:], families).min() >= 0.05
 
 
 def test_friedman_is_the_analysis_of_variance_of_ranks():
@@ -48,20 +65,24 @@ def test_same_order_in_every_block():
 def test_holes_rank_last():
     """What did not finish is behind everything that did, and ties with its like."""
     values = np.array([[np.nan, 1.0], [0.5, 2.0], [np.nan, 3.0]])
-    found = ranks.ranks(values, higher_is_better=False)
+    found = ranks.ranked(ranks.costs(values, higher_is_better=False), np.ones((3, 3)))
     assert found.mean == pytest.approx([(2.5 + 1) / 2, (1 + 2) / 2, (2.5 + 3) / 2])
-    assert ranks.ranks(np.full((3, 4), 0.9), higher_is_better=True).friedman == 1
-    assert ranks.ranks(values[:2], higher_is_better=True) is None
+    assert ranks.ranked(np.full((3, 4), 0.9), np.ones((3, 3))).friedman == 1
+
+
+def rankings(frame):
+    return ranks.rankings(frame, pairs(frame, {}))
 
 
 def test_rankings_are_over_seeds_or_datasets():
     """Seeds of one dataset are the blocks; over several datasets these are, each by its mean over seeds."""
-    (first, *_) = ranks.rankings(noisy())
+    (first, *_) = rankings(noisy())
     assert (first.blocks, first.ranks.blocks, len(first.initializers)) == ("seeds", 10, 3)
     assert first.initializers[int(np.argmax(first.ranks.mean))] == "zeros"
+    assert rankings(noisy(initializers=THREE[:2])) == []
     several = pd.concat([noisy(dataset=name) for name in ("iris", "wine", "digits")], ignore_index=True)
     several.loc[several.index[-1], "status"] = "failed"  # keras · digits · zeros, which has a hole and is last
-    over = ranks.rankings(several)
+    over = rankings(several)
     assert [(each.backend, each.blocks, each.ranks.blocks) for each in over] == [
         ("pytorch", "datasets", 3),
         ("pytorch", "datasets", 3),
@@ -70,10 +91,16 @@ def test_rankings_are_over_seeds_or_datasets():
     ]
     assert over[-1].ranks.mean[over[-1].initializers.index("zeros")] == 3
     assert set(ranks.ranks_table(over)["blocks"]) == {"3 datasets"}
+    assert not over[0].ranks.apart.any()  # three datasets are too few, whatever they say
 
 
-def test_nemenyi_is_read_where_friedman_finds_something():
-    """Ranks beyond the critical difference are not told apart unless Friedman's test says that there are any."""
-    found = ranks.rankings(noisy())[0].ranks
-    assert found.apart.any()
-    assert not replace(found, friedman=0.06).apart.any()
+def test_ranks_over_seeds_agree_with_the_pairs():
+    """Over the seeds of one dataset two initializers are apart where the pairs say so, and nowhere else."""
+    frame = noisy()
+    own = pairs(frame, {})
+    for each in ranks.rankings(frame, own):
+        rows = own[(own["backend"] == each.backend) & (own["measure"] == each.measure)]
+        told = {frozenset(pair) for pair in rows.loc[rows["p"] < 0.05, ["left", "right"]].itertuples(index=False)}
+        names = np.array(each.initializers)
+        assert {frozenset(names[list(at)]) for at in np.argwhere(each.ranks.apart)} == told
+        assert told

@@ -35,14 +35,24 @@ def test_every_pair_by_every_measure():
 
 
 def test_pairs_are_by_seed():
-    """Difference, interval and p are of the paired t-test; Holm multiplies the smallest p by the number of pairs."""
+    """Estimate and interval are of the paired t-test, of a loss of the logarithms; p is adjusted for pairs and run.
+
+    The plain difference of means stands beside the ratio.
+    """
     frame = noisy()
     row = pair(verdicts.pairs(frame, {}), "test_loss")
     wide = frame[frame["backend"] == "pytorch"].pivot_table("test_loss", "seed", "initializer")
-    test = stats.ttest_rel(wide["he_normal"], wide["zeros"])
+    test = stats.ttest_rel(np.log(wide["he_normal"]), np.log(wide["zeros"]))
+    assert row["estimate"] == pytest.approx(stats.gmean(wide["he_normal"] / wide["zeros"]))
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.exp(test.confidence_interval(0.95))))
+    assert row["sd"] == pytest.approx(stats.gstd(wide["he_normal"] / wide["zeros"]))
     assert row["difference"] == pytest.approx((wide["he_normal"] - wide["zeros"]).mean())
-    assert (row["low"], row["high"]) == pytest.approx(tuple(test.confidence_interval(0.95)))
-    assert test.pvalue <= row["p"] <= 3 * test.pvalue * (1 + 1e-9)
+    brier = pair(verdicts.pairs(frame, {}), "brier_score")
+    wide = frame[frame["backend"] == "pytorch"].pivot_table("brier_score", "seed", "initializer")
+    plain = stats.ttest_rel(wide["he_normal"], wide["zeros"])
+    assert (brier["low"], brier["high"]) == pytest.approx(tuple(plain.confidence_interval(0.95)))
+    assert brier["estimate"] == brier["difference"]
+    assert test.pvalue <= row["p"] / 4 <= 3 * test.pvalue * (1 + 1e-9)  # two backends by two primary measures
     assert row["effect_size"] < 0  # the loss is lower
     assert (row["better_share"], row["n"], row["left_out"]) == (1.0, 10, 0)
 
@@ -51,7 +61,7 @@ def test_margins_make_equivalence():
     """What is surely within the margin is equivalent; without a margin nothing is."""
     frame = noisy()
     assert pair(verdicts.pairs(frame, {}), "test_loss", "glorot_uniform", "he_normal")["verdict"] == "undecided"
-    wide = verdicts.pairs(frame, {"test_loss": 0.5})
+    wide = verdicts.pairs(frame, {"test_loss": 1.0})
     assert pair(wide, "test_loss", "glorot_uniform", "he_normal")["verdict"] == "equivalent"
     assert pair(wide, "test_loss")["verdict"] == "better"
     tied = frame.assign(test_accuracy=0.9)
@@ -65,6 +75,29 @@ def test_undecided_says_how_many_more_seeds():
     with_time = pairs["measure"] == "train_seconds"
     assert (pairs.loc[undecided & ~with_time, "more_seeds"] >= 1).all()
     assert pairs.loc[~undecided, "more_seeds"].isna().all()
+
+
+def test_a_loss_of_zero_has_a_ratio():
+    """A loss of 0 counts as the least that float32 tells: two such losses are equal, and any real loss is far above."""
+    frame = noisy()
+    lost = frame["initializer"] == "he_normal"
+    zeros = pair(verdicts.pairs(frame.assign(test_loss=0.0), {}), "test_loss")
+    assert (zeros["estimate"], zeros["verdict"]) == (1, "equivalent")
+    row = pair(verdicts.pairs(frame.assign(test_loss=frame["test_loss"].mask(lost, 0.0)), {}), "test_loss")
+    assert row["verdict"] == "better"
+    assert 0 < row["estimate"] < 1e-6
+
+
+def test_the_other_side_of_a_ratio():
+    """Seen from the other side a ratio is its reciprocal, and its interval turns around."""
+    pairs = verdicts.pairs(noisy(), {})
+    back = verdicts.turned(pairs)
+    ratio = (pairs["scale"] == "ratio") & pairs["estimate"].notna()
+    assert (back["estimate"] * pairs["estimate"])[ratio].to_numpy() == pytest.approx(1)
+    assert (back["low"] * pairs["high"])[ratio].to_numpy() == pytest.approx(1)
+    assert back["low"][~ratio].equals(-pairs["high"][~ratio])
+    again = verdicts.turned(back)[["estimate", "low", "high"]].to_numpy()
+    assert again == pytest.approx(pairs[["estimate", "low", "high"]].to_numpy(), nan_ok=True)
 
 
 def test_a_hole_loses():
@@ -93,7 +126,7 @@ def test_holes_on_both_sides_decide_nothing():
     pairs = verdicts.pairs(frame, {})
     assert set(pairs["verdict"]) == {"undecided"}
     assert set(verdicts.backends(Study(initializers=THREE), frame)["verdict"]) == {"undecided"}
-    assert ranks.rankings(frame)[0].ranks.friedman == 1
+    assert ranks.rankings(frame, pairs)[0].ranks.friedman == 1
 
 
 def test_a_measure_that_was_not_recorded_is_no_hole():
@@ -184,7 +217,7 @@ def test_against_the_best():
 def test_runs_are_set_side_by_side():
     """A second run of which all losses rose is worse by loss and equivalent by accuracy."""
     first = noisy()
-    second = first.assign(test_loss=first["test_loss"] + 0.1)
+    second = first.assign(test_loss=1.5 * first["test_loss"])
     rows = verdicts.runs(pd.concat([first.assign(run="first"), second.assign(run="second")]), {})
     assert list(rows.columns[:3]) == ["backend", "measure", "initializer"]
     assert set(rows.loc[rows["measure"] == "test_loss", "verdict"]) == {"worse"}

@@ -33,6 +33,34 @@ def test_a_redrawn_split_is_another_one():
     assert set(first) != set(drawn)
 
 
+def test_validation_rows_come_from_the_train_rows():
+    """Validation rows are a share of the train rows, as even in their classes; the test rows are those without them."""
+    whole, parted = (divide(IRIS, Split(validation_fraction=share), seed=3) for share in (0, 0.25))
+    assert np.array_equal(whole.test_rows, parted.test_rows)
+    assert (len(whole.y_validation), len(parted.y_train)) == (0, 90)
+    assert np.bincount(parted.y_validation).tolist() == [10, 10, 10]
+    parts = (parted.x_train, parted.x_validation, parted.x_test)
+    rows = np.concatenate(parts) * parted.scale + parted.mean
+    np.testing.assert_allclose(np.sort(rows, axis=0), np.sort(IRIS.x, axis=0), atol=1e-5)
+    np.testing.assert_allclose(parted.x_train.mean(0), 0, atol=1e-6)  # the scaler does not see the validation rows
+
+
+@pytest.mark.parametrize(("seed", "same"), [("cell", False), (0, True), ("redrawn", False)])
+def test_validation_rows_are_drawn_as_the_split_is(seed, same):
+    """A cell's seed decides its validation rows; a split with a seed of its own has the same for every cell."""
+    split = Split(seed=seed, validation_fraction=0.25)
+    first, again, other = (divide(IRIS, split, each).x_validation for each in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert np.array_equal(first, other) == same
+
+
+def test_validation_rows_must_be_possible():
+    """A share that leaves no train rows, or fewer validation rows than classes, is refused by the name of its field."""
+    for share in (0.001, 0.999):
+        with pytest.raises(ValueError, match=r"split\.validation_fraction: .*; got 0"):
+            divide(IRIS, Split(validation_fraction=share), seed=0)
+
+
 def test_notebook_split_and_scaling():
     """Split 42 with the scaler on all rows is what the notebook's lines give."""
     x, y = load_iris(return_X_y=True)

@@ -22,8 +22,8 @@ def test_cells_share_folds():
     iris = datasets.load("iris")
     one, other = (datasets.divide(iris, SETTINGS.split, seed) for seed in (0, 1))
     stack = Stack.of([one, other, one, one])
-    assert (len(stack.x_train), stack.fold.tolist()) == (2, [0, 1, 0, 0])
-    np.testing.assert_array_equal(stack.x_train[stack.fold[1]], other.x_train)
+    assert (len(stack.arrays[0]), stack.fold.tolist()) == (2, [0, 1, 0, 0])
+    np.testing.assert_array_equal(stack.arrays[0][stack.fold[1]], other.x_train)
 
 
 def test_estimates_are_near_what_was_measured():

@@ -89,8 +89,8 @@ class Untrained:
         self.recipe, self.cells = recipe, cells
         return self
 
-    def start(self, stack, weights):
-        self.stack, self.given = stack, weights
+    def start(self, stack, weights, rates):
+        self.classes, self.given, self.rates = stack.arrays[3][stack.fold], weights, rates
 
     def run(self, order):
         self.orders.append(order)
@@ -100,7 +100,7 @@ class Untrained:
         return self.given
 
     def logits(self):
-        return np.full((*self.stack.y_test[self.stack.fold].shape, 3), self.chosen, np.float32)
+        return np.full((*self.classes.shape, 3), self.chosen, np.float32)
 
 
 def level(cells=1, hidden=(4,), **recipe):
