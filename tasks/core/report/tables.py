@@ -25,13 +25,13 @@ ROWS = 500  # rows of any other table of the page; its file has all
 LAST = 1e300  # sorts behind every number
 CENTRES = (("mean", ""), ("iqm", "iqm_"))
 """Columns of the comparison, `<measure>_mean` and `_iqm`, and how the columns of their intervals begin."""
-ALONE = "intervals are of each difference by itself, p is after Holm's adjustment"
+ALONE = "intervals are of each difference by itself, p is adjusted over its family"
 RESTRICTED = "a cell that missed the target counts as having taken all epochs"
 OF_A_CELL = {"test_accuracy": ".3f", "test_loss": ".3f", "brier_score": ".3f", "epochs_to_target": "g"}
 """Measures that the table of cells shows, and how their numbers are written."""
 JUDGEMENT = [
     *("verdict", "to settle", "difference", "effect size"),
-    *("P(better)", "p (Holm)", "p equivalent (Holm)", "seeds"),
+    *("P(better)", "p", "p equivalent", "seeds"),
 ]
 
 

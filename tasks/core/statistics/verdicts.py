@@ -4,8 +4,9 @@ A pair is two initializers in one backend and level, or one initializer in two b
 of a pair is taken seed by seed, because a seed gives every initializer and backend the same split and the same order of
 visits.
 
-A family is the pairs that Holm's method adjusts together: all pairs of one backend and level by one measure, or all
-initializers between two backends, or two runs, in one level by one measure.
+A family is the pairs that are judged together, so that 5 % of families at most hold a false difference: all pairs of
+one backend and level by one measure, or all initializers between two backends, or two runs, in one level by one
+measure. The range test (`ranges.py`) adjusts the former, Holm's method the latter.
 
 A hole is a cell that ran and did not finish. If only one side of a pair has a hole in a seed, this side loses the seed.
 """
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from tasks.core.design.columns import COMPARED, COMPARED_BY_INITIALIZER, JUDGED, RANKED, RANKED_MEASURES, Measure
 from tasks.core.design.study import Study
-from tasks.core.statistics import inference
+from tasks.core.statistics import inference, ranges
 from tasks.core.statistics.inference import ALPHA, Array, Differences
 from tasks.core.statistics.measures import factors, lucky, measures, parts, values
 
@@ -68,7 +70,8 @@ class _Family:
 
     difference: left - right, (pairs, seeds), NaN where one of the two has no number. better: 1 in the seeds in which
     the left rival is better, -1 where the right one is, 0 in a tie, NaN where nobody can tell. holes: in how many seeds
-    one of the two has a hole, (pairs,). missed: whether in some seed neither reached the target, (pairs,).
+    one of the two has a hole, (pairs,). missed: whether in some seed neither reached the target, (pairs,). crossed:
+    whether these are all pairs of some rivals.
     """
 
     measure: Measure
@@ -76,6 +79,7 @@ class _Family:
     better: Array
     holes: NDArray[np.int64]
     missed: NDArray[np.bool_]
+    crossed: bool
 
     @classmethod
     def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure) -> "_Family":
@@ -84,7 +88,8 @@ class _Family:
         better = np.sign(difference if measure.higher_is_better else -difference)
         better = np.where(hole_a & ~hole_b & ~np.isnan(b), -1.0, np.where(hole_b & ~hole_a & ~np.isnan(a), 1.0, better))
         missed = np.asarray((grid.missed[left] & grid.missed[right]).any(1))
-        return cls(measure, difference, better, (hole_a | hole_b).sum(1), missed)
+        crossed = len(left) == comb(len(grid.values), 2)
+        return cls(measure, difference, better, (hole_a | hole_b).sum(1), missed, crossed)
 
     @cached_property
     def paired(self) -> Differences:
@@ -122,10 +127,9 @@ class _Family:
         return np.where(self.unmeasured, 0.0, self.measure.margin or 0.0)
 
     def p(self) -> Array:
-        """Return the p-values of no difference, after Holm, (pairs,)."""
-        return inference.holm(
-            np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
-        )
+        """Return the p-values of no difference, adjusted over the family, (pairs,)."""
+        alone = np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
+        return ranges.adjusted(self.difference, alone, self.measure.step) if self.crossed else inference.holm(alone)
 
     def p_equivalent(self) -> Array:
         """Return the p-values of a difference at or beyond the margin, after Holm, (pairs,)."""
@@ -169,8 +173,9 @@ def _one_a_batch(a: Array, b: Array) -> Array:
 def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> pd.DataFrame:
     """Return one row per pair, with the columns `columns.JUDGED`: rival left[i] of the grid against rival right[i].
 
-    All pairs are one family. A pair is judged by the paired t-test and by two one-sided t-tests against the margin. If
-    in some seed only one side of the pair has a hole, a sign test over the seeds judges the pair instead.
+    All pairs are one family. The range test judges a pair if these are all pairs of the rivals, else the paired t-test,
+    and two one-sided t-tests judge it against the margin. If in some seed only one side of the pair has a hole, a sign
+    test over the seeds judges the pair instead.
 
     >>> losses, nothing = np.array([[0.1, 0.2, 0.1], [0.9, 0.8, 1.0]]), np.zeros((2, 3), np.bool_)
     >>> rows = judged(Grid(losses, nothing, nothing), [0], [1], Measure("test_loss", "", "", False, 0.02))
@@ -193,8 +198,8 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
 
     difference: the mean over seeds of left - right, low and high its 95 % interval, sd its standard deviation.
     effect_size: Hedges' g of the paired differences. better_share: the share of seeds in which left is better, ties
-    counting half. p: the p-value of no difference; p_equivalent: that of a difference beyond the margin; both are after
-    Holm. verdict: what left is. more_seeds: how many more seeds would settle a pair that is undecided. n: the seeds in
+    counting half. p: the p-value of no difference; p_equivalent: that of a difference beyond the margin; both are
+    adjusted over the family. verdict: what left is. more_seeds: how many more seeds would settle a pair that is undecided. n: the seeds in
     which both have a number; left_out: those in which one has a hole.
     """
     found = [

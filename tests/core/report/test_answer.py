@@ -59,7 +59,9 @@ def test_many_that_are_alike_are_counted():
 
 def test_too_few_seeds():
     """With few seeds it says so; what is far worse is said to look worse, and is not called as good."""
-    text, between = told(noisy(seeds=2), seeds=2)
+    frame = noisy(seeds=2)
+    frame["test_accuracy"] += (frame["initializer"] == "zeros") * (0.4 * frame["seed"] - 0.2)
+    text, between = told(frame, seeds=2)
     assert text.startswith("2 seeds are too few to tell. So far glorot_uniform has the best test accuracy, 0.983.")
     assert "zeros looks worse by 0.483." in text
     assert "nothing separates" not in text
