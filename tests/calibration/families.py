@@ -14,7 +14,7 @@ from tests.calibration import table
 DATASETS = ("iris", "wine", "breast_cancer", "digits")
 SEEDS = (3, 5, 10, 30)
 RIVALS = 8
-LEFT, RIGHT = np.triu_indices(RIVALS, 1)
+PAIRS = np.triu_indices(RIVALS, 1)
 STREAMS, OTHERS = [1, 2, 3, 4], [0, 4, 6, 7]  # of a partial null: streams that are alike, initializers that are not
 
 
@@ -40,16 +40,16 @@ def alike(dataset, kind, name):
     eight times with seeds of its own.
     """
     if kind == "null":
-        return values(dataset, "null", name), np.ones(len(LEFT), bool)
+        return values(dataset, "null", name), np.ones(len(PAIRS[0]), bool)
     if kind == "centred":
         found = values(dataset, "truth", name)
-        return found - found.mean(1, keepdims=True), np.ones(len(LEFT), bool)
+        return found - found.mean(1, keepdims=True), np.ones(len(PAIRS[0]), bool)
     if kind == "partial":
         found = [values(dataset, "null", name)[STREAMS], values(dataset, "truth", name)[OTHERS]]
-        return np.concatenate(found), RIGHT < len(STREAMS)
+        return np.concatenate(found), PAIRS[1] < len(STREAMS)
     sometimes = values(dataset, "holes", name)[-2]
     each = len(sometimes) // RIVALS
-    return sometimes[: RIVALS * each].reshape(RIVALS, each), np.ones(len(LEFT), bool)
+    return sometimes[: RIVALS * each].reshape(RIVALS, each), np.ones(len(PAIRS[0]), bool)
 
 
 def drawn(rng, cells, seeds, families):
@@ -61,7 +61,7 @@ def drawn(rng, cells, seeds, families):
 def judged(cells, of):
     """Return the verdicts of all pairs of a family (rivals, seeds) as arrays by column; NaN is a hole."""
     grid = verdicts.Grid(cells, np.isnan(cells), np.zeros(cells.shape, np.bool_))
-    return verdicts.judged(grid, list(LEFT), list(RIGHT), of)
+    return verdicts.judged(grid, *map(list, PAIRS), of)
 
 
 def false(rng, dataset, kind, name, seeds, families):
@@ -79,15 +79,16 @@ def power(rng, dataset, name, seeds, families):
     """
     cells, of = values(dataset, "truth", name), measure(dataset, name)
     zeros = table.cells(dataset, "truth").rivals.index("zeros")
-    pairs = (LEFT != zeros) & (RIGHT != zeros)
-    truth = np.sign(cells.mean(1)[LEFT] - cells.mean(1)[RIGHT])
-    right = []
+    left, right = PAIRS
+    pairs = (left != zeros) & (right != zeros)
+    truth = np.sign(cells.mean(1)[left] - cells.mean(1)[right])
+    found = []
     for each in drawn(rng, cells, seeds, families):
-        differences = Differences.of(each[LEFT] - each[RIGHT], of.step)
+        differences = Differences.of(each[left] - each[right], of.step)
         told = np.sign(differences.mean) == truth
         now = judged(each, of)["p"].to_numpy() < ALPHA
-        right.append([told & (inference.holm(differences.p_zero()) < ALPHA), told & now])
-    return np.array(right)[..., pairs].mean((0, 2))
+        found.append([told & (inference.holm(differences.p_zero()) < ALPHA), told & now])
+    return np.array(found)[..., pairs].mean((0, 2))
 
 
 def rows(families):

@@ -21,7 +21,7 @@ FAMILIES = 100
     ],
 )
 def test_few_families_hold_a_false_difference(dataset, kind, name, seeds):
-    """Whichever rivals are alike, in streams or in means, with ties and holes: at most 6 % of families say otherwise."""
+    """Whichever rivals are alike, with ties and with holes: at most 6 % of families say otherwise."""
     rng = np.random.default_rng(0)
     assert families.false(rng, dataset, kind, name, seeds, FAMILIES) <= ALLOWED
 

@@ -7,6 +7,7 @@ Gabriel, 1975; Welsch, 1977). So the chance of any false difference is at most Î
 """
 
 from functools import cache
+from math import isqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def _rivals(pairs: int) -> int:
     >>> [_rivals(pairs) for pairs in (0, 1, 3, 28)]
     [1, 2, 3, 8]
     """
-    return round((1 + np.sqrt(1 + 8 * pairs)) / 2)
+    return (1 + isqrt(1 + 8 * pairs)) // 2
 
 
 def _all_pairs(difference: Array, m: int, step: Array | float) -> Array:
@@ -67,7 +68,7 @@ def _all_pairs(difference: Array, m: int, step: Array | float) -> Array:
         p[of_size] = range_sf(q[of_size], k, (k - 1) * (n - 1))
         if k < m - 1:
             p[of_size] = 1 - (1 - p[of_size]) ** (m / k)
-    return np.where(inside, p[:, None], 0.0).max(0)
+    return np.asarray(np.where(inside, p[:, None], 0.0).max(0))
 
 
 @cache

@@ -199,8 +199,8 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
     difference: the mean over seeds of left - right, low and high its 95 % interval, sd its standard deviation.
     effect_size: Hedges' g of the paired differences. better_share: the share of seeds in which left is better, ties
     counting half. p: the p-value of no difference; p_equivalent: that of a difference beyond the margin; both are
-    adjusted over the family. verdict: what left is. more_seeds: how many more seeds would settle a pair that is undecided. n: the seeds in
-    which both have a number; left_out: those in which one has a hole.
+    adjusted over the family. verdict: what left is. more_seeds: how many more seeds would settle a pair that is
+    undecided. n: the seeds in which both have a number; left_out: those in which one has a hole.
     """
     found = [
         rows
