@@ -18,6 +18,8 @@ from tasks.core.design import grid
 from tasks.core.design.grid import Batch, Cell
 from tasks.core.design.settings import CellSettings, Level, short, source
 from tasks.core.design.study import Study
+from tasks.core.statistics import planning
+from tasks.core.training import datasets
 from tasks.tracking import reading
 
 OF_THE_STUDY: Level = ("setting", "of the study")
@@ -97,6 +99,8 @@ class Plan(BaseModel):
         untested = [check.claim for check in study.checks if not study.has_cells_for(check)]
         if untested:
             yield "not tested", "; ".join(untested)
+        if missed := planning.unreachable(len(study.initializers), len(study.seed_list), _steps(study)):
+            yield "out of reach", "; ".join(missed)
         for group, seeds in self._groups().items():
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
 
@@ -113,6 +117,12 @@ class Plan(BaseModel):
                 group, _, seed = str(cell).rpartition(" · seed ")
                 groups.setdefault(group, []).append(seed)
         return groups
+
+
+def _steps(study: Study) -> float:
+    """Return how many test rows the margin of the test accuracy is, of the dataset with the fewest rows."""
+    rows = min(len(datasets.load(dataset).y) for dataset in study.datasets)
+    return study.margins.get("test_accuracy", 0.0) * study.split.test_fraction * rows or 1.0
 
 
 def plan(study: Study, *, fresh: bool) -> Plan:

@@ -36,8 +36,8 @@ def alike(dataset, kind, name):
     """Return cells (rivals, seeds), and which pairs of these rivals are truly alike.
 
     null: streams of one initializer. centred: initializers, each less its mean, so that nothing but their means is
-    alike. partial: four streams and four initializers. holes: an initializer that diverges in about half of its seeds,
-    eight times with seeds of its own.
+    alike. partial: four streams and four initializers. holes: (seeds,), an initializer that diverges in about half of
+    its seeds.
     """
     if kind == "null":
         return values(dataset, "null", name), np.ones(len(PAIRS[0]), bool)
@@ -47,21 +47,33 @@ def alike(dataset, kind, name):
     if kind == "partial":
         found = [values(dataset, "null", name)[STREAMS], values(dataset, "truth", name)[OTHERS]]
         return np.concatenate(found), PAIRS[1] < len(STREAMS)
-    sometimes = values(dataset, "holes", name)[-2]
-    each = len(sometimes) // RIVALS
-    return sometimes[: RIVALS * each].reshape(RIVALS, each), np.ones(len(PAIRS[0]), bool)
+    return values(dataset, "holes", name)[-2], np.ones(len(PAIRS[0]), bool)
 
 
 def drawn(rng, cells, seeds, families):
-    """Yield so many families of cells (rivals, seeds) with so many seeds each."""
+    """Yield so many families of cells with so many seeds each; of cells (seeds,) each rival has seeds of its own."""
     for _ in range(families):
-        yield cells[:, rng.choice(cells.shape[1], seeds, replace=False)]
+        if cells.ndim == 1:
+            yield rng.permutation(cells)[: RIVALS * seeds].reshape(RIVALS, seeds)
+        else:
+            yield cells[:, rng.choice(cells.shape[1], seeds, replace=False)]
 
 
 def judged(cells, of):
-    """Return the verdicts of all pairs of a family (rivals, seeds) as arrays by column; NaN is a hole."""
-    grid = verdicts.Grid(cells, np.isnan(cells), np.zeros(cells.shape, np.bool_))
-    return verdicts.judged(grid, *map(list, PAIRS), of)
+    """Return a row per pair of a family (rivals, seeds), judged by a measure; NaN is a hole."""
+    return verdicts.judged(_grid(cells), *map(list, PAIRS), of)
+
+
+def _grid(cells):
+    return verdicts.Grid(cells, np.isnan(cells), np.zeros(cells.shape, np.bool_))
+
+
+def finishing(rng, dataset, seeds, families):
+    """Return the shares of families in which of two that diverge alike one is told to finish more often, or always."""
+    cells, _ = alike(dataset, "holes", "test_loss")
+    each = (verdicts.finishing(_grid(part), *map(list, PAIRS)) for part in drawn(rng, cells, seeds, families))
+    said = [(verdicts.BETTER, verdicts.WORSE), (verdicts.ALWAYS, verdicts.NEVER)]
+    return np.mean([[rows["verdict"].isin(words).any() for words in said] for rows in each], axis=0)
 
 
 def false(rng, dataset, kind, name, seeds, families):
@@ -98,7 +110,7 @@ def rows(families):
         for dataset in DATASETS:
             for seeds in SEEDS:
                 rng = np.random.default_rng(seeds)
-                fit = [kind for kind in kinds if alike(dataset, kind, name)[0].shape[1] > seeds]
+                fit = [kind for kind in kinds if alike(dataset, kind, name)[0].size >= RIVALS * seeds]
                 yield {
                     "measure": name,
                     "dataset": dataset,
@@ -108,5 +120,15 @@ def rows(families):
                 }
 
 
+def rows_of_finishing(families):
+    """Yield a row per dataset and number of seeds, for an initializer that diverges in about half of its seeds."""
+    for dataset in DATASETS:
+        for seeds in SEEDS:
+            if alike(dataset, "holes", "test_loss")[0].size >= RIVALS * seeds:
+                often, always = finishing(np.random.default_rng(seeds), dataset, seeds, families)
+                yield {"dataset": dataset, "seeds": seeds, "more often": often, "always against never": always}
+
+
 if __name__ == "__main__":
-    print(tabulate(list(rows(400)), headers="keys", floatfmt=".3f"))  # noqa: T201
+    print(tabulate(list(rows(200)), headers="keys", floatfmt=".3f"))  # noqa: T201
+    print(tabulate(list(rows_of_finishing(200)), headers="keys", floatfmt=".3f"))  # noqa: T201

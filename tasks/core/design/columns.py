@@ -62,8 +62,10 @@ MEASURES = (
     Measure("loss_area", "area under the test loss", "nat", False, 0.02, scale="ratio"),
     Measure("train_seconds", "train time", "s", False, None, per_batch=True, repeatable=False),
 )
-MEASURES_BY_NAME: dict[object, Measure] = {measure.name: measure for measure in MEASURES}
-TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
+FINISHED = Measure("finished", "share of cells that finish", "", True, None)
+"""Not a number of a cell: pairs are compared by it where some cells do not finish."""
+MEASURES_BY_NAME: dict[object, Measure] = {measure.name: measure for measure in (*MEASURES, FINISHED)}
+TITLES: dict[object, str] = {name: measure.title for name, measure in MEASURES_BY_NAME.items()}
 RANKED = ("test_accuracy", "test_loss")
 """The measures that rankings and answers are about."""
 RANKED_MEASURES = [measure for measure in MEASURES if measure.name in RANKED]

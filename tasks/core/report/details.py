@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tasks.core.design.columns import RANKED, RANKED_MEASURES, TITLES, Measure
+from tasks.core.design.columns import FINISHED, RANKED, RANKED_MEASURES, TITLES, Measure
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
@@ -19,7 +19,17 @@ from tasks.core.statistics.ranks import Ranking
 from tasks.core.statistics.spread import held, told
 from tasks.core.statistics.standing import seen_from
 from tasks.core.statistics.table import interval
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE, seeds_needed
+from tasks.core.statistics.verdicts import (
+    ALWAYS,
+    BETTER,
+    EQUIVALENT,
+    NEVER,
+    NOT_COMPARABLE,
+    TURNED,
+    UNDECIDED,
+    WORSE,
+    seeds_needed,
+)
 
 FRAMEWORKS = {"pytorch": "PyTorch", "keras": "Keras"}
 TIED = 1e-9  # means that differ by less differ by rounding
@@ -32,6 +42,7 @@ def details(findings: Findings) -> list[str]:
     study, cells = findings.study, findings.cells
     return [
         *lost(cells),
+        *finishing(findings.pairs, factors(cells)),
         *best(cells, findings.comparison, findings.pairs),
         *over_datasets(findings.rankings),
         *between_backends(study, cells, findings.backends),
@@ -84,6 +95,21 @@ def lost(cells: pd.DataFrame) -> Iterator[str]:
     if len(counts):
         told = " and ".join(f"{count} {status}" for status, count in counts.items())
         yield f"Of {len(cells)} cells {told}."
+
+
+def finishing(pairs: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    """Yield which initializers finish less often than others, and in how many places; names: columns of the factors."""
+    rows = pairs[pairs["measure"] == FINISHED.name]
+    for backend, part in rows.groupby("backend", sort=False):
+        for verdict, words in {NEVER: "never finish, where others always do", WORSE: "finish less often"}.items():
+            sides = {"left": part["verdict"] == verdict, "right": part["verdict"] == TURNED[verdict]}
+            lost = [
+                part.loc[meant, [*names, side]].set_axis([*names, "rival"], axis=1) for side, meant in sides.items()
+            ]
+            counts = pd.concat(lost).drop_duplicates()["rival"].value_counts(sort=False)
+            told = [f"{rival} (in {count})" if names else str(rival) for rival, count in counts.items()]
+            if told:
+                yield f"{FRAMEWORKS[str(backend)]}, cells that {words}: {listed(told)}."
 
 
 def best(cells: pd.DataFrame, comparison: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
@@ -143,7 +169,9 @@ def _decided(rivals: pd.DataFrame) -> str:
         for verdict, phrase in ((BETTER, "better than"), (EQUIVALENT, "equivalent to"), (WORSE, "worse than"))
         if (rivals["verdict"] == verdict).any()
     ]
-    return f"; it is {', '.join(words)}" if words else ""
+    lost = list(rivals.loc[rivals["verdict"] == ALWAYS, "rival"])
+    never = f"; {listed(lost)} never finish{'' if len(lost) > 1 else 'es'}" if lost else ""
+    return (f"; it is {', '.join(words)}" if words else "") + never
 
 
 def _open(rivals: pd.DataFrame) -> str:
@@ -202,6 +230,8 @@ def _under(study: Study, where: str, rows: pd.DataFrame) -> str:
         EQUIVALENT: "equivalent",
         BETTER: f"{first} better",
         WORSE: f"{second} better",
+        ALWAYS: f"only {first} finishes",
+        NEVER: f"only {second} finishes",
         UNDECIDED: "undecided",
     }
     counts = [

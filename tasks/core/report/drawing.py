@@ -40,7 +40,8 @@ CAPTIONS = {
     "pairs": (
         "Pairs",
         "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
-        "difference; blue is better, red is worse. The table of pairs has the numbers.",
+        "difference; all: the row's cells always finish and the column's never do, none: the reverse; "
+        "blue is better, red is worse. The table of pairs has the numbers.",
     ),
     "backends": (
         "Backends",

@@ -239,25 +239,6 @@ def sign_test(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> Array:
     return np.asarray(np.minimum(2 * stats.binom.cdf(np.minimum(wins, losses), decided, 0.5), 1.0))
 
 
-def seeds_for_signs(wins: NDArray[np.int64], losses: NDArray[np.int64], n: NDArray[np.int64], tests: int) -> Array:
-    """Return how many seeds would settle a sign test with a power of 0.8, if wins stay as frequent as in n seeds, (k,).
-
-    The level is that of Holm's first step of so many tests, the distribution is approximated by a normal one (Noether,
-    1987). The result is infinite where wins are as frequent as losses, and NaN where there are neither.
-
-    >>> seeds_for_signs(np.array([8]), np.array([2]), np.array([10]), tests=1)
-    array([20.])
-    """
-    from scipy import stats
-
-    decided = wins + losses
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.maximum(wins, losses) / decided
-        z, reach = stats.norm.isf(ALPHA / tests / 2), stats.norm.ppf(POWER) * np.sqrt(share * (1 - share))
-        needed = np.square((z / 2 + reach) / (share - 0.5)) * n / decided
-    return np.asarray(np.ceil(needed))
-
-
 def holm(p: Array) -> Array:
     """Return p-values (k,) adjusted for being tried together (Holm, 1979).
 

@@ -20,7 +20,7 @@ from tasks.core.statistics.verdicts import TURNED, UNDECIDED, seeds_needed
 
 LISTED = 20  # changed verdicts that are told
 RUNS = ("first", "second")
-REVERSED = ("better before, worse after", "worse before, better after")
+REVERSED = tuple(f"{before} before, {after} after" for before, after in TURNED.items())
 
 
 @dataclass(frozen=True)

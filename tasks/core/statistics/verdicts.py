@@ -9,6 +9,8 @@ one backend and level by one measure, or all initializers between two backends, 
 measure. The range test (`ranges.py`) adjusts the former, Holm's method the latter.
 
 A hole is a cell that ran and did not finish. If only one side of a pair has a hole in a seed, this side loses the seed.
+If one side has holes alone and the other one none, the verdict says so, and no test is made. How often the two sides
+finish is a family of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,18 +24,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.design.columns import COMPARED, COMPARED_BY_INITIALIZER, JUDGED, RANKED, RANKED_MEASURES, Measure
+from tasks.core.design.columns import (
+    COMPARED,
+    COMPARED_BY_INITIALIZER,
+    FINISHED,
+    JUDGED,
+    RANKED,
+    RANKED_MEASURES,
+    Measure,
+)
 from tasks.core.design.study import Study
-from tasks.core.statistics import inference, ranges
+from tasks.core.statistics import inference, planning, ranges
+from tasks.core.statistics.divergence import Finished
 from tasks.core.statistics.inference import ALPHA, Array, Differences
 from tasks.core.statistics.measures import factors, lucky, measures, parts, values
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED, NOT_COMPARABLE = "better", "worse", "equivalent", "undecided", "not comparable"
-TURNED = {BETTER: WORSE, WORSE: BETTER}
+ALWAYS, NEVER = "always finishes", "never finishes"
+"""Verdicts on a pair of which one side finished in every seed, and the other one in none."""
+TURNED = {BETTER: WORSE, WORSE: BETTER, ALWAYS: NEVER, NEVER: ALWAYS}
 """The verdict as the other side of the pair sees it; other verdicts are the same from both sides."""
 HOPELESS = 100_000  # more seeds than this are told as no number of seeds
 
 Key = tuple[object, ...]
+Sides = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,10 @@ class Grid:
         value, hole, missed = (wide[name].reindex(pd.Index(list(order))) for name in ("value", "hole", "missed"))
         return cls(value.to_numpy(np.float64), hole.eq(True).to_numpy(bool), missed.eq(True).to_numpy(bool))
 
+    def finished(self, left: list[int], right: list[int]) -> Finished:
+        """Return how many cells of each pair finished, of those that ran; a cell without a number did not run."""
+        return Finished.of(self.hole, self.hole | np.isfinite(self.values), left, right)
+
 
 @dataclass(frozen=True)
 class _Family:
@@ -71,7 +89,7 @@ class _Family:
     difference: left - right, (pairs, seeds), NaN where one of the two has no number. better: 1 in the seeds in which
     the left rival is better, -1 where the right one is, 0 in a tie, NaN where nobody can tell. holes: in how many seeds
     one of the two has a hole, (pairs,). missed: whether in some seed neither reached the target, (pairs,). crossed:
-    whether these are all pairs of some rivals.
+    whether these are all pairs of some rivals, each with values of its own. finished: how many cells of each finished.
     """
 
     measure: Measure
@@ -80,6 +98,7 @@ class _Family:
     holes: NDArray[np.int64]
     missed: NDArray[np.bool_]
     crossed: bool
+    finished: Finished
 
     @classmethod
     def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure) -> "_Family":
@@ -88,8 +107,8 @@ class _Family:
         better = np.sign(difference if measure.higher_is_better else -difference)
         better = np.where(hole_a & ~hole_b & ~np.isnan(b), -1.0, np.where(hole_b & ~hole_a & ~np.isnan(a), 1.0, better))
         missed = np.asarray((grid.missed[left] & grid.missed[right]).any(1))
-        crossed = len(left) == comb(len(grid.values), 2)
-        return cls(measure, difference, better, (hole_a | hole_b).sum(1), missed, crossed)
+        crossed = len(left) == comb(len(grid.values), 2) and not measure.per_batch
+        return cls(measure, difference, better, (hole_a | hole_b).sum(1), missed, crossed, grid.finished(left, right))
 
     @cached_property
     def paired(self) -> Differences:
@@ -113,6 +132,11 @@ class _Family:
         return np.asarray((np.isfinite(self.better) & np.isnan(self.difference)).any(1))
 
     @cached_property
+    def tested(self) -> NDArray[np.bool_]:
+        """The pairs that tests judge: some seed compares them, and not for holes alone."""
+        return np.asarray((self.seeds > 0) & ~self.finished.always & ~self.finished.never)
+
+    @cached_property
     def unmeasured(self) -> NDArray[np.bool_]:
         """The pairs that cannot be equivalent.
 
@@ -129,11 +153,18 @@ class _Family:
     def p(self) -> Array:
         """Return the p-values of no difference, adjusted over the family, (pairs,)."""
         alone = np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
-        return ranges.adjusted(self.difference, alone, self.measure.step) if self.crossed else inference.holm(alone)
+        p, tested = np.ones(len(alone)), self.tested
+        if self.crossed:
+            p[tested] = ranges.adjusted(self.difference[tested], alone[tested], self.measure.step)
+        else:
+            p[tested] = inference.holm(alone[tested])
+        return p
 
     def p_equivalent(self) -> Array:
         """Return the p-values of a difference at or beyond the margin, after Holm, (pairs,)."""
-        return inference.holm(np.where(self.unmeasured, 1.0, self.paired.p_beyond(self.margins)))
+        p = np.where(self.unmeasured, 1.0, self.paired.p_beyond(self.margins))
+        p[self.tested] = inference.holm(p[self.tested])
+        return p
 
     def verdicts(self, p: Array, p_equivalent: Array) -> NDArray[np.str_]:
         """Return the verdict of each left rival, (pairs,). A pair that is better and equivalent is equivalent."""
@@ -141,13 +172,16 @@ class _Family:
             self.by_signs, self.wins > self.losses, (self.paired.mean > 0) == self.measure.higher_is_better
         )
         verdict = np.where(p < ALPHA, np.where(ahead, BETTER, WORSE), UNDECIDED)
-        return np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
+        verdict = np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
+        return np.where(self.finished.always, ALWAYS, np.where(self.finished.never, NEVER, verdict))
 
     def more_seeds(self) -> Array:
         """Return how many seeds more than there are would settle each pair, at least one, (pairs,)."""
-        tests = len(self.difference)
-        by_signs = inference.seeds_for_signs(self.wins, self.losses, self.seeds, tests)
-        needed = np.where(self.by_signs, by_signs, self.paired.seeds_to_settle(self.margins, tests))
+        tests, signs = max(int(self.tested.sum()), 1), self.by_signs
+        needed = self.paired.seeds_to_settle(self.margins, tests)
+        decided = np.maximum(self.wins + self.losses, 1)[signs]
+        share = np.maximum(np.maximum(self.wins, self.losses)[signs] / decided, 0.5)
+        needed[signs] = planning.seeds_for_signs(share, decided / self.seeds[signs], tests)
         return np.maximum(needed - self.seeds, 1)
 
     def better_share(self) -> tuple[Array, Array, Array]:
@@ -193,6 +227,24 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
     return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))
 
 
+def finishing(grid: Grid, left: list[int], right: list[int]) -> pd.DataFrame:
+    """Return one row per pair, with the columns `columns.JUDGED`: which of the two finishes more often.
+
+    The difference is that of the shares of cells that finish.
+
+    >>> values, nothing = np.array([[0.1, 0.2, 0.1], [np.nan] * 3]), np.zeros((2, 3), np.bool_)
+    >>> finishing(Grid(values, np.isnan(values), nothing), [0], [1])["verdict"].item()
+    'always finishes'
+    """
+    found, none = grid.finished(left, right), np.full(len(left), np.nan)
+    p, more = found.p(), found.difference > 0
+    tested = np.where(p < ALPHA, np.where(more, BETTER, WORSE), UNDECIDED)
+    verdict = np.where(found.always, ALWAYS, np.where(found.never, NEVER, tested))
+    n = np.minimum(found.left_of, found.right_of)
+    columns = (n, 0 * n, found.difference, *found.ends(), *[none] * 5, p, none, none, verdict, none)
+    return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))[found.holed]
+
+
 def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
     """Return one row per pair of initializers of a backend and level, and measure; the first of a pair is `left`.
 
@@ -200,24 +252,34 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
     effect_size: Hedges' g of the paired differences. better_share: the share of seeds in which left is better, ties
     counting half. p: the p-value of no difference; p_equivalent: that of a difference beyond the margin; both are
     adjusted over the family. verdict: what left is. more_seeds: how many more seeds would settle a pair that is
-    undecided. n: the seeds in which both have a number; left_out: those in which one has a hole.
+    undecided. n: the seeds in which both have a number; left_out: those in which one has a hole. If a cell of the pair
+    has a hole, one more row compares how often the two finish; its measure is FINISHED.
     """
     found = [
         rows
         for key, family in parts(cells, ["backend", *factors(cells)])
-        for measure in measures(family, margins)
-        for rows in _pairs(key, family, measure)
+        for rows in _pairs(key, family, measures(family, margins))
     ]
     return _framed(found, ["backend", *factors(cells), *COMPARED])
 
 
-def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measure: Measure) -> Iterator[pd.DataFrame]:
+def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measures: Sequence[Measure]) -> Iterator[pd.DataFrame]:
     rivals = list(family["initializer"].unique())
     if len(rivals) > 1:
         left, right = (list(side) for side in zip(*combinations(range(len(rivals)), 2), strict=True))
-        rows = judged(Grid.of(family, family["initializer"], measure, rivals), left, right, measure)
-        names = {"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]}
-        yield rows.assign(**key, measure=measure.name, **names)
+        names = pd.DataFrame({"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]})
+        for rows in _families(family, family["initializer"], rivals, (left, right), measures):
+            yield rows.join(names).assign(**key)
+
+
+def _families(
+    cells: pd.DataFrame, rivals: pd.Series, order: Sequence[str], sides: Sides, measures: Sequence[Measure]
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a family by each measure, and by how often cells finish if some do not."""
+    for measure in measures:
+        yield judged(Grid.of(cells, rivals, measure, order), *sides, measure).assign(measure=measure.name)
+    if (cells["status"] != "finished").any():
+        yield finishing(Grid.of(cells, rivals, RANKED_MEASURES[0], order), *sides).assign(measure=FINISHED.name)
 
 
 def _framed(found: Sequence[pd.DataFrame], first: Sequence[str]) -> pd.DataFrame:
@@ -267,7 +329,8 @@ def _against(best: str, initializer: str, key: Key, rows: Mapping[Key, pd.Series
     if row["verdict"] == UNDECIDED:
         return f"{UNDECIDED} ({seeds_needed(row['more_seeds'])})"
     verdict = str(row["verdict"])
-    return TURNED.get(verdict, verdict) if turned else verdict
+    seen = TURNED.get(verdict, verdict) if turned else verdict
+    return f"{NEVER} (0 of {row['left_out']})" if seen == NEVER else seen
 
 
 def seeds_needed(more: float) -> str:
@@ -315,20 +378,16 @@ def _between(
     cells: pd.DataFrame,
     by: Sequence[str],
     column: str,
-    sides: Sequence[str],
+    named: Sequence[str],
     margins: Mapping[str, float],
 ) -> pd.DataFrame:
-    """Return one row per initializer, measure and value of `by`; the sides are two values of a column.
-
-    The first side is left.
-    """
-    found = []
+    """Return one row per initializer, measure and value of `by`: of two values of a column, the first is left."""
+    found: list[pd.DataFrame] = []
     for key, family in parts(cells, by):
         initializers = list(family["initializer"].unique())
-        order = [f"{side} {each}" for side in sides for each in initializers]
-        places = list(range(len(initializers)))
-        for measure in measures(family, margins):
-            grid = Grid.of(family, family[column] + " " + family["initializer"], measure, order)
-            rows = judged(grid, places, [len(initializers) + at for at in places], measure)
-            found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
+        order = [f"{side} {each}" for side in named for each in initializers]
+        places, rivals = list(range(len(initializers))), family[column] + " " + family["initializer"]
+        sides = places, [len(initializers) + at for at in places]
+        rows = _families(family, rivals, order, sides, measures(family, margins))
+        found += [each.join(pd.Series(initializers, name="initializer")).assign(**key) for each in rows]
     return _framed(found, [*by, *COMPARED_BY_INITIALIZER])

@@ -77,7 +77,7 @@ def test_nothing_trains():
     frame.loc[frame["initializer"] == "he_normal", "status"] = "diverged"
     text, _ = told(frame)
     assert text.startswith("glorot_uniform. ")
-    assert text.endswith("Avoid he_normal: more than half of the cells diverged.")
+    assert text.endswith("Avoid he_normal: all cells diverged.")
 
 
 def test_one_that_beats_all():

@@ -151,14 +151,3 @@ def test_sign_test_is_the_binomial_one():
     pairs = zip(wins, losses, strict=True)
     expected = [stats.binomtest(won, won + lost).pvalue if won + lost else 1 for won, lost in pairs]
     assert inference.sign_test(wins, losses) == pytest.approx(expected)
-
-
-def test_seeds_for_signs_have_the_power():
-    """So many seeds, won in the share that was seen, are significant some 8 times of 10."""
-    for wins, losses, tests in ((8, 2, 1), (8, 2, 28), (7, 3, 1)):
-        needed = int(inference.seeds_for_signs(np.array([wins]), np.array([losses]), np.array([10]), tests)[0])
-        drawn = np.random.default_rng(0).binomial(needed, wins / 10, 4000)
-        assert np.mean(inference.sign_test(drawn, needed - drawn) < 0.05 / tests) == pytest.approx(0.8, abs=0.12)
-    plain, tied = (inference.seeds_for_signs(np.array([8]), np.array([2]), np.array([n]), 1)[0] for n in (10, 20))
-    assert tied == pytest.approx(2 * plain, abs=1)
-    assert np.isinf(inference.seeds_for_signs(np.array([3]), np.array([3]), np.array([6]), 1)[0])

@@ -68,11 +68,11 @@ def test_undecided_says_how_many_more_seeds():
 
 
 def test_a_hole_loses():
-    """One that diverged in every seed is worse, although there is no difference to measure; it is counted."""
+    """Of one that diverged in every seed this is told, although there is no difference to measure; it is counted."""
     frame = noisy()
     frame.loc[frame["initializer"] == "zeros", "status"] = "diverged"
     row = pair(verdicts.pairs(frame, {}), "test_loss")
-    assert (row["verdict"], row["n"], row["left_out"], row["better_share"]) == ("better", 0, 10, 1.0)
+    assert (row["verdict"], row["n"], row["left_out"], row["better_share"]) == ("always finishes", 0, 10, 1.0)
     assert np.isnan(row["difference"])
 
 
