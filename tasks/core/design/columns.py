@@ -106,7 +106,8 @@ COUNTS = ("finished", "diverged", "failed", "health", "health_cells", "epochs_to
 """Columns of the comparison, which has one row per group of cells; its other columns are `<measure>_<statistic>`."""
 JUDGED = (
     *("n", "left_out", "difference", "low", "high", "sd", "effect_size"),
-    *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict", "more_seeds"),
+    *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict"),
+    *("more_seeds_low", "more_seeds"),
 )
 """Columns of results in the tables of pairs; the columns before them identify the pair."""
 COMPARED = ("measure", "left", "right")

@@ -7,7 +7,7 @@ from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
 from tasks.core.report.details import FRAMEWORKS
-from tasks.core.statistics import inference
+from tasks.core.statistics import inference, planning
 
 METHODS = (
     "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
@@ -22,13 +22,12 @@ METHODS = (
     "of Ryan, Einot, Gabriel and Welsch says so at 5 %, with seeds as blocks; between backends, if the paired t-test "
     "does, after Holm's adjustment. A pair is equivalent if two one-sided t-tests at 5 %, after Holm's adjustment, put "
     "the mean difference within the measure's margin. This holds as far as these seeds show it: what happens in fewer "
-    "than one of so many seeds cannot be seen. Otherwise the pair is undecided, with the number of seeds that would "
-    "settle it with a power of {power:g} if mean and SD stayed as observed. If one side finishes in every seed and the "
-    "other one in none, this is told, and not tested. If in some seeds only one side has a hole, a cell that did not "
-    "finish, it loses these seeds, and a sign test over seeds judges the pair. How often two sides finish is compared "
-    "by Boschloo's exact test, after Holm's adjustment over all pairs. Ranks: Friedman's test in Iman and Davenport's "
-    "form, then Nemenyi's. Epochs to target: pairs compare means restricted to the epochs "
-    "trained; curves are Kaplan and Meier's, with misses censored. A log-rank test that is stratified by seed compares "
+    "than one of so many seeds cannot be seen. Otherwise the pair is undecided, with a number of seeds that probably "
+    "settles it: with a power of {power:g} in nine of ten draws of its true mean and SD. If one side finishes in every "
+    "seed and the other one in none, this is told, and not tested. If in some seeds only one side has a hole, a cell "
+    "that did not finish, it loses these seeds, and a sign test over seeds judges the pair. How often two finish is "
+    "compared by Boschloo's exact test, after Holm's adjustment over all pairs. Ranks: Friedman's test in Iman and "
+    "Davenport's form, then Nemenyi's. Epochs to target: pairs compare means restricted to the epochs trained; curves are Kaplan and Meier's, with misses censored. A log-rank test that is stratified by seed compares "
     "the curves. The train time of a batch counts once, because its cells share it. Effect sizes are Hedges' g of the "
     "paired differences. Measures: {margins}. The champion of a backend is the median cell, by test accuracy, of the "
     "initializer with the best mean; the accuracy that is expected of it comes from seeds that had no part in choosing "
@@ -56,7 +55,7 @@ def methods(study: Study, environment: Mapping[str, object]) -> str:
         seed=inference.BOOTSTRAP_SEED,
         few=inference.FEW,
         margins="; ".join(_measure(study, each) for each in MEASURES),
-        power=inference.POWER,
+        power=planning.POWER,
         versions=_settings(packages) if isinstance(packages, Mapping) else str(packages),
         machine=f"{environment['processor']}, {environment['precision']}",
     )

@@ -1,12 +1,85 @@
-"""Planning: how many seeds a verdict needs. Arrays in, arrays out."""
+"""Planning: how many seeds a verdict needs. Arrays in, arrays out.
+
+Mean and SD of a few differences are noisy, so the number of seeds is a range: mean and SD are drawn as they may truly
+be (Student's and chi-square's laws), and each draw has the number that would settle it. The careful end of the range is
+told. Among many undecided pairs the smallest numbers are small by luck. So the means are drawn towards zero, as far as
+the differences of the undecided pairs are luck (James & Stein, 1961), and no SD counts as smaller than what these pairs
+have together.
+"""
 
 from math import comb
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tasks.core.statistics.inference import ALPHA, POWER, Array, sign_test
+from tasks.core.statistics.inference import ALPHA, Array, Differences, sign_test
 
+POWER = 0.8  # with which a number of seeds settles a difference
+ENDS = (0.1, 0.9)  # of the range of numbers, as shares of draws
+DRAWS = 15  # of the mean and of the SD
 LONGEST = 2_000  # seeds up to which a sign test's power is computed exactly
+
+
+def seeds_to_settle(
+    paired: Differences, margins: Array, tests: int, undecided: NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """Return the low and high ends, (k,), of the number of seeds that settle each undecided couple with a power of 0.8.
+
+    Some number of seeds would show the mean to differ from zero, and another number would show it to be within the
+    margin; the smaller one counts. The level is that of Holm's first step of so many tests. An end is infinite if no
+    number of seeds is enough, and NaN for couples that are decided, or have fewer than two seeds.
+    """
+    low, high = np.full(len(paired.n), np.nan), np.full(len(paired.n), np.nan)
+    known = undecided & (paired.n > 1) & np.isfinite(paired.sd)
+    if known.any():
+        mean, sd = _drawn(paired.mean[known], paired.sd[known], paired.n[known])
+        needed = _needed(mean, sd, margins[known, None, None], tests).reshape(known.sum(), -1)
+        low[known], high[known] = np.ceil(np.quantile(needed, ENDS, axis=1, method="higher"))
+    return low, high
+
+
+def _drawn(mean: Array, sd: Array, n: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return means and SDs as they may truly be, (k, DRAWS, DRAWS)."""
+    from scipy import stats
+
+    share = (np.arange(DRAWS) + 0.5) / DRAWS
+    variance = np.maximum(sd**2, np.mean(sd**2))
+    error = variance / n
+    true = max(float(np.mean(mean**2 - error)), 0.0)
+    kept = np.divide(true, true + error, out=np.zeros_like(error), where=true + error > 0)[:, None, None]
+    n = n[:, None, None]
+    drawn = np.sqrt(variance[:, None, None] * (n - 1) / stats.chi2.ppf(share[:, None], n - 1))
+    return kept * mean[:, None, None] + np.sqrt(kept / n) * drawn * stats.norm.ppf(share), drawn + 0 * share
+
+
+def _needed(mean: Array, sd: Array, margin: Array, tests: int) -> Array:
+    """Return how many seeds settle a true mean with a true SD, to within one (Guenther, 1981); any shape."""
+    level, size = ALPHA / tests, np.abs(mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = _sample_size(size / sd, level / 2, POWER)
+        alike = _sample_size(np.maximum(margin - size, 0) / sd, level, (1 + POWER) / 2)
+    return np.nan_to_num(np.fmin(apart, alike), nan=np.inf, posinf=np.inf)
+
+
+def _sample_size(effect: Array, tail: float, power: float) -> Array:
+    from scipy import stats
+
+    z = stats.norm.isf(tail)
+    return np.asarray(((z + stats.norm.ppf(power)) / effect) ** 2 + z**2 / 2)
+
+
+def shares_of_wins(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return the high and low ends, (k,), of the share that the side with more wins may truly win (Jeffreys, 1946).
+
+    >>> high, low = shares_of_wins(np.array([9]), np.array([1]))
+    >>> high.round(2), low.round(2)
+    (array([0.97]), array([0.74]))
+    """
+    from scipy import stats
+
+    most, least = np.maximum(wins, losses) + 0.5, np.minimum(wins, losses) + 0.5
+    high, low = (np.asarray(stats.beta.ppf(share, most, least)) for share in ENDS[::-1])
+    return np.maximum(high, 0.5), np.maximum(low, 0.5)
 
 
 def seeds_for_signs(share: Array, decided: Array, tests: int) -> Array:

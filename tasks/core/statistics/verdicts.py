@@ -44,7 +44,7 @@ ALWAYS, NEVER = "always finishes", "never finishes"
 """Verdicts on a pair of which one side finished in every seed, and the other one in none."""
 TURNED = {BETTER: WORSE, WORSE: BETTER, ALWAYS: NEVER, NEVER: ALWAYS}
 """The verdict as the other side of the pair sees it; other verdicts are the same from both sides."""
-HOPELESS = 100_000  # more seeds than this are told as no number of seeds
+FAR = 200  # more seeds than this are not told, because they could only be guessed
 
 Key = tuple[object, ...]
 Sides = tuple[list[int], list[int]]
@@ -175,14 +175,16 @@ class _Family:
         verdict = np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
         return np.where(self.finished.always, ALWAYS, np.where(self.finished.never, NEVER, verdict))
 
-    def more_seeds(self) -> Array:
-        """Return how many seeds more than there are would settle each pair, at least one, (pairs,)."""
-        tests, signs = max(int(self.tested.sum()), 1), self.by_signs
-        needed = self.paired.seeds_to_settle(self.margins, tests)
-        decided = np.maximum(self.wins + self.losses, 1)[signs]
-        share = np.maximum(np.maximum(self.wins, self.losses)[signs] / decided, 0.5)
-        needed[signs] = planning.seeds_for_signs(share, decided / self.seeds[signs], tests)
-        return np.maximum(needed - self.seeds, 1)
+    def more_seeds(self, undecided: NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Return the low and high ends of how many more seeds settle each undecided pair, at least one, (pairs,)."""
+        tests, signs = max(int(self.tested.sum()), 1), self.by_signs & undecided
+        ends = planning.seeds_to_settle(self.paired, self.margins, tests, undecided & ~self.by_signs)
+        wins, losses, seeds = self.wins[signs], self.losses[signs], self.seeds[signs]
+        decided = np.maximum(wins + losses, 1) / seeds
+        for end, share in zip(ends, planning.shares_of_wins(wins, losses), strict=True):
+            end[signs] = planning.seeds_for_signs(share, decided, tests)
+        low, high = (np.maximum(end - self.seeds, 1) for end in ends)
+        return low, high
 
     def better_share(self) -> tuple[Array, Array, Array]:
         """Return the share of seeds in which the left rival is better, ties counting half, and its 95 % interval."""
@@ -222,7 +224,7 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
     columns = (
         *(paired.n, family.holes, paired.mean, paired.low, paired.high, paired.sd, paired.effect_size()),
         *(*family.better_share(), p, p_equivalent, np.full(len(p), measure.margin or np.nan), verdict),
-        np.where(verdict == UNDECIDED, family.more_seeds(), np.nan),
+        *family.more_seeds(verdict == UNDECIDED),
     )
     return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))
 
@@ -241,7 +243,7 @@ def finishing(grid: Grid, left: list[int], right: list[int]) -> pd.DataFrame:
     tested = np.where(p < ALPHA, np.where(more, BETTER, WORSE), UNDECIDED)
     verdict = np.where(found.always, ALWAYS, np.where(found.never, NEVER, tested))
     n = np.minimum(found.left_of, found.right_of)
-    columns = (n, 0 * n, found.difference, *found.ends(), *[none] * 5, p, none, none, verdict, none)
+    columns = (n, 0 * n, found.difference, *found.ends(), *[none] * 5, p, none, none, verdict, none, none)
     return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))[found.holed]
 
 
@@ -251,9 +253,10 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
     difference: the mean over seeds of left - right, low and high its 95 % interval, sd its standard deviation.
     effect_size: Hedges' g of the paired differences. better_share: the share of seeds in which left is better, ties
     counting half. p: the p-value of no difference; p_equivalent: that of a difference beyond the margin; both are
-    adjusted over the family. verdict: what left is. more_seeds: how many more seeds would settle a pair that is
-    undecided. n: the seeds in which both have a number; left_out: those in which one has a hole. If a cell of the pair
-    has a hole, one more row compares how often the two finish; its measure is FINISHED.
+    adjusted over the family. verdict: what left is. more_seeds: how many more seeds probably settle a pair that is
+    undecided, the careful end of a range that begins at more_seeds_low. n: the seeds in which both have a number;
+    left_out: those in which one has a hole. If a cell of the pair has a hole, one more row compares how often the two
+    finish; its measure is FINISHED.
     """
     found = [
         rows
@@ -337,11 +340,11 @@ def seeds_needed(more: float) -> str:
     """Return a number of further seeds in words.
 
     >>> seeds_needed(37.0), seeds_needed(float("inf"))
-    ('+37 seeds', 'no number of seeds')
+    ('probably +37 seeds', 'probably more than +200 seeds')
     """
     if np.isnan(more):
         return "too few seeds to tell how many"
-    return f"+{more:,.0f} seed{'s' if more > 1 else ''}" if more < HOPELESS else "no number of seeds"
+    return f"probably +{more:,.0f} seed{'s' if more > 1 else ''}" if more <= FAR else f"probably more than +{FAR} seeds"
 
 
 def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 from tasks.core.statistics import inference, planning
 
@@ -49,3 +50,51 @@ def test_a_grid_is_told_what_it_cannot_show():
     assert [len(planning.unreachable(6, seeds, 1.0)) for seeds in (5, 6, 10)] == [2, 1, 0]
     assert planning.unreachable(1, 1, 1.0) == []
     assert len(planning.unreachable(6, 3, 10.0)) == 1
+
+
+def settle(difference, margin=0.0, tests=1):
+    paired = inference.Differences.of(np.atleast_2d(difference), 0.0)
+    ends = planning.seeds_to_settle(paired, np.full(len(paired.n), margin), tests, np.ones(len(paired.n), bool))
+    return np.array(ends)[:, 0]
+
+
+@pytest.mark.parametrize("effect", [0.3, 1.0])
+@pytest.mark.parametrize("tests", [1, 28])
+def test_the_range_closes_in_on_the_exact_number(effect, tests):
+    """From many seeds, which tell mean and SD well, both ends are near the number that has a power of 0.8."""
+    difference = np.random.default_rng(0).standard_normal(20_000)
+    difference = (difference - difference.mean()) / difference.std(ddof=1) + effect
+    exact = TTestPower().solve_power(effect_size=effect, alpha=0.05 / tests, power=0.8)
+    low, high = settle(difference, tests=tests)
+    assert low <= high
+    assert (low, high) == pytest.approx((exact, exact), rel=0.1, abs=1.6)
+
+
+def test_few_seeds_have_a_wide_range():
+    """The fewer seeds, the higher the careful end and the lower the other one, also at the same mean and SD."""
+    low, high = np.transpose([settle([1.0, 2.0, 3.0] * times) for times in (1, 3, 30)])
+    assert (np.diff(high) < 0).all()
+    assert low[0] <= low[-1]
+
+
+def test_no_difference_is_settled_by_a_margin_alone():
+    """Where there is no difference no number is enough without a margin, and the smaller it is the more it takes."""
+    none = [-1.0, 1.0] * 10
+    assert np.isinf(settle(none)).all()
+    wide, narrow = settle(none, 2.0)[1], settle(none, 0.2)[1]
+    assert wide < narrow < np.inf
+
+
+def test_small_numbers_among_many_are_luck():
+    """One of many pairs that are alike seems soon settled; among them it is told more seeds than by itself."""
+    many = np.random.default_rng(0).standard_normal((28, 10))
+    lucky = int(np.argmax(np.abs(many.mean(1)) / many.std(1)))
+    among = settle(np.concatenate([many[[lucky]], many]), 0.5)
+    assert among[1] > settle(many[lucky], 0.5)[1]
+
+
+def test_decided_couples_need_no_seeds():
+    """Only what is undecided, and has an SD, gets a number."""
+    paired = inference.Differences.of(np.array([[0.1, 0.4, 0.2], [0.1, np.nan, np.nan], [0.1, 0.4, 0.2]]), 0.0)
+    low, high = planning.seeds_to_settle(paired, np.zeros(3), 3, np.array([True, True, False]))
+    assert np.isnan(low).tolist() == np.isnan(high).tolist() == [False, True, True]
