@@ -30,10 +30,11 @@ OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the stu
 
 @dataclass(frozen=True)
 class Result:
-    """A study's cells as the store holds them, one row each, and its claims with the judgement of each."""
+    """A study's cells as the store holds them, one row each, its claims with the judgement of each, and the look."""
 
     cells: pd.DataFrame
     judged: pd.DataFrame
+    look: int
 
 
 @task(cache_policy=NO_CACHE)
@@ -44,13 +45,13 @@ def collect(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> 
 
 def _result(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> Result:
     cells = reading.read(benchmark, study, run_ids)
-    return Result(cells, checks.judge(study.checks, cells))
+    return Result(cells, checks.judge(study.checks, cells), reading.look(benchmark))
 
 
 @task(cache_policy=NO_CACHE)
 def compare(study: Study, result: Result, controls: Result | None) -> Findings:
     """Return the findings from a study's cells, and from those of its controls."""
-    return Findings.of(study, result.cells, result.judged, controls.judged if controls else None)
+    return Findings.of(study, result.cells, result.judged, controls.judged if controls else None, look=result.look)
 
 
 @task(cache_policy=NO_CACHE)
@@ -138,4 +139,5 @@ def recall(run_id: str) -> tuple[Benchmark, Findings]:
     result = _result(study, benchmark, dict(zip(grid.cells(study), listed, strict=True)))
     judged = reading.table(benchmark, "checks.csv")
     controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
-    return benchmark, Findings.of(study, result.cells, result.judged, controls if len(controls) else None)
+    others = controls if len(controls) else None
+    return benchmark, Findings.of(study, result.cells, result.judged, others, look=result.look)

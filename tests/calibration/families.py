@@ -59,9 +59,9 @@ def drawn(rng, cells, seeds, families):
             yield cells[:, rng.choice(cells.shape[1], seeds, replace=False)]
 
 
-def judged(cells, of):
+def judged(cells, of, look=1):
     """Return a row per pair of a family (rivals, seeds), judged by a measure; NaN is a hole."""
-    return verdicts.judged(_grid(cells), *map(list, PAIRS), of)
+    return verdicts.judged(_grid(cells), *map(list, PAIRS), of, look=look)
 
 
 def _grid(cells):

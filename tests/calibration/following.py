@@ -1,4 +1,4 @@
-"""Does the told number of seeds settle a pair? Followed on real cells: so many fresh seeds are drawn and judged.
+"""Whether the told number of seeds settles a pair: so many fresh seeds of real cells are drawn and judged.
 
 `python -m tests.calibration.following` prints the table in `tasks/core/statistics/README.md`; it takes some minutes.
 """
@@ -34,7 +34,7 @@ def followed(rng, cells, of, count):
         for pair in rng.permutation(np.flatnonzero(told <= verdicts.FAR))[:FOLLOWED]:
             total = int(few.shape[1] + told[pair])
             fresh = cells[:, rng.choice(cells.shape[1], total, replace=total > cells.shape[1])]
-            verdict = families.judged(fresh, of)["verdict"][pair]
+            verdict = families.judged(fresh, of, look=2)["verdict"][pair]
             found.append((total, verdict != verdicts.UNDECIDED))
     return np.array(found, np.float64).reshape(-1, 2).T
 

@@ -12,7 +12,7 @@ from tasks.core.design.columns import FINISHED, RANKED, RANKED_MEASURES, TITLES,
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
-from tasks.core.statistics import checks, inference
+from tasks.core.statistics import checks, inference, looks
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors, lucky
 from tasks.core.statistics.ranks import Ranking
@@ -48,6 +48,7 @@ def details(findings: Findings) -> list[str]:
         *between_backends(study, cells, findings.backends),
         *from_defaults(study, findings.defaults),
         *by_source(findings.spread),
+        *again(findings.look),
         *caution(study),
         *([] if findings.misbehaved else validity(findings)),
     ]
@@ -278,6 +279,16 @@ def by_source(spread: pd.DataFrame) -> Iterator[str]:
         ordered = rows.sort_values("sd", ascending=False)
         sources = [f"{row['source']} {told(row)}" for _, row in ordered.iterrows()]
         yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(sources)}."
+
+
+def again(look: int) -> Iterator[str]:
+    """Yield what it costs that the question was looked at before, if it was."""
+    if look > 1:
+        yield (
+            f"This is look {look} at this question: earlier benchmarks of this study judged other seeds. Verdicts pay "
+            f"for that: p-values are multiplied by {looks.price(look):.0f}, so that all looks together see a false "
+            "difference in 6 % of families at most."
+        )
 
 
 def caution(study: Study) -> Iterator[str]:

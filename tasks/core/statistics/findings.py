@@ -22,13 +22,15 @@ class Findings:
     """A study with its cells, one row each, and all that was made of them.
 
     judged: the study's claims, as `checks.judge` returns them. controls: the claims of its controls, or None without
-    controls. Each of the others is documented at the function of the same name, `comparison` at `table.compare`.
+    controls. look: the how manieth look at the study's question this is, because earlier benchmarks judged other seeds
+    of it. Each of the others is documented at the function of the same name, `comparison` at `table.compare`.
     """
 
     study: Study
     cells: pd.DataFrame
     judged: pd.DataFrame
     controls: pd.DataFrame | None
+    look: int
     comparison: pd.DataFrame
     pairs: pd.DataFrame
     backends: pd.DataFrame
@@ -40,18 +42,25 @@ class Findings:
 
     @classmethod
     def of(
-        cls, study: Study, cells: pd.DataFrame, judged: pd.DataFrame, controls: pd.DataFrame | None = None
+        cls,
+        study: Study,
+        cells: pd.DataFrame,
+        judged: pd.DataFrame,
+        controls: pd.DataFrame | None = None,
+        *,
+        look: int = 1,
     ) -> "Findings":
         """Return the findings of cells with the columns `columns.CELLS`."""
-        pairs = verdicts.pairs(cells, study.margins)
+        pairs = verdicts.pairs(cells, study.margins, look=look)
         return cls(
             study=study,
             cells=cells,
             judged=judged,
             controls=controls,
+            look=look,
             comparison=verdicts.against_best(table.compare(cells), pairs),
             pairs=pairs,
-            backends=verdicts.backends(study, cells),
+            backends=verdicts.backends(study, cells, look=look),
             defaults=spread.defaults(study, cells),
             rankings=rankings(cells),
             reaching=reaching(cells),

@@ -21,7 +21,7 @@ LONGEST = 2_000  # seeds up to which a sign test's power is computed exactly
 
 
 def seeds_to_settle(
-    paired: Differences, margins: Array, tests: int, undecided: NDArray[np.bool_]
+    paired: Differences, margins: Array, tests: float, undecided: NDArray[np.bool_]
 ) -> tuple[Array, Array]:
     """Return the low and high ends, (k,), of the number of seeds that settle each undecided couple with a power of 0.8.
 
@@ -52,7 +52,7 @@ def _drawn(mean: Array, sd: Array, n: NDArray[np.int64]) -> tuple[Array, Array]:
     return kept * mean[:, None, None] + np.sqrt(kept / n) * drawn * stats.norm.ppf(share), drawn + 0 * share
 
 
-def _needed(mean: Array, sd: Array, margin: Array, tests: int) -> Array:
+def _needed(mean: Array, sd: Array, margin: Array, tests: float) -> Array:
     """Return how many seeds settle a true mean with a true SD, to within one (Guenther, 1981); any shape."""
     level, size = ALPHA / tests, np.abs(mean)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -82,7 +82,7 @@ def shares_of_wins(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> tuple[
     return np.maximum(high, 0.5), np.maximum(low, 0.5)
 
 
-def seeds_for_signs(share: Array, decided: Array, tests: int) -> Array:
+def seeds_for_signs(share: Array, decided: Array, tests: float) -> Array:
     """Return how many seeds settle a sign test with a power of 0.8, (k,).
 
     share: of the seeds that one side wins, the side that wins more often, between 0.5 and 1. decided: of all seeds

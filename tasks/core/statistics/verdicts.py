@@ -34,7 +34,7 @@ from tasks.core.design.columns import (
     Measure,
 )
 from tasks.core.design.study import Study
-from tasks.core.statistics import inference, planning, ranges
+from tasks.core.statistics import inference, looks, planning, ranges
 from tasks.core.statistics.divergence import Finished
 from tasks.core.statistics.inference import ALPHA, Array, Differences
 from tasks.core.statistics.measures import factors, lucky, measures, parts, values
@@ -90,6 +90,7 @@ class _Family:
     the left rival is better, -1 where the right one is, 0 in a tie, NaN where nobody can tell. holes: in how many seeds
     one of the two has a hole, (pairs,). missed: whether in some seed neither reached the target, (pairs,). crossed:
     whether these are all pairs of some rivals, each with values of its own. finished: how many cells of each finished.
+    look: the how manieth look at these pairs this is.
     """
 
     measure: Measure
@@ -99,16 +100,19 @@ class _Family:
     missed: NDArray[np.bool_]
     crossed: bool
     finished: Finished
+    look: int
 
     @classmethod
-    def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure) -> "_Family":
+    def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure, look: int) -> "_Family":
         a, b, hole_a, hole_b = grid.values[left], grid.values[right], grid.hole[left], grid.hole[right]
         difference = _one_a_batch(a, b) if measure.per_batch else a - b
         better = np.sign(difference if measure.higher_is_better else -difference)
         better = np.where(hole_a & ~hole_b & ~np.isnan(b), -1.0, np.where(hole_b & ~hole_a & ~np.isnan(a), 1.0, better))
         missed = np.asarray((grid.missed[left] & grid.missed[right]).any(1))
         crossed = len(left) == comb(len(grid.values), 2) and not measure.per_batch
-        return cls(measure, difference, better, (hole_a | hole_b).sum(1), missed, crossed, grid.finished(left, right))
+        return cls(
+            measure, difference, better, (hole_a | hole_b).sum(1), missed, crossed, grid.finished(left, right), look
+        )
 
     @cached_property
     def paired(self) -> Differences:
@@ -158,13 +162,16 @@ class _Family:
             p[tested] = ranges.adjusted(self.difference[tested], alone[tested], self.measure.step)
         else:
             p[tested] = inference.holm(alone[tested])
-        return p
+        return self._paid(p)
+
+    def _paid(self, p: Array) -> Array:
+        return np.minimum(looks.price(self.look) * p, 1.0)
 
     def p_equivalent(self) -> Array:
         """Return the p-values of a difference at or beyond the margin, after Holm, (pairs,)."""
         p = np.where(self.unmeasured, 1.0, self.paired.p_beyond(self.margins))
         p[self.tested] = inference.holm(p[self.tested])
-        return p
+        return self._paid(p)
 
     def verdicts(self, p: Array, p_equivalent: Array) -> NDArray[np.str_]:
         """Return the verdict of each left rival, (pairs,). A pair that is better and equivalent is equivalent."""
@@ -177,7 +184,7 @@ class _Family:
 
     def more_seeds(self, undecided: NDArray[np.bool_]) -> tuple[Array, Array]:
         """Return the low and high ends of how many more seeds settle each undecided pair, at least one, (pairs,)."""
-        tests, signs = max(int(self.tested.sum()), 1), self.by_signs & undecided
+        tests, signs = max(self.tested.sum(), 1) * looks.price(self.look + 1), self.by_signs & undecided
         ends = planning.seeds_to_settle(self.paired, self.margins, tests, undecided & ~self.by_signs)
         wins, losses, seeds = self.wins[signs], self.losses[signs], self.seeds[signs]
         decided = np.maximum(wins + losses, 1) / seeds
@@ -206,19 +213,19 @@ def _one_a_batch(a: Array, b: Array) -> Array:
     return kept
 
 
-def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> pd.DataFrame:
+def judged(grid: Grid, left: list[int], right: list[int], measure: Measure, *, look: int = 1) -> pd.DataFrame:
     """Return one row per pair, with the columns `columns.JUDGED`: rival left[i] of the grid against rival right[i].
 
     All pairs are one family. The range test judges a pair if these are all pairs of the rivals, else the paired t-test,
     and two one-sided t-tests judge it against the margin. If in some seed only one side of the pair has a hole, a sign
-    test over the seeds judges the pair instead.
+    test over the seeds judges the pair instead. p-values of a later look at the same pairs are multiplied by its price.
 
     >>> losses, nothing = np.array([[0.1, 0.2, 0.1], [0.9, 0.8, 1.0]]), np.zeros((2, 3), np.bool_)
     >>> rows = judged(Grid(losses, nothing, nothing), [0], [1], Measure("test_loss", "", "", False, 0.02))
     >>> round(rows["difference"].item(), 3), rows["verdict"].item()
     (-0.767, 'better')
     """
-    family = _Family.of(grid, left, right, measure)
+    family = _Family.of(grid, left, right, measure, look)
     paired, p, p_equivalent = family.paired, family.p(), family.p_equivalent()
     verdict = family.verdicts(p, p_equivalent)
     columns = (
@@ -229,7 +236,7 @@ def judged(grid: Grid, left: list[int], right: list[int], measure: Measure) -> p
     return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))
 
 
-def finishing(grid: Grid, left: list[int], right: list[int]) -> pd.DataFrame:
+def finishing(grid: Grid, left: list[int], right: list[int], *, look: int = 1) -> pd.DataFrame:
     """Return one row per pair, with the columns `columns.JUDGED`: which of the two finishes more often.
 
     The difference is that of the shares of cells that finish.
@@ -239,7 +246,7 @@ def finishing(grid: Grid, left: list[int], right: list[int]) -> pd.DataFrame:
     'always finishes'
     """
     found, none = grid.finished(left, right), np.full(len(left), np.nan)
-    p, more = found.p(), found.difference > 0
+    p, more = np.minimum(looks.price(look) * found.p(), 1.0), found.difference > 0
     tested = np.where(p < ALPHA, np.where(more, BETTER, WORSE), UNDECIDED)
     verdict = np.where(found.always, ALWAYS, np.where(found.never, NEVER, tested))
     n = np.minimum(found.left_of, found.right_of)
@@ -247,7 +254,7 @@ def finishing(grid: Grid, left: list[int], right: list[int]) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))[found.holed]
 
 
-def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
+def pairs(cells: pd.DataFrame, margins: Mapping[str, float], *, look: int = 1) -> pd.DataFrame:
     """Return one row per pair of initializers of a backend and level, and measure; the first of a pair is `left`.
 
     difference: the mean over seeds of left - right, low and high its 95 % interval, sd its standard deviation.
@@ -256,33 +263,37 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
     adjusted over the family. verdict: what left is. more_seeds: how many more seeds probably settle a pair that is
     undecided, the careful end of a range that begins at more_seeds_low. n: the seeds in which both have a number;
     left_out: those in which one has a hole. If a cell of the pair has a hole, one more row compares how often the two
-    finish; its measure is FINISHED.
+    finish; its measure is FINISHED. look: the how manieth look at this question the cells are.
     """
     found = [
         rows
         for key, family in parts(cells, ["backend", *factors(cells)])
-        for rows in _pairs(key, family, measures(family, margins))
+        for rows in _pairs(key, family, measures(family, margins), look)
     ]
     return _framed(found, ["backend", *factors(cells), *COMPARED])
 
 
-def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measures: Sequence[Measure]) -> Iterator[pd.DataFrame]:
+def _pairs(
+    key: Mapping[str, Any], family: pd.DataFrame, measures: Sequence[Measure], look: int
+) -> Iterator[pd.DataFrame]:
     rivals = list(family["initializer"].unique())
     if len(rivals) > 1:
         left, right = (list(side) for side in zip(*combinations(range(len(rivals)), 2), strict=True))
         names = pd.DataFrame({"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]})
-        for rows in _families(family, family["initializer"], rivals, (left, right), measures):
+        for rows in _families(family, family["initializer"], rivals, (left, right), measures, look):
             yield rows.join(names).assign(**key)
 
 
 def _families(
-    cells: pd.DataFrame, rivals: pd.Series, order: Sequence[str], sides: Sides, measures: Sequence[Measure]
+    cells: pd.DataFrame, rivals: pd.Series, order: Sequence[str], sides: Sides, measures: Sequence[Measure], look: int
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of a family by each measure, and by how often cells finish if some do not."""
     for measure in measures:
-        yield judged(Grid.of(cells, rivals, measure, order), *sides, measure).assign(measure=measure.name)
+        yield judged(Grid.of(cells, rivals, measure, order), *sides, measure, look=look).assign(measure=measure.name)
     if (cells["status"] != "finished").any():
-        yield finishing(Grid.of(cells, rivals, RANKED_MEASURES[0], order), *sides).assign(measure=FINISHED.name)
+        yield finishing(Grid.of(cells, rivals, RANKED_MEASURES[0], order), *sides, look=look).assign(
+            measure=FINISHED.name
+        )
 
 
 def _framed(found: Sequence[pd.DataFrame], first: Sequence[str]) -> pd.DataFrame:
@@ -347,7 +358,7 @@ def seeds_needed(more: float) -> str:
     return f"probably +{more:,.0f} seed{'s' if more > 1 else ''}" if more <= FAR else f"probably more than +{FAR} seeds"
 
 
-def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
+def backends(study: Study, cells: pd.DataFrame, *, look: int = 1) -> pd.DataFrame:
     """Return one row per initializer, level and measure: the study's first backend against its second one.
 
     The columns are those of `pairs`, with the first backend as left. Where the recipes of the backends differ, the
@@ -355,7 +366,7 @@ def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
     """
     if len(study.backends) < 2:
         return _framed([], [*factors(cells), *COMPARED_BY_INITIALIZER])
-    rows = _between(cells, factors(cells), "backend", study.backends, study.margins)
+    rows = _between(cells, factors(cells), "backend", study.backends, study.margins, look)
     differs = {
         tuple(level for _, level in levels): bool(study.at(levels).backend_differences()) for levels in study.levels()
     }
@@ -383,6 +394,7 @@ def _between(
     column: str,
     named: Sequence[str],
     margins: Mapping[str, float],
+    look: int = 1,
 ) -> pd.DataFrame:
     """Return one row per initializer, measure and value of `by`: of two values of a column, the first is left."""
     found: list[pd.DataFrame] = []
@@ -391,6 +403,6 @@ def _between(
         order = [f"{side} {each}" for side in named for each in initializers]
         places, rivals = list(range(len(initializers))), family[column] + " " + family["initializer"]
         sides = places, [len(initializers) + at for at in places]
-        rows = _families(family, rivals, order, sides, measures(family, margins))
+        rows = _families(family, rivals, order, sides, measures(family, margins), look)
         found += [each.join(pd.Series(initializers, name="initializer")).assign(**key) for each in rows]
     return _framed(found, [*by, *COMPARED_BY_INITIALIZER])
