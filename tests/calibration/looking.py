@@ -6,7 +6,7 @@
 import numpy as np
 from tabulate import tabulate
 
-from tasks.core.statistics import inference, verdicts
+from tasks.core.statistics import inference, looks
 from tasks.core.statistics.inference import ALPHA, Differences
 from tests.calibration import families, following
 
@@ -30,10 +30,9 @@ def _looked(cells, of, seeds):
     seen = np.zeros(3, bool)
     for look in range(1, LOOKS + 1):
         few = cells[:, :seeds]
-        now, once = families.judged(few, of, look=look), families.judged(few, of)
+        now = families.judged(few, of, look=look)
         holm = inference.holm(Differences.of(few[left] - few[right], of.step).p_zero())
-        different = (holm < ALPHA, *(rows["verdict"].isin((verdicts.BETTER, verdicts.WORSE)) for rows in (once, now)))
-        seen |= [each.any() for each in different]
+        seen |= [p.min() < ALPHA for p in (holm, now["p"] / looks.price(look), now["p"])]
         seeds += int(min(np.nanmin([*now["more_seeds"], MOST]), MOST))
     return seen
 
@@ -49,4 +48,4 @@ def rows(count):
 
 
 if __name__ == "__main__":
-    print(tabulate(list(rows(200)), headers="keys", floatfmt=".3f"))  # noqa: T201
+    print(tabulate(list(rows(100)), headers="keys", floatfmt=".3f"))  # noqa: T201
