@@ -3,9 +3,11 @@
 from fastapi.encoders import jsonable_encoder
 from prefect.utilities.collections import visit_collection
 
+from flows import studies
 from flows.plan import OF_THE_STUDY, plan
 from tasks.core.design.settings import Network, Recipe, Split
 from tasks.core.design.study import Study
+from tasks.core.statistics import planning
 
 
 def keys(batches):
@@ -78,3 +80,20 @@ def test_prefect_takes_a_plan_as_a_parameter(folder):
     """Prefect looks into the parameters of a flow for results of other runs, and finds its way through a plan."""
     planned = plan(Study(seeds=1), fresh=True)
     assert visit_collection(planned, visit_fn=lambda each, context: each, return_data=True, context={}) == planned
+
+
+def test_a_plan_names_verdicts_out_of_reach(folder):
+    """A dry run says which verdicts so many seeds cannot give; a wider margin brings one within reach."""
+    few = Study(initializers=("zeros", "he_normal", "lsuv"), seeds=3)
+    assert "out of reach  equivalent by test accuracy" in str(plan(few, fresh=False))
+    wide = few.model_copy(update={"margins": {"test_accuracy": 0.2}})
+    assert "equivalent by test accuracy" not in str(plan(wide, fresh=False))
+    assert "out of reach" not in str(plan(few.model_copy(update={"seeds": 12}), fresh=False))
+
+
+def test_no_study_that_ships_is_too_small_for_equivalence():
+    """Each study that compares initializers has the seeds to show two of them to be equivalent."""
+    for name in ("iris", "datasets", "remedies", "edge-of-chaos", "frameworks", "notebook"):
+        study = studies.load(name)
+        missed = planning.unreachable(len(study.initializers), len(study.seed_list), 1.0)
+        assert not [words for words in missed if words.startswith("equivalent")]

@@ -17,7 +17,7 @@ from tasks.core.statistics.inference import ALPHA, Array, Differences, sign_test
 POWER = 0.8  # with which a number of seeds settles a difference
 ENDS = (0.1, 0.9)  # of the range of numbers, as shares of draws
 DRAWS = 15  # of the mean and of the SD
-LONGEST = 2_000  # seeds up to which a sign test's power is computed exactly
+LONGEST = 400  # seeds up to which a sign test's power is computed exactly
 
 
 def seeds_to_settle(
