@@ -73,7 +73,7 @@ def shares_of_wins(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> tuple[
 
     >>> high, low = shares_of_wins(np.array([9]), np.array([1]))
     >>> high.round(2), low.round(2)
-    (array([0.97]), array([0.74]))
+    (array([0.97]), array([0.73]))
     """
     from scipy import stats
 
