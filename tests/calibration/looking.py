@@ -15,7 +15,7 @@ MOST = 40  # seeds that are added at once
 
 
 def false(rng, dataset, name, seeds, count):
-    """Return the shares of families with a false difference in any of the looks: by Holm's t where no look pays, and now.
+    """Return the shares of families with a false difference in any of the looks: by unpaid Holm's t, and now.
 
     A family begins with so many seeds, and each later look has more: as many as some undecided pair was told.
     """

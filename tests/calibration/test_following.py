@@ -8,7 +8,7 @@ from tests.calibration import families, following
 
 @pytest.mark.parametrize(
     ("dataset", "kind", "name"),
-    [("iris", "truth", "test_loss"), ("wine", "truth", "test_loss"), ("breast_cancer", "null", "test_accuracy")],
+    [("iris", "truth", "test_accuracy"), ("wine", "truth", "test_loss"), ("breast_cancer", "null", "test_accuracy")],
 )
 def test_the_told_number_settles(dataset, kind, name):
     """Of pairs that were told a number of seeds, so many fresh seeds settle at least 80 %, small numbers and large."""
