@@ -15,10 +15,12 @@ from flows import data, studies
 from flows.serving.server import check_servers
 from tasks import machine, remote
 from tasks.core.design import grid
+from tasks.core.design.columns import RANKED
 from tasks.core.design.grid import UNTUNED, Batch, Cell, Picks
 from tasks.core.design.settings import CellSettings, Level, short, source
 from tasks.core.design.study import Study
-from tasks.core.statistics import tuning
+from tasks.core.statistics import planning, tuning
+from tasks.core.training import datasets
 from tasks.tracking import reading
 
 OF_THE_STUDY: Level = ("setting", "of the study")
@@ -117,6 +119,8 @@ class Plan(BaseModel):
         untested = [check.claim for check in study.checks if not study.has_cells_for(check)]
         if untested:
             yield "not tested", "; ".join(untested)
+        if missed := _unreachable(study):
+            yield "out of reach", "; ".join(missed)
         for group, seeds in self._groups().items():
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
 
@@ -132,6 +136,13 @@ class Plan(BaseModel):
             group, _, seed = str(cell).rpartition(" · seed ")
             groups.setdefault(group, []).append(seed)
         return groups
+
+
+def _unreachable(study: Study) -> list[str]:
+    """Return which verdicts the grid cannot give, on the dataset with the fewest rows."""
+    rows = int(min(len(datasets.load(dataset).y) for dataset in study.datasets) * study.split.test_fraction)
+    rivals, seeds, families = len(study.initializers), len(study.seed_list), len(study.backends) * len(RANKED)
+    return planning.unreachable(rivals, seeds, families, max(rows, 1), study.margins.get("test_accuracy"))
 
 
 def plan(study: Study, *, fresh: bool) -> Plan:

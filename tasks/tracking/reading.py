@@ -29,7 +29,7 @@ from tasks.core.design.study import Study
 from tasks.core.statistics.measures import factors
 from tasks.core.training.outcome import epochs_to_target, first_line
 from tasks.tracking import store
-from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, Benchmark, StoreError
+from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, QUESTION, SEEDS, Benchmark, StoreError
 
 IDS = 200  # run ids in one filter
 ID_LENGTH = 32  # hexadecimal digits of a run id
@@ -216,6 +216,22 @@ def last_nightly(study: str) -> Benchmark | None:
     query = f"tags.{BENCHMARK} = 'yes' AND tags.`{NIGHTLY}` = 'yes'"
     found = _published(client, [experiment.experiment_id], query) if experiment else None
     return Benchmark(store.uri(), experiment.experiment_id, found.info.run_id) if found else None
+
+
+def look(benchmark: Benchmark) -> int:
+    """Return the how manieth look at its study's question a benchmark is.
+
+    The first benchmark of a study, without regard to seeds, is the first look, and each one with other seeds is one
+    more. A benchmark with the seeds of an earlier one is the same look.
+    """
+    client = store.client(benchmark.uri)
+    own = client.get_run(benchmark.run_id)
+    question = own.data.tags.get(QUESTION)
+    query = f"tags.{BENCHMARK} = 'yes' AND tags.`{QUESTION}` = '{question}'"
+    runs = [run for run in store.search(client, benchmark.experiment_id, query) if run.info.status == "FINISHED"]
+    before = [run for run in runs if run.info.start_time <= own.info.start_time and run.info.run_id != own.info.run_id]
+    seeds = [run.data.tags[SEEDS] for run in sorted(before, key=lambda run: run.info.start_time)]
+    return list(dict.fromkeys([*seeds, own.data.tags.get(SEEDS)])).index(own.data.tags.get(SEEDS)) + 1
 
 
 def _files(client: MlflowClient, run_id: str) -> set[str]:

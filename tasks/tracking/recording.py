@@ -1,5 +1,6 @@
 """Write the record: a benchmark's run, and the run of each of its cells."""
 
+import hashlib
 import json
 import tempfile
 import threading
@@ -22,11 +23,14 @@ from tasks.core.design.study import Study
 from tasks.core.training import datasets, files
 from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, first_line
 from tasks.tracking import store, view
-from tasks.tracking.store import BENCHMARK, Benchmark, RecordError, StoreError
+from tasks.tracking.store import BENCHMARK, QUESTION, SEEDS, Benchmark, RecordError, StoreError
 
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
+
+NO_QUESTION = ("margins", "reported", "checks", "controls", "max_tasks", "runner")
+"""Settings that do not change what is trained; with others the question is the same."""
 
 _writing = threading.Lock()  # SQLite takes one writer at a time, and MLflow fails if several wait
 
@@ -43,7 +47,8 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     experiment = _experiment(client, study)
     client.set_experiment_tag(experiment, KIND, "custom_model_development")
     client.set_experiment_tag(experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
-    run_id = client.create_run(experiment, tags={**tags, BENCHMARK: "yes"}, run_name=study.summary).info.run_id
+    labels = {**tags, BENCHMARK: "yes", **_looked(study)}
+    run_id = client.create_run(experiment, tags=labels, run_name=study.summary).info.run_id
     try:
         client.log_batch(
             run_id,
@@ -62,6 +67,16 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     client.set_terminated(run_id, "FINISHED")
+
+
+def _looked(study: Study) -> dict[str, str]:
+    """Return the tags by which later benchmarks know that this one looked at the same question, and at which seeds."""
+    asked = study.spelled_out.model_dump(mode="json", exclude={"seeds", *NO_QUESTION})
+    return {QUESTION: _hash(asked), SEEDS: _hash(sorted(study.seed_list))}
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _dataset_input(asked: str | CsvFile) -> DatasetInput:

@@ -28,6 +28,8 @@ from tasks.tracking import view
 UI = "http://127.0.0.1:5000"  # where `initbench ui` shows a store that has no server of its own
 BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
 NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in MLflow and in Prefect
+QUESTION = "initbench.question"  # tag of a benchmark's run: a hash of its study without its seeds
+SEEDS = "initbench.seeds"  # and of its seeds
 CELLS = "cells.csv"
 PAGE = 1000  # runs in one answer to a search
 

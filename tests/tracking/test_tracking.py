@@ -204,3 +204,28 @@ def test_configured_store_is_used(folder, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'elsewhere.db'}")
     store.open_store()
     assert [path.name for path in folder.iterdir()] == ["elsewhere.db"]
+
+
+def looked(**changes):
+    with recording.benchmark(Study(**changes), {}, {}) as benchmark:
+        pass
+    return reading.look(benchmark), benchmark
+
+
+def test_each_number_of_seeds_is_a_look(stored):
+    """Other seeds are one more look at the same question; the same seeds are the same look, also when read again."""
+    first, benchmark = looked(seeds=2)
+    assert first == 1
+    assert looked(seeds=5)[0] == 2
+    assert looked(seeds=(0, 1))[0] == 1
+    assert looked(seeds=9, margins={"test_loss": 0.5})[0] == 3
+    assert reading.look(benchmark) == 1
+
+
+def test_another_question_is_a_first_look(stored):
+    """A study of other cells, under the same name, was not looked at before; a benchmark that failed is no look."""
+    looked(seeds=2)
+    assert looked(seeds=3, recipe=Recipe(epochs=3))[0] == 1
+    with pytest.raises(RuntimeError), recording.benchmark(Study(seeds=4), {}, {}):
+        raise RuntimeError
+    assert looked(seeds=5)[0] == 2
