@@ -6,6 +6,7 @@ Prefect, MLflow and pandas take seconds to import, so each command imports only 
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,7 @@ def refusing() -> Iterator[None]:
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Compare weight initializers, in PyTorch and Keras, with evidence."""
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home")  # `server.check_home` tells it as a fault
     for name, value in (QUIET if context.invoked_subcommand in SERVING else QUIET | LOGGING).items():
         os.environ.setdefault(name, value)
 
