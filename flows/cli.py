@@ -150,7 +150,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     from flows.result import BenchmarkError
     from tasks.cells import trainers
     from tasks.core.training.parity import ParityError
-    from tasks.tracking.store import RecordError
+    from tasks.tracking.store import RecordError, StoreError
     from tasks.trainers.process import TrainerError
 
     with trainers(study.backends) as pool:
@@ -164,7 +164,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
             return benchmark(todo, parity=parity), None
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))
-        except (ParityError, RecordError, TrainerError, TimeoutError) as error:
+        except (ParityError, RecordError, StoreError, TrainerError, TimeoutError) as error:
             raise click.ClickException(str(error)) from None
 
 

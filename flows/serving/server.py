@@ -88,7 +88,9 @@ def home_fault() -> str:
     if words := folders.fault(home) or (file and file.exists() and sqlite.fault(file)):
         return f"PREFECT_HOME must be a folder that can be written to: {words}"
     if file and file.exists() and sqlite.half_made(file) is not None:
-        return f"{file} is only half made; delete it, which deletes no result: rm '{file}'*"
+        return (
+            f"{file} is only half made; unless a process is making it now, delete it (it holds no result): rm '{file}'*"
+        )
     return ""
 
 

@@ -58,7 +58,7 @@ def _half_made(file: Path) -> str:
     if left is None:
         return ""
     if not _holds_runs(file):
-        return f"{file} is only half made, and holds no run; delete it: rm '{file}'*"
+        return f"{file} is only half made, and holds no run; unless a process is making it now, delete it: rm '{file}'*"
     drop = "; ".join(f"DROP TABLE {name}" for name in left)
     mend = f"sqlite3 '{file}' '{drop}'; mlflow db upgrade 'sqlite:///{file}'"
     return f"{file} was being changed by another release of MLflow, to no end; restore a copy of it, or try: {mend}"

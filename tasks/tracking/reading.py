@@ -167,7 +167,10 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[p
             "study again: it trains these cells anew"
         )
     about = cells[[*factors(cells), "backend", "initializer", "seed", "status"]]
-    files = (pd.concat([_csv(each, name) for each in stores], keys=trained.index) for name in names)
+    try:
+        files = [pd.concat([_csv(each, name) for each in stores], keys=trained.index) for name in names]
+    except MlflowException as error:  # MLflow's server has lost the files
+        raise StoreError(f"the files of all cells must be in {benchmark.uri}; it says: {first_line(error)}") from None
     return [rows.reset_index(level=1, drop=True).join(about).reset_index(drop=True) for rows in files]
 
 
