@@ -86,14 +86,14 @@ def _whole_runs(experiment: Experiment) -> Callable[[Run], bool]:
     A request for each cell would take minutes, so the folders of all runs are asked for at once.
     """
     if is_local_uri(experiment.artifact_location):
-        return lambda run: _has_files(Path(local_file_uri_to_path(run.info.artifact_uri)))
+        return lambda run: _has(Path(local_file_uri_to_path(run.info.artifact_uri)), store.FILES)
     folders = get_artifact_repository(experiment.artifact_location, tracking_uri=store.uri()).list_artifacts()
     there = {Path(folder.path).name for folder in folders}
     return lambda run: run.info.run_id in there
 
 
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and {each.name for each in folder.iterdir()} >= store.FILES
+def _has(folder: Path, names: Iterable[str]) -> bool:
+    return folder.is_dir() and {each.name for each in folder.iterdir()}.issuperset(names)
 
 
 def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
@@ -158,12 +158,11 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[p
     ]
     if not stores:
         return [pd.DataFrame() for _ in names]
-    gone = [
-        each for each in stores if isinstance(each, LocalArtifactRepository) and not _has_files(Path(each.artifact_dir))
-    ]
+    here = [Path(each.artifact_dir) for each in stores if isinstance(each, LocalArtifactRepository)]
+    gone = [folder for folder in here if not _has(folder, names)]
     if gone:
         raise StoreError(
-            f"{len(gone)} of {len(stores)} cells' files are gone, such as those in {gone[0].artifact_dir}; run the "
+            f"{len(gone)} of {len(stores)} cells' files are gone, such as those in {gone[0]}; run the "
             "study again: it trains these cells anew"
         )
     about = cells[[*factors(cells), "backend", "initializer", "seed", "status"]]
