@@ -19,7 +19,6 @@ STUDY = Study(name="together", initializers=("zeros",), backends=("pytorch",), s
 PROCESS = """
 import sys, time
 from pathlib import Path
-from flows.serving import private
 from tasks.core.design import grid
 from tasks.core.design.study import Study
 from tasks.tracking import lease, recording
@@ -28,6 +27,8 @@ from tests.shared.records import outcome, record
 
 lease.RENEWAL_SECONDS = 0.2
 with recording.benchmark(STUDY, {}, {}) as parent:
+    from flows.serving import private
+
     private.make(Path("home/prefect.db"))
     record(parent, STUDY, [outcome(grid.cells(STUDY)[int(sys.argv[1])])])
     print("recorded", flush=True)
