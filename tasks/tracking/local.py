@@ -96,16 +96,17 @@ def _fill(file: Path) -> None:
 def followed(file: Path) -> str:
     """Have a store find its files beside it again, after both were moved or copied; return in words what was done.
 
-    Each experiment keeps its files in a folder `mlruns`. If that is not the one beside the store, and the files of runs
-    are in the one beside the store, the paths of these files are changed. If it is nowhere, new runs get the one beside
-    the store, and the paths of earlier runs stay: their disk may come back. The caller holds the lock of the folder.
+    Each experiment keeps its files in a folder `mlruns`. If that is not the one beside the store, and files of runs or
+    models are in the one beside the store, the paths of these files are changed. If it is nowhere, new runs get the one
+    beside the store, and the paths of earlier runs stay: their disk may come back. The caller holds the lock of the
+    folder.
     """
     with closing(sqlite3.connect(file)) as database, database:
         others = {
             root for (place,) in database.execute("SELECT artifact_location FROM experiments") if (root := _root(place))
         }
-        moved = [words for root in sorted(others) if (words := _follow(database, root, artifacts(file)))]
-    return "; ".join(moved)
+        moved = {_follow(database, root, artifacts(file)) for root in others}  # MLflow spells one folder in two ways
+    return "; ".join(sorted(moved - {""}))
 
 
 def _root(place: str) -> str:
@@ -122,10 +123,9 @@ def _follow(database: sqlite3.Connection, root: str, beside: Path) -> str:
     before, after = Path(local_file_uri_to_path(root)), beside.as_uri() if root.startswith("file:") else str(beside)
     if before.resolve() == beside.resolve():
         return ""
-    runs = database.execute(
-        "SELECT artifact_uri FROM runs WHERE substr(artifact_uri, 1, ?) = ?", (len(root) + 1, f"{root}/")
-    )
-    here = any(Path(local_file_uri_to_path(after + place[len(root) :])).exists() for (place,) in runs)
+    places = database.execute("SELECT artifact_uri FROM runs UNION ALL SELECT artifact_location FROM logged_models")
+    ends = (place.removeprefix(root) for (place,) in places if place.startswith(f"{root}/"))
+    here = any(Path(local_file_uri_to_path(after + end)).exists() for end in ends)
     if not here and before.exists():
         return ""
     for table, names in PATHS.items() if here else [("experiments", PATHS["experiments"])]:

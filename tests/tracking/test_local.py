@@ -35,6 +35,8 @@ def kept(stored, monkeypatch):
     client = MlflowClient(parent.uri)
     client.create_registered_model("model")
     client.create_model_version("model", client.get_run(parent.run_id).info.artifact_uri)
+    old = client.create_logged_model("0")  # in MLflow's default experiment, where earlier releases logged models
+    Path(old.artifact_location).mkdir(parents=True)
     return before, ids
 
 
@@ -60,6 +62,8 @@ def test_a_moved_or_copied_folder_works_on(kept, monkeypatch, moved):
         client.get_model_version("model", "1").source,
     }
     assert all(place.startswith(f"{(after / 'mlruns').as_uri()}/") for place in places)
+    (old,) = client.search_logged_models(["0"])
+    assert old.artifact_location.startswith(f"{after}/mlruns/0/models/")
     assert {path for path in after.parent.rglob("*") if path.is_relative_to(before)} <= there
 
 
