@@ -9,7 +9,7 @@ from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from tasks.tracking import store
+from tasks.tracking import local, store
 
 SERVERS = ("prefect", "mlflow")  # each has a database of its own
 SECRETS = (  # in .initbench/secrets.env: for Prefect's clients and server, then for MLflow's clients and server
@@ -31,7 +31,7 @@ def on_sqlite(state: Path) -> dict[str, str]:
     return {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{state / 'prefect' / 'prefect.db'}",
         "MLFLOW_BACKEND_STORE_URI": store.local_uri(),
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": store.local_artifacts(),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": Path.cwd().joinpath(local.ARTIFACTS).as_uri(),
     }
 
 

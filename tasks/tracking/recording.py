@@ -22,8 +22,8 @@ from tasks.core.design.settings import CsvFile, short
 from tasks.core.design.study import Study
 from tasks.core.training import datasets, files
 from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, first_line
-from tasks.tracking import store, view
-from tasks.tracking.store import BENCHMARK, QUESTION, SEEDS, Benchmark, RecordError, StoreError
+from tasks.tracking import lease, local, store, view
+from tasks.tracking.store import BENCHMARK, QUESTION, SEEDS, Benchmark, RecordError
 
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
@@ -47,7 +47,8 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     experiment = _experiment(client, study)
     client.set_experiment_tag(experiment, KIND, "custom_model_development")
     client.set_experiment_tag(experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
-    labels = {**tags, BENCHMARK: "yes", **_looked(study)}
+    lease.close_dead(client)
+    labels = {**tags, **lease.tags(), BENCHMARK: "yes", **_looked(study)}
     run_id = client.create_run(experiment, tags=labels, run_name=study.summary).info.run_id
     try:
         client.log_batch(
@@ -57,7 +58,8 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         client.log_text(run_id, documents.write(study.model_dump(mode="json")), "study.yaml")
         client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
         client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
-        yield Benchmark(store.uri(), experiment, run_id)
+        with lease.renewed(client, run_id, _writing):
+            yield Benchmark(store.uri(), experiment, run_id)
     except MlflowException as error:
         with suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
@@ -201,7 +203,7 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
     client = store.client(benchmark.uri)
     tags = [RunTag("initbench.status", "failed"), RunTag("initbench.reason", reason)]
     query = f"tags.`mlflow.parentRunId` = '{benchmark.run_id}' AND tags.`initbench.cell` != ''"
-    for run in store.search(client, benchmark.experiment_id, query):
+    for run in store.search(client, [benchmark.experiment_id], query):
         client.log_batch(run.info.run_id, tags=tags)
 
 
@@ -211,14 +213,11 @@ def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
 
 
 def _experiment(client: MlflowClient, study: Study) -> str:
-    name = f"initbench/{study.name}"
-    found = client.get_experiment_by_name(name)
-    if found and found.lifecycle_stage != "active":
-        raise StoreError(f"experiment {name} is deleted; restore it in MLflow, or give the study another name")
+    found = store.active_experiment(client, study.name)
     if found:
         return str(found.experiment_id)
-    local = client.tracking_uri.startswith("sqlite:")
+    name, file = f"initbench/{study.name}", local.file_of(client.tracking_uri)
     try:
-        return str(client.create_experiment(name, store.local_artifacts() if local else None))
+        return str(client.create_experiment(name, local.artifacts(file).as_uri() if file else None))
     except MlflowException:  # another benchmark has made it since
         return str(client.get_experiment_by_name(name).experiment_id)
