@@ -15,8 +15,9 @@ STUDY = Study(initializers=("zeros",), seeds=1)
 @pytest.fixture(scope="module")
 def dead():
     """Return the lease of a process that has ended, but of which its parent has not taken notice yet."""
-    process = subprocess.Popen(["true"])
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     started = lease._started(process.pid)
+    process.stdin.close()
     while not lease._gone(process.pid, started):
         time.sleep(0.01)
     yield lease.tags() | {lease.PROCESS: f"{lease._machine()} {process.pid} {started}"}
