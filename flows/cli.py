@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +95,7 @@ def refusing() -> Iterator[None]:
 def cli(context: click.Context) -> None:
     """Compare weight initializers, in PyTorch and Keras, with evidence."""
     proxies.bypass()
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home")  # `server.check_home` tells it as a fault
     for name, value in (QUIET if context.invoked_subcommand in SERVING else QUIET | LOGGING).items():
         os.environ.setdefault(name, value)
     logging.raiseExceptions = False  # a message that cannot be logged, as when all ends, is no reason for a traceback
@@ -152,7 +154,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     from flows.result import BenchmarkError
     from tasks.cells import trainers
     from tasks.core.training.parity import ParityError
-    from tasks.tracking.store import RecordError
+    from tasks.tracking.store import RecordError, StoreError
     from tasks.trainers.process import TrainerError
 
     with trainers(study.backends) as pool:
@@ -166,7 +168,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
             return benchmark(todo, parity=parity), None
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))
-        except (ParityError, RecordError, TrainerError, TimeoutError) as error:
+        except (ParityError, RecordError, StoreError, TrainerError, TimeoutError) as error:
             raise click.ClickException(str(error)) from None
 
 

@@ -12,15 +12,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_serializer
 
 from flows import data, studies
-from flows.serving.server import check_servers
+from flows.serving.server import check_home, check_servers
 from tasks import machine, remote
 from tasks.cells import slots, threads
 from tasks.core.design import grid
+from tasks.core.design.columns import RANKED
 from tasks.core.design.grid import UNTUNED, Batch, Cell, Picks
 from tasks.core.design.settings import CellSettings, Level, short, source
 from tasks.core.design.study import Study
-from tasks.core.statistics import tuning
-from tasks.tracking import reading
+from tasks.core.statistics import planning, tuning
+from tasks.core.training import datasets
+from tasks.tracking import reading, store
 
 OF_THE_STUDY: Level = ("setting", "of the study")
 """The level of the controls at which they have the settings of the study that trains them along."""
@@ -48,9 +50,10 @@ class Plan(BaseModel):
     """What a benchmark of a study does on this machine. Prefect's page shows a plan as its study.
 
     own: the study itself; controls: the study that is trained along, or None; fresh: no earlier cell is reused; reused:
-    the run ids of earlier cells, by key; data: the checksum of each dataset; notes: what to know of the data's files.
-    tuning: the cells of seeds of their own by which initializers pick, or None if the study tunes nothing. While one of
-    them is left to train, nobody knows what will be picked: `own` has no keys, and `picked` makes another plan later.
+    the run ids of earlier cells, by key; data: the checksum of each dataset; notes: what to know of the store, and of
+    the data's files. tuning: the cells of seeds of their own by which initializers pick, or None if the study tunes
+    nothing. While one of them is left to train, nobody knows what will be picked: `own` has no keys, and `picked` makes
+    another plan later.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
     study is also one of the controls. Only the first of them is trained.
@@ -118,6 +121,8 @@ class Plan(BaseModel):
         untested = [check.claim for check in study.checks if not study.has_cells_for(check)]
         if untested:
             yield "not tested", "; ".join(untested)
+        if missed := _unreachable(study):
+            yield "out of reach", "; ".join(missed)
         for group, seeds in self._groups().items():
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
 
@@ -135,6 +140,13 @@ class Plan(BaseModel):
         return groups
 
 
+def _unreachable(study: Study) -> list[str]:
+    """Return which verdicts the grid cannot give, on the dataset with the fewest rows."""
+    rows = int(min(len(datasets.load(dataset).y) for dataset in study.datasets) * study.split.test_fraction)
+    rivals, seeds, families = len(study.initializers), len(study.seed_list), len(study.backends) * len(RANKED)
+    return planning.unreachable(rivals, seeds, families, max(rows, 1), study.margins.get("test_accuracy"))
+
+
 def plan(study: Study, *, fresh: bool) -> Plan:
     """Return the plan of a study: resolve it and its controls, and look up earlier cells.
 
@@ -144,11 +156,17 @@ def plan(study: Study, *, fresh: bool) -> Plan:
 
     Raises:
         StoreError: if the tracking store cannot be used.
+        ServerError: if no Prefect server is configured, and a private one cannot keep its data.
         ValueError: if there are no such controls, the data may not be read, or cannot be split as the study says,
             or the cells do not fit into memory.
     """
-    if study.tune is None:
-        return picked(study, UNTUNED, fresh=fresh)
+    check_home()
+    notes = store.check(study.name)
+    made = _tuned(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
+    return made.model_copy(update={"notes": (*notes, *made.notes)})
+
+
+def _tuned(study: Study, *, fresh: bool) -> Plan:
     first = picked(study.tuning(), UNTUNED, fresh=fresh)
     if first.own.batches:
         return first.model_copy(update={"own": Planned(study, {}, ()), "tuning": first.own})
@@ -172,15 +190,16 @@ def picked(study: Study, picks: Picks, *, fresh: bool) -> Plan:
         for each, row in zip(asked, rows, strict=True)
     ]
     # a worker looks up earlier cells itself, because keys depend on its platform
-    reused = reading.find(study.name, [each for row in batches for each in row]) if local and not fresh else {}
-    own, *others = _left(asked, batches, reused)
+    known = reading.find(study.name, [each for row in batches for each in row] if local and not fresh else [])
+    own, *others = _left(asked, batches, known.run_ids)
+    bare = f"the files of cells that earlier runs recorded are gone; these cells are trained anew: {len(known.bare)}"
     return Plan(
         own=own,
         controls=others[0] if others else None,
         fresh=fresh,
-        reused=reused,
+        reused=known.run_ids,
         data=found,
-        notes=data.notes(study.datasets),
+        notes=(*([bare] if known.bare else []), *data.notes(study.datasets)),
     )
 
 

@@ -56,7 +56,7 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
     if differ:
         raise ValueError(f"{part}: a worker must have the benchmark's data and release; differing: {', '.join(differ)}")
     whole = Batch.of(part.settings, part.cells, platform, part.target, part.record)
-    known = reading.find(part.study, [whole], benchmark.run_id if part.fresh else None)
+    known = reading.find(part.study, [whole], benchmark.run_id if part.fresh else None).run_ids
     batches = whole.without(known).cut(most=1)
     known |= settle(batches, train_cells.map(batches, unmapped(benchmark)), benchmark)
     return [known[key] for key in whole.keys.values()]

@@ -10,7 +10,7 @@ from tasks import fence, machine
 from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
-from tasks.core.design.settings import CellSettings
+from tasks.core.design.settings import CellSettings, CsvFile
 from tasks.core.statistics.champion import champion
 from tasks.core.statistics.findings import Findings
 from tasks.core.training import datasets
@@ -36,7 +36,7 @@ class Candidate:
 
 @task(task_run_name="crown {backend}", retries=RETRIES, cache_policy=NO_CACHE)
 def crown(findings: Findings, backend: Backend, benchmark: Benchmark) -> str | None:
-    """Register a backend's champion as `initbench-<study>-<backend>` with the alias `champion`; return its version.
+    """Register a backend's champion with the alias `champion` of the model `model_name`; return its version.
 
     A cell that is registered already keeps its version. If the backend has no champion, return None.
     """
@@ -54,10 +54,24 @@ def register(
     cell = grid.cells(study)[found.row]
     run_id = str(findings.cells["run_id"].iloc[found.row])
     settings = grid.settings_of(study, cell, findings.picks)
-    candidate = Candidate(f"initbench-{study.name}-{backend}", settings, cell, run_id)
+    candidate = Candidate(model_name(study.name, settings.dataset, backend), settings, cell, run_id)
     version = registry.version_of(benchmark, candidate.name, run_id) or log(candidate, benchmark)
     registry.crown(benchmark, candidate.name, version, found.describe(cell, study), found.numbers)
     return version
+
+
+def model_name(study: str, dataset: str | CsvFile, backend: Backend) -> str:
+    """Return the name of a study's models: a study that gets other data gets other models, too.
+
+    A file is named by the start of its checksum, because its rows can change. The name of a dataset is left out if the
+    study has the same one.
+
+    >>> model_name("iris", "iris", "keras"), model_name("isometry", "digits", "keras")
+    ('initbench-iris-keras', 'initbench-isometry-digits-keras')
+    """
+    data = f"csv-{datasets.load(dataset).checksum[:8]}" if isinstance(dataset, CsvFile) else dataset
+    parts = ["initbench", study, *([] if data == study else [data]), backend]
+    return "-".join(parts)
 
 
 def log(candidate: Candidate, benchmark: Benchmark) -> str:

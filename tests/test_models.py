@@ -1,15 +1,18 @@
 """The champion of a backend as a registered model; the model itself is logged by a function that is given."""
 
+import re
+
 import pytest
 
 from tasks import models
+from tasks.core.design.settings import CsvFile
 from tasks.core.design.study import Study
 from tasks.core.statistics.findings import Findings
 from tests.shared import samples
 
 STUDY = Study(name="small", initializers=("zeros", "he_normal"), seeds=3)
 MEDIAN = 4  # the row of PyTorch's median cell of he_normal among those of `samples.cells`
-MODEL = "initbench-small-pytorch"
+MODEL = "initbench-small-iris-pytorch"
 
 
 @pytest.fixture
@@ -79,3 +82,19 @@ def test_champion_follows_the_newest_evidence(cells, client, crown):
     assert str(client.get_model_version_by_alias(MODEL, "champion").version) == second
     assert client.get_model_version(MODEL, first).description == told
     assert "zeros" in client.get_model_version(MODEL, second).description
+
+
+def test_a_champion_never_stands_for_other_data(cells, client, parent, log, crown, tmp_path):
+    """A study that gets other data gets other models, also if the rows of its file change; the alias of each stays."""
+    crown(cells)
+    wine = STUDY.model_copy(update={"dataset": "wine"})
+    models.register(Findings.of(wine, cells, samples.NO_CLAIMS), "pytorch", parent, log)
+    assert [each.name for each in log.asked] == [MODEL, "initbench-small-wine-pytorch"]
+    for each in log.asked:
+        assert client.get_model_version_by_alias(each.name, "champion").version == 1
+    file, names = CsvFile(path=str(tmp_path / "a.csv"), target="y"), set()
+    for rows in ("1,a\n2,b\n3,a\n4,b", "1,a\n2,b\n3,a\n5,b"):
+        (tmp_path / "a.csv").write_text(f"x,y\n{rows}\n")
+        names.add(models.model_name("small", file, "keras"))
+    assert len(names) == 2
+    assert all(re.fullmatch("initbench-small-csv-[0-9a-f]{8}-keras", name) for name in names)

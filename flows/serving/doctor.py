@@ -247,16 +247,35 @@ def _unusable(name: str, variable: str, url: str, error: Exception) -> Line:
 
 
 def sqlite_store() -> Iterator[Line]:
-    """Read the journal mode of MLflow's SQLite store."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    yield store("store", uri if uri.startswith("sqlite") else f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+    """Look at MLflow's SQLite store, and at the folder in which it is, or will be made."""
+    from tasks.tracking import local
+
+    uri, here = os.environ.get("MLFLOW_TRACKING_URI", ""), f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    file = local.file_of(uri or here)
+    if file and (words := local.fault(file)):
+        yield _fault("store", words, "work in another folder, or set MLFLOW_TRACKING_URI")
+    else:
+        yield store("store", uri if uri.startswith("sqlite") else here)
+        deleted = local.deleted(file) if file else []
+        if deleted:
+            yield Line("store", f"deleted, so that runs of their studies are refused: {', '.join(deleted)}")
 
 
 def prefect_database() -> Iterator[Line]:
-    """Read the journal mode of Prefect's own database."""
+    """Look at Prefect's own database, and at the folder in which it is, or will be made."""
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL as URL
 
-    yield store("Prefect's database", URL.value())
+    from flows.serving.server import home_fault
+
+    name = "Prefect's database"
+    words = home_fault()
+    yield _fault(name, words, "set PREFECT_HOME to another folder") if words else store(name, URL.value())
+
+
+def _fault(name: str, words: str, otherwise: str) -> Line:
+    """Return the line of a fault whose words may end with its remedy; otherwise give another one."""
+    found, _, remedy = words.partition("; ")
+    return Line(name, found, remedy or otherwise)
 
 
 def store(name: str, url: str) -> Line:

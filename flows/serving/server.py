@@ -31,15 +31,22 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_DATABASE_CONNECTION_URL,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
 
 from flows.serving import proxies
-from tasks.tracking import store
+from tasks import folders, sqlite
+from tasks.tracking import local, store
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-START_SECONDS = 90  # the first start makes the database, which takes 15 s on two slow cores
+START_SECONDS = 180  # the first start makes the database, or waits until another process has made it
 RECORD_SECONDS = 120
 POLL_SECONDS = 0.1
 INFRA = Path(__file__).parents[2] / "infra"
@@ -69,6 +76,33 @@ def check_free(option: str, port: int) -> None:
         except OSError as error:
             words = f"{option} must be free; {port} on {LOOPBACK}: {error.strerror}. Is initbench up already?"
             raise ValueError(words) from None
+
+
+def database() -> Path | None:
+    """Return the file of the private server's database, made or not; None if its database is no SQLite file."""
+    return local.file_of(str(PREFECT_API_DATABASE_CONNECTION_URL.value()))
+
+
+def home_fault() -> str:
+    """Return in words, with a remedy, why a private server could not keep its data; empty if it can. Make no file."""
+    home, file = Path(PREFECT_HOME.value()), database()
+    if words := folders.fault(home) or (file and file.exists() and sqlite.fault(file)):
+        return f"PREFECT_HOME must be a folder that can be written to: {words}"
+    if file and file.exists() and sqlite.half_made(file) is not None:
+        return (
+            f"{file} is only half made; unless a process is making it now, delete it (it holds no result): rm '{file}'*"
+        )
+    return ""
+
+
+def check_home() -> None:
+    """Check that a server is configured, or a private one can keep its data.
+
+    Raises:
+        ServerError: if neither is so.
+    """
+    if PREFECT_API_URL.value() is None and (words := home_fault()):
+        raise ServerError(words)
 
 
 def check_servers() -> None:
@@ -132,9 +166,10 @@ def start() -> str:
     flow runs later. The private server ends with this process.
 
     Raises:
-        ServerError: if a server is configured and does not answer.
+        ServerError: if a server is configured and does not answer, or a private one cannot keep its data.
     """
     proxies.bypass()
+    check_home()
     configured: str | None = PREFECT_API_URL.value()
     if configured is None:
         return _start_private()
@@ -150,7 +185,10 @@ def _start_private() -> str:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    file = database()
+    first = file is not None and not file.exists()
+    program = ["flows.serving.private", str(file)] if first else ["prefect", "server", "start"]
+    command = [sys.executable, "-m", *program, "--host", LOOPBACK, "--port", str(port)]
     process = subprocess.Popen(
         ["sh", "-c", SUPERVISE, "sh", *command],
         stdin=subprocess.PIPE,

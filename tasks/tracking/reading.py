@@ -3,7 +3,8 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import load_file
@@ -29,7 +32,7 @@ from tasks.core.design.study import Study
 from tasks.core.statistics.measures import factors
 from tasks.core.training.outcome import epochs_to_target, first_line
 from tasks.tracking import store
-from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, Benchmark, StoreError
+from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, QUESTION, SEEDS, Benchmark, StoreError
 
 IDS = 200  # run ids in one filter
 ID_LENGTH = 32  # hexadecimal digits of a run id
@@ -37,29 +40,60 @@ LISTED = 4  # benchmarks that are named where the start of an id means several
 REUSABLE = ("finished", "diverged")
 
 
-def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> dict[str, str]:
-    """Return the run ids of cells that have finished or diverged before, by cell key; the newest run of each cell.
+@dataclass(frozen=True)
+class Found:
+    """Cells of earlier benchmarks: the run id of each by the cell's key, and the keys of cells whose files are gone."""
+
+    run_ids: dict[str, str]
+    bare: frozenset[str]
+
+
+def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> Found:
+    """Find cells that have finished or diverged before; of each cell its newest run that has all its files.
 
     study: the name of the study, whose experiment is searched. parent: the run id of a benchmark; only cells of this
     benchmark are taken.
     """
-    if store.unmade(store.uri()):
-        return {}
+    nothing = Found({}, frozenset())
+    wanted: dict[str, set[str]] = {}
+    for batch in batches:
+        wanted.setdefault(batch.key, set()).update(batch.keys.values())
+    if store.unmade(store.uri()) or not wanted:
+        return nothing
     client = store.client(store.uri())
     experiment = client.get_experiment_by_name(f"initbench/{study}")
     if experiment is None:
-        return {}
-    wanted = {batch.key: set[str]() for batch in batches}
-    for batch in batches:
-        wanted[batch.key].update(batch.keys.values())
+        return nothing
     own = f" AND tags.`mlflow.parentRunId` = '{parent}'" if parent else ""
+    whole = _whole_runs(experiment)
     found: dict[str, str] = {}
+    bare: set[str] = set()
     for settings, keys in wanted.items():
-        for run in store.search(client, experiment.experiment_id, f"tags.`initbench.settings` = '{settings}'{own}"):
+        for run in store.search(client, [experiment.experiment_id], f"tags.`initbench.settings` = '{settings}'{own}"):
             key = run.data.tags["initbench.cell"]
-            if key in keys and run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED":
-                found.setdefault(key, run.info.run_id)
-    return found
+            ended = run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED"
+            if key in keys and key not in found and ended:
+                if whole(run):
+                    found[key] = run.info.run_id
+                else:
+                    bare.add(key)
+    return Found(found, frozenset(bare - found.keys()))
+
+
+def _whole_runs(experiment: Experiment) -> Callable[[Run], bool]:
+    """Return a function that tells whether a cell's run has its files; elsewhere than on this machine, its folder.
+
+    A request for each cell would take minutes, so the folders of all runs are asked for at once.
+    """
+    if is_local_uri(experiment.artifact_location):
+        return lambda run: _has(Path(local_file_uri_to_path(run.info.artifact_uri)), store.FILES)
+    folders = get_artifact_repository(experiment.artifact_location, tracking_uri=store.uri()).list_artifacts()
+    there = {Path(folder.path).name for folder in folders}
+    return lambda run: run.info.run_id in there
+
+
+def _has(folder: Path, names: Iterable[str]) -> bool:
+    return folder.is_dir() and {each.name for each in folder.iterdir()}.issuperset(names)
 
 
 def experiment(study: Study) -> Benchmark:
@@ -88,7 +122,7 @@ def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) ->
     for at in range(0, len(run_ids), IDS):
         quoted = ", ".join(f"'{run_id}'" for run_id in run_ids[at : at + IDS])
         query = f"attributes.run_id IN ({quoted})"
-        runs |= {run.info.run_id: run for run in store.search(client, benchmark.experiment_id, query)}
+        runs |= {run.info.run_id: run for run in store.search(client, [benchmark.experiment_id], query)}
     return runs
 
 
@@ -130,8 +164,18 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[p
     ]
     if not stores:
         return [pd.DataFrame() for _ in names]
+    here = [Path(each.artifact_dir) for each in stores if isinstance(each, LocalArtifactRepository)]
+    gone = [folder for folder in here if not _has(folder, names)]
+    if gone:
+        raise StoreError(
+            f"{len(gone)} of {len(stores)} cells' files are gone, such as those in {gone[0]}; run the "
+            "study again: it trains these cells anew"
+        )
     about = cells[[*factors(cells), "backend", "initializer", "seed", "status"]]
-    files = (pd.concat([_csv(each, name) for each in stores], keys=trained.index) for name in names)
+    try:
+        files = [pd.concat([_csv(each, name) for each in stores], keys=trained.index) for name in names]
+    except MlflowException as error:  # MLflow's server has lost the files
+        raise StoreError(f"the files of all cells must be in {benchmark.uri}; it says: {first_line(error)}") from None
     return [rows.reset_index(level=1, drop=True).join(about).reset_index(drop=True) for rows in files]
 
 
@@ -156,7 +200,7 @@ def opened(run_id: str) -> tuple[Benchmark, Study]:
     client = store.client(store.uri())
     try:
         found = _latest(client) if run_id == "latest" else client.get_run(_whole(client, run_id))
-        if not {CELLS, "study.yaml"} <= _files(client, found.info.run_id):
+        if not {CELLS, "study.yaml"} <= _files_of_benchmark(client, found):
             raise StoreError(
                 f"{run_id} must be the run of a benchmark that was compared; it is {found.info.run_name!r}"
             )
@@ -181,7 +225,7 @@ def _whole(client: MlflowClient, start: str) -> str:
     if len(start) == ID_LENGTH or not re.fullmatch("[0-9a-f]+", start):
         return start
     query = f"tags.{BENCHMARK} = 'yes' AND attributes.run_id LIKE '{start}%'"
-    runs = [run for experiment_id in _experiments(client) for run in store.search(client, experiment_id, query)]
+    runs = [*store.search(client, store.experiments(client), query)]
     if len(runs) == 1:
         return str(runs[0].info.run_id)
     if not runs:
@@ -190,16 +234,25 @@ def _whole(client: MlflowClient, start: str) -> str:
     raise StoreError(f"a run id must be that of one benchmark; {start!r} is the start of {len(runs)}: {listed}")
 
 
-def _experiments(client: MlflowClient) -> list[str]:
-    found = client.search_experiments(filter_string="name LIKE 'initbench/%'")
-    return [experiment.experiment_id for experiment in found]
-
-
 def _latest(client: MlflowClient) -> Run:
-    found = _published(client, _experiments(client), f"tags.{BENCHMARK} = 'yes'")
-    if found is None:
-        raise StoreError(f"{store.uri()} must hold a benchmark that was compared; it holds none")
-    return found
+    experiments, query = store.experiments(client), f"tags.{BENCHMARK} = 'yes'"
+    if found := _published(client, experiments, query):
+        return found
+    for run in store.search(client, experiments, query):
+        _files_of_benchmark(client, run)
+    raise StoreError(f"{store.uri()} must hold a benchmark that was compared; it holds none")
+
+
+def _files_of_benchmark(client: MlflowClient, run: Run) -> set[str]:
+    """Return the names of a run's files.
+
+    Raises:
+        StoreError: if it is a benchmark's run that has none: every benchmark begins with files.
+    """
+    files = _files(client, run.info.run_id)
+    if BENCHMARK in run.data.tags and not files:
+        raise StoreError(f"the files of {run.info.run_id} must be in {run.info.artifact_uri}; they are gone")
+    return files
 
 
 def _published(client: MlflowClient, experiment_ids: Sequence[str], query: str) -> Run | None:
@@ -216,6 +269,22 @@ def last_nightly(study: str) -> Benchmark | None:
     query = f"tags.{BENCHMARK} = 'yes' AND tags.`{NIGHTLY}` = 'yes'"
     found = _published(client, [experiment.experiment_id], query) if experiment else None
     return Benchmark(store.uri(), experiment.experiment_id, found.info.run_id) if found else None
+
+
+def look(benchmark: Benchmark) -> int:
+    """Return the how manieth look at its study's question a benchmark is.
+
+    The first benchmark of a study, without regard to seeds, is the first look, and each one with other seeds is one
+    more. A benchmark with the seeds of an earlier one is the same look.
+    """
+    client = store.client(benchmark.uri)
+    own = client.get_run(benchmark.run_id)
+    question = own.data.tags.get(QUESTION)
+    query = f"tags.{BENCHMARK} = 'yes' AND tags.`{QUESTION}` = '{question}'"
+    runs = [run for run in store.search(client, benchmark.experiment_id, query) if run.info.status == "FINISHED"]
+    before = [run for run in runs if run.info.start_time <= own.info.start_time and run.info.run_id != own.info.run_id]
+    seeds = [run.data.tags[SEEDS] for run in sorted(before, key=lambda run: run.info.start_time)]
+    return list(dict.fromkeys([*seeds, own.data.tags.get(SEEDS)])).index(own.data.tags.get(SEEDS)) + 1
 
 
 def _files(client: MlflowClient, run_id: str) -> set[str]:

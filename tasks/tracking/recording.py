@@ -1,5 +1,6 @@
 """Write the record: a benchmark's run, and the run of each of its cells."""
 
+import hashlib
 import json
 import tempfile
 import threading
@@ -21,12 +22,15 @@ from tasks.core.design.settings import CsvFile, short
 from tasks.core.design.study import Study
 from tasks.core.training import datasets, files
 from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, first_line
-from tasks.tracking import store, view
-from tasks.tracking.store import BENCHMARK, Benchmark, RecordError, StoreError
+from tasks.tracking import lease, local, store, view
+from tasks.tracking.store import BENCHMARK, QUESTION, SEEDS, Benchmark, RecordError
 
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
+
+NO_QUESTION = ("margins", "reported", "checks", "controls", "max_tasks", "runner")
+"""Settings that do not change what is trained; with others the question is the same."""
 
 _writing = threading.Lock()  # SQLite takes one writer at a time, and MLflow fails if several wait
 
@@ -43,7 +47,9 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     experiment = _experiment(client, study)
     client.set_experiment_tag(experiment, KIND, "custom_model_development")
     client.set_experiment_tag(experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
-    run_id = client.create_run(experiment, tags={**tags, BENCHMARK: "yes"}, run_name=study.summary).info.run_id
+    lease.close_dead(client)
+    labels = {**tags, **lease.tags(), BENCHMARK: "yes", **_looked(study)}
+    run_id = client.create_run(experiment, tags=labels, run_name=study.summary).info.run_id
     try:
         client.log_batch(
             run_id,
@@ -52,7 +58,8 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         client.log_text(run_id, documents.write(study.model_dump(mode="json")), "study.yaml")
         client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
         client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
-        yield Benchmark(store.uri(), experiment, run_id)
+        with lease.renewed(client, run_id, _writing):
+            yield Benchmark(store.uri(), experiment, run_id)
     except MlflowException as error:
         with suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
@@ -62,6 +69,16 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     client.set_terminated(run_id, "FINISHED")
+
+
+def _looked(study: Study) -> dict[str, str]:
+    """Return the tags by which later benchmarks know that this one looked at the same question, and at which seeds."""
+    asked = study.spelled_out.model_dump(mode="json", exclude={"seeds", *NO_QUESTION})
+    return {QUESTION: _hash(asked), SEEDS: _hash(sorted(study.seed_list))}
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _dataset_input(asked: str | CsvFile) -> DatasetInput:
@@ -186,7 +203,7 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
     client = store.client(benchmark.uri)
     tags = [RunTag("initbench.status", "failed"), RunTag("initbench.reason", reason)]
     query = f"tags.`mlflow.parentRunId` = '{benchmark.run_id}' AND tags.`initbench.cell` != ''"
-    for run in store.search(client, benchmark.experiment_id, query):
+    for run in store.search(client, [benchmark.experiment_id], query):
         client.log_batch(run.info.run_id, tags=tags)
 
 
@@ -196,14 +213,11 @@ def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
 
 
 def _experiment(client: MlflowClient, study: Study) -> str:
-    name = f"initbench/{study.name}"
-    found = client.get_experiment_by_name(name)
-    if found and found.lifecycle_stage != "active":
-        raise StoreError(f"experiment {name} is deleted; restore it in MLflow, or give the study another name")
+    found = store.active_experiment(client, study.name)
     if found:
         return str(found.experiment_id)
-    local = client.tracking_uri.startswith("sqlite:")
+    name, file = f"initbench/{study.name}", local.file_of(client.tracking_uri)
     try:
-        return str(client.create_experiment(name, store.local_artifacts() if local else None))
+        return str(client.create_experiment(name, local.artifacts(file).as_uri() if file else None))
     except MlflowException:  # another benchmark has made it since
         return str(client.get_experiment_by_name(name).experiment_id)

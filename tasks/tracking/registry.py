@@ -46,6 +46,7 @@ def log_model(
     `.keras`; neither is a pickle.
     """
     mlflow.set_tracking_uri(benchmark.uri)  # for this process, a trainer: flavors cannot be given a client
+    mlflow.set_experiment(experiment_id=benchmark.experiment_id)  # else models are logged under MLflow's default one
     features = TensorSpec(np.dtype(np.float64), (-1, example.shape[1]))
     signature = ModelSignature(Schema([features]), Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]))
     logged = Model.log(

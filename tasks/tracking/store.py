@@ -7,28 +7,31 @@ the threads in which tasks run.
 
 import os
 import re
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import httpx
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy.exc import SQLAlchemyError
 
+from tasks import folders
 from tasks.core.training.outcome import first_line
-from tasks.tracking import view
+from tasks.tracking import local, view
 
 UI = "http://127.0.0.1:5000"  # where `initbench ui` shows a store that has no server of its own
 BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
 NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in MLflow and in Prefect
+QUESTION = "initbench.question"  # tag of a benchmark's run: a hash of its study without its seeds
+SEEDS = "initbench.seeds"  # and of its seeds
 CELLS = "cells.csv"
+FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
 PAGE = 1000  # runs in one answer to a search
 
 
@@ -73,22 +76,14 @@ class Benchmark:
         return os.environ.get("INITBENCH_MLFLOW_UI", served).rstrip("/")
 
 
-def local_store() -> Path:
-    """Return the path of the current folder's SQLite store, made or not; its artifacts are in `mlruns` beside it."""
-    return Path.cwd() / "mlflow.db"
-
-
 def uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the SQLite store of the current folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or local_uri()
 
 
 def local_uri() -> str:
-    return f"sqlite:///{local_store()}"
-
-
-def local_artifacts() -> str:
-    return Path.cwd().joinpath("mlruns").as_uri()
+    """Return the address of the current folder's SQLite store, made or not."""
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
 def served() -> bool:
@@ -97,30 +92,81 @@ def served() -> bool:
 
 
 def unmade(uri: str) -> bool:
-    """Tell whether this is the current folder's store, and the store is not made yet."""
-    return uri == local_uri() and not local_store().exists()
+    """Tell whether this is an SQLite store that is not made yet."""
+    file = local.file_of(uri)
+    return file is not None and not file.exists()
 
 
 @cache
 def client(uri: str) -> MlflowClient:
-    """Return a client of a store; make the current folder's store if it does not exist.
+    """Return a client of a store; make an SQLite store if it does not exist, and have a moved one find its files.
 
     Raises:
         StoreError: if the store cannot be used.
     """
     if uri.startswith("http") and not _answers(uri):
         raise StoreError(f"MLFLOW_TRACKING_URI must be the address of a running MLflow server; {uri} is not")
-    fresh = unmade(uri)
+    file = local.file_of(uri)
     try:
-        opened = MlflowClient(uri)
-        opened.search_experiments(max_results=1)  # makes the tables where there are none
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
+        with folders.alone(_usable(file).parent) if file else nullcontext():  # MLflow changes tables when it opens them
+            if file:
+                local.make(file)
+            opened = MlflowClient(uri)
+            opened.search_experiments(max_results=1)  # makes the tables where there are none
+            if file:
+                local.followed(file)
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {uri} it says: {first_line(error)}"
         raise StoreError(words) from None
-    if fresh:
-        with closing(sqlite3.connect(local_store())) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # recording a cell then takes a fifth of the time
     return opened
+
+
+def _usable(file: Path) -> Path:
+    """Return the file of an SQLite store, made or not, whose folder exists.
+
+    Raises:
+        StoreError: if the store cannot be used.
+    """
+    if words := local.fault(file):
+        raise StoreError(f"the store cannot be used: {words}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def check(study: str) -> tuple[str, ...]:
+    """Check, and make nothing meanwhile, that benchmarks of a study can be recorded; return what to know of the store.
+
+    Raises:
+        StoreError: if the store cannot be used, or the study's experiment is deleted.
+    """
+    file = local.file_of(uri())
+    if file and not file.exists():
+        if words := local.fault(file):
+            raise StoreError(f"the store cannot be used: {words}")
+        return ()
+    active_experiment(client(uri()), study)
+    moved = local.followed(file) if file else ""
+    return (moved,) if moved else ()
+
+
+def active_experiment(client: MlflowClient, study: str) -> Experiment | None:
+    """Return the experiment that holds a study's benchmarks, or None if there is none yet.
+
+    Raises:
+        StoreError: if the experiment is deleted, or its files cannot be written to.
+    """
+    found = client.get_experiment_by_name(f"initbench/{study}")
+    if found is None:
+        return None
+    if found.lifecycle_stage != "active":
+        raise StoreError(
+            f"experiment {found.name} is deleted; restore it with `mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or give the study another name"
+        )
+    place = found.artifact_location
+    if is_local_uri(place) and (words := folders.fault(Path(local_file_uri_to_path(place)))):
+        raise StoreError(f"experiment {found.name} must have a folder for its files; {words}")
+    return found
 
 
 def _answers(uri: str) -> bool:
@@ -153,12 +199,18 @@ def check_files(benchmark: Benchmark) -> None:
         )
 
 
-def search(client: MlflowClient, experiment_id: str, query: str) -> Iterator[Run]:
-    """Yield the runs of an experiment that match a query, the newest first."""
+def experiments(client: MlflowClient) -> list[str]:
+    """Return the ids of the experiments that hold benchmarks."""
+    found = client.search_experiments(filter_string="name LIKE 'initbench/%'")
+    return [experiment.experiment_id for experiment in found]
+
+
+def search(client: MlflowClient, experiment_ids: Sequence[str], query: str) -> Iterator[Run]:
+    """Yield the runs of experiments that match a query, the newest first."""
     token = None
-    while True:
+    while experiment_ids:
         page = client.search_runs(
-            [experiment_id], query, max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token
+            [*experiment_ids], query, max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token
         )
         yield from page
         token = page.token

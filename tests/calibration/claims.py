@@ -72,7 +72,7 @@ def covered_means(rng, dataset, name, seeds, runs):
 def family(own, measure, families=FAMILIES):
     """Return the family of all pairs of values (rivals, seeds), NaN being holes."""
     grid = Grid(own, np.isnan(own), np.zeros_like(own, np.bool_))
-    return _Family.of(grid, *pairs(len(own)), measure, families)
+    return _Family.of(grid, *pairs(len(own)), measure, families, look=1)
 
 
 def verdicts(own, measure):

@@ -149,13 +149,16 @@ def champion(client, name, dataset="iris"):
 def test_champions(stored, monkeypatch):
     """Each backend's champion is a registered model that loads without pickle and is as accurate as was recorded."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    table = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
     uri = f"sqlite:///{stored / 'mlflow.db'}"
-    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", uri)
     client = MlflowClient(uri)
+    client.delete_experiment("0")  # MLflow's default one, as anybody may who does not use it
+    table = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
+    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", uri)
+    own = client.get_experiment_by_name("initbench/small").experiment_id
+    assert len(client.search_logged_models([own])) == 2
     cells = pd.read_csv(client.download_artifacts(table.run_id, "cells.csv"))
     for backend in STUDY.backends:
-        version, accuracy, recorded = champion(client, f"initbench-small-{backend}")
+        version, accuracy, recorded = champion(client, f"initbench-small-iris-{backend}")
         assert np.float32(accuracy) == np.float32(recorded)  # which both frameworks give in single precision
         best = cells[(cells["backend"] == backend) & (cells["initializer"] == "he_normal")]
         assert version.run_id in set(best["run_id"])
@@ -163,7 +166,7 @@ def test_champions(stored, monkeypatch):
         expected = crowned.champion(comparison.recall(table.run_id)[1], backend).mean
         assert float(version.tags["initbench.test_accuracy"]) == pytest.approx(expected)
         assert version.tags["initbench.benchmark"] == table.run_id
-        found = registry.version_of(Benchmark(uri, "", table.run_id), f"initbench-small-{backend}", version.run_id)
+        found = registry.version_of(Benchmark(uri, "", table.run_id), f"initbench-small-iris-{backend}", version.run_id)
         assert found == str(version.version)  # so that it is not logged again
 
 
@@ -255,6 +258,9 @@ def test_controls_that_behave(stored, monkeypatch):
     assert (run.info.status, run.data.tags["initbench.valid"]) == ("FINISHED", "true")
     assert table.details[-1].startswith("Controls behaved. Held: zeros fail (pytorch 0.")
     assert len(table.comparison) == 2
+    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
+    cells = client.search_runs([run.info.experiment_id], "tags.`initbench.cell` != ''")
+    assert len(cells) == len({cell.data.tags["initbench.cell"] for cell in cells}) == 4  # zeros are controls as well
 
 
 def test_controls_that_misbehave(stored, monkeypatch):

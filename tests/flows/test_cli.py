@@ -233,6 +233,20 @@ def test_servers_that_do_not_answer(tmp_path, initbench, name):
     assert f"{name} must be the address of a running" in line
 
 
+def test_home_that_cannot_be_written_to(tmp_path, initbench):
+    """A home in which the private server could not keep its data is told at once, instead of waiting for the server."""
+    (tmp_path / "file").touch()
+    line = one_line(initbench(tmp_path, "run", PREFECT_HOME=str(tmp_path / "file" / "home")))
+    assert line.startswith("error: PREFECT_HOME must be a folder that can be written to: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_store_that_cannot_be_used(folder, told):
+    """A dry run refuses a store that cannot hold a benchmark, here one whose folder of files is a file."""
+    (folder / "mlruns").touch()
+    assert "the store cannot be used: " in told("run", "--dry-run")
+
+
 def test_failed_cells_exit_1(stored, initbench, with_server):
     """Cells that cannot be trained are rows with a reason, and the exit status is 1."""
     program = stored / "nvidia-smi"

@@ -1,11 +1,15 @@
 """The plan of a benchmark: what is trained once, and how Prefect's page shows it."""
 
+from math import comb
+
 from fastapi.encoders import jsonable_encoder
 from prefect.utilities.collections import visit_collection
 
+from flows import studies
 from flows.plan import OF_THE_STUDY, plan
 from tasks.core.design.settings import Network, Recipe, Split
 from tasks.core.design.study import Study
+from tasks.core.statistics import planning
 
 
 def keys(batches):
@@ -94,3 +98,21 @@ def test_prefect_takes_a_plan_as_a_parameter(folder):
     """Prefect looks into the parameters of a flow for results of other runs, and finds its way through a plan."""
     planned = plan(Study(seeds=1), fresh=True)
     assert visit_collection(planned, visit_fn=lambda each, context: each, return_data=True, context={}) == planned
+
+
+def test_a_plan_names_verdicts_out_of_reach(folder):
+    """A dry run says which verdicts so many seeds cannot give; a wider margin brings one within reach."""
+    few = Study(initializers=("zeros", "he_normal", "lsuv"), seeds=3)
+    words = "equivalent by test accuracy, if the best initializer makes fewer than 18 errors in 100"
+    assert f"out of reach  {words}" in str(plan(few, fresh=False))
+    wide = few.model_copy(update={"margins": {"test_accuracy": 0.2}})
+    assert "equivalent by test accuracy" not in str(plan(wide, fresh=False))
+    assert "out of reach" not in str(plan(wide.model_copy(update={"seeds": 12}), fresh=False))
+
+
+def test_studies_that_ship_can_show_equivalence():
+    """Each study that compares initializers has the seeds to show two to be equivalent if one row in seven is wrong."""
+    for name in ("iris", "datasets", "remedies", "edge-of-chaos", "frameworks"):
+        study = studies.load(name)
+        tests = comb(len(study.initializers), 2)
+        assert planning.errors_for_equivalence(tests, len(study.seed_list), rows=30) < 0.15, name

@@ -32,5 +32,5 @@ def record(benchmark, study, outcomes, tags=None, platform=HERE):
 
 def find(study, platform=HERE):
     """Return the run id of each of a study's cells that the record has."""
-    known = reading.find(study.name, grid.batches(study, platform))
+    known = reading.find(study.name, grid.batches(study, platform)).run_ids
     return {cell: known[key] for cell, key in keys_of(study, platform).items() if key in known}

@@ -1,5 +1,6 @@
 import sqlite3
 import time
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -19,14 +20,13 @@ STUDY = Study(initializers=("zeros",), seeds=2)
 CELLS = grid.cells(STUDY)
 
 
-def test_store_is_in_wal_mode(folder):
+def test_store_is_in_wal_mode(stored):
     """The store that is made in the current folder is SQLite in WAL mode, its artifacts beside it."""
+    with closing(sqlite3.connect(stored / "mlflow.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     with recording.benchmark(STUDY, {"packages": {}}, {}):
         pass
-    with sqlite3.connect(folder / "mlflow.db") as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    connection.close()
-    assert (folder / "mlruns").is_dir()
+    assert (stored / "mlruns").is_dir()
 
 
 def test_cell_is_a_finished_nested_run(parent, client):
@@ -199,8 +199,26 @@ def test_unusable_store_is_one_line(folder, monkeypatch, uri):
     assert "\n" not in str(error.value)
 
 
-def test_configured_store_is_used(folder, monkeypatch):
-    """MLFLOW_TRACKING_URI is honoured, and nothing is made in the current folder."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'elsewhere.db'}")
-    store.open_store()
-    assert [path.name for path in folder.iterdir()] == ["elsewhere.db"]
+def looked(**changes):
+    with recording.benchmark(Study(**changes), {}, {}) as benchmark:
+        pass
+    return reading.look(benchmark), benchmark
+
+
+def test_each_number_of_seeds_is_a_look(stored):
+    """Other seeds are one more look at the same question; the same seeds are the same look, also when read again."""
+    first, benchmark = looked(seeds=2)
+    assert first == 1
+    assert looked(seeds=5)[0] == 2
+    assert looked(seeds=(0, 1))[0] == 1
+    assert looked(seeds=9, margins={"test_loss": 0.5})[0] == 3
+    assert reading.look(benchmark) == 1
+
+
+def test_another_question_is_a_first_look(stored):
+    """A study of other cells, under the same name, was not looked at before; a benchmark that failed is no look."""
+    looked(seeds=2)
+    assert looked(seeds=3, recipe=Recipe(epochs=3))[0] == 1
+    with pytest.raises(RuntimeError), recording.benchmark(Study(seeds=4), {}, {}):
+        raise RuntimeError
+    assert looked(seeds=5)[0] == 2

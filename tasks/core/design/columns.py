@@ -87,8 +87,10 @@ MEASURES = (
     Measure("loss_area", "area under the test loss", "nat", False, 0.1, scale="ratio"),
     Measure("train_seconds", "train time", "s", False, None, per_batch=True, repeatable=False),
 )
-MEASURES_BY_NAME: dict[object, Measure] = {measure.name: measure for measure in MEASURES}
-TITLES: dict[object, str] = {measure.name: measure.title for measure in MEASURES}
+FINISHED = Measure("finished", "share of cells that finish", "", True, None)
+"""Not a number of a cell: pairs are compared by it where some cells do not finish."""
+MEASURES_BY_NAME: dict[object, Measure] = {measure.name: measure for measure in (*MEASURES, FINISHED)}
+TITLES: dict[object, str] = {name: measure.title for name, measure in MEASURES_BY_NAME.items()}
 RANKED = ("test_accuracy", "test_loss")
 """The primary measures. Rankings and answers are about them, and a run's claims are controlled over them together. What
 is said by any other measure is exploratory: a hint that needs a run of its own."""
@@ -133,7 +135,8 @@ COUNTS = ("finished", "diverged", "failed", "health", "health_cells", "epochs_to
 """Columns of the comparison, which has one row per group of cells; its other columns are `<measure>_<statistic>`."""
 JUDGED = (
     *("role", "n", "left_out", "scale", "estimate", "low", "high", "sd", "difference", "effect_size"),
-    *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict", "more_seeds"),
+    *("better_share", "better_share_low", "better_share_high", "p", "p_equivalent", "margin", "verdict"),
+    *("more_seeds_low", "more_seeds"),
 )
 """Columns of results in the tables of pairs; the columns before them identify the pair."""
 COMPARED = ("measure", "left", "right")

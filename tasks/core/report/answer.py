@@ -18,7 +18,7 @@ from tasks.core.statistics.measures import factors
 from tasks.core.statistics.standing import Standing
 from tasks.core.statistics.table import interval
 from tasks.core.statistics.tuning import AT_ONE_RECIPE, standpoint
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, WORSE
+from tasks.core.statistics.verdicts import ALWAYS, BETTER, EQUIVALENT, NEVER, NOT_COMPARABLE, WORSE
 
 FIRST, SECOND = RANKED_MEASURES
 NAMED = 4  # up to so many initializers are named; of more it is told how many they are
@@ -158,7 +158,8 @@ def _avoided(first: Standing, good: Sequence[str], rows: pd.DataFrame) -> Iterat
         yield f"Avoid {_few(first.worse)}."
     if first.idle:
         idle = rows[rows["initializer"].isin(first.idle)]
-        yield f"Avoid {_few(first.idle)}: more than half of the cells {_fate(idle)}."
+        share = "more than half of the" if idle["finished"].any() else "all"
+        yield f"Avoid {_few(first.idle)}: {share} cells {_fate(idle)}."
 
 
 def _places(names: Sequence[str], number: int) -> str:
@@ -240,7 +241,8 @@ def _often(best: Sequence[str], places: str) -> Iterator[str]:
 
 def _between(findings: Findings) -> Iterator[str]:
     """Yield whether one backend is better than the other one, by each ranked measure."""
-    rows = findings.backends[findings.backends["measure"].isin(RANKED) & (findings.backends["n"] > 0)]
+    known = (findings.backends["n"] > 0) | findings.backends["verdict"].isin((ALWAYS, NEVER))
+    rows = findings.backends[findings.backends["measure"].isin(RANKED) & known]
     if rows.empty:
         return
     names = [FRAMEWORKS[backend] for backend in findings.study.backends]
@@ -257,8 +259,9 @@ def _between(findings: Findings) -> Iterator[str]:
 def _framework(names: Sequence[str], rows: pd.DataFrame) -> str:
     """Return which backend is better, and under which initializers, given their pairs by one measure."""
     better = [
-        f"{name} is better under {_few(list(dict.fromkeys(rows.loc[rows['verdict'] == verdict, 'initializer'])))}"
-        for name, verdict in zip(names, (BETTER, WORSE), strict=True)
+        f"{name} {words} under {_few(list(dict.fromkeys(rows.loc[rows['verdict'] == verdict, 'initializer'])))}"
+        for words, verdicts in {"is better": (BETTER, WORSE), "alone finishes": (ALWAYS, NEVER)}.items()
+        for name, verdict in zip(names, verdicts, strict=True)
         if (rows["verdict"] == verdict).any()
     ]
     if better:

@@ -8,18 +8,29 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tasks.core.design.columns import RANKED, RANKED_MEASURES, TITLES, Measure
+from tasks.core.design.columns import FINISHED, RANKED, RANKED_MEASURES, TITLES, Measure
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
-from tasks.core.statistics import checks, inference, tuning
+from tasks.core.statistics import checks, inference, looks, tuning
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors, lucky
 from tasks.core.statistics.ranks import Ranking
 from tasks.core.statistics.spread import held, told
 from tasks.core.statistics.standing import seen_from
 from tasks.core.statistics.table import interval
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, NOT_COMPARABLE, UNDECIDED, WORSE, estimated, seeds_needed
+from tasks.core.statistics.verdicts import (
+    ALWAYS,
+    BETTER,
+    EQUIVALENT,
+    NEVER,
+    NOT_COMPARABLE,
+    TURNED,
+    UNDECIDED,
+    WORSE,
+    estimated,
+    seeds_needed,
+)
 
 FRAMEWORKS = {"pytorch": "PyTorch", "keras": "Keras"}
 TIED = 1e-9  # means that differ by less differ by rounding
@@ -34,12 +45,14 @@ def details(findings: Findings) -> list[str]:
     return [
         *tuning.sentences(study, findings.tuned, findings.over_rates),
         *lost(cells),
+        *finishing(findings.pairs, factors(cells)),
         *best(cells, findings.comparison, findings.pairs),
         *over_datasets(findings.rankings),
         *between_backends(study, cells, findings.backends),
         *from_defaults(study, findings.defaults),
         *by_source(findings.spread),
         *small(findings.pairs),
+        *again(findings.look),
         *caution(study),
         *([] if findings.misbehaved else validity(findings)),
     ]
@@ -87,6 +100,21 @@ def lost(cells: pd.DataFrame) -> Iterator[str]:
     if len(counts):
         told = " and ".join(f"{count} {status}" for status, count in counts.items())
         yield f"Of {len(cells)} cells {told}."
+
+
+def finishing(pairs: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    """Yield which initializers finish less often than others, and in how many places; names: columns of the factors."""
+    rows = pairs[pairs["measure"] == FINISHED.name]
+    for backend, part in rows.groupby("backend", sort=False):
+        for verdict, words in {NEVER: "never finish, where others always do", WORSE: "finish less often"}.items():
+            sides = {"left": part["verdict"] == verdict, "right": part["verdict"] == TURNED[verdict]}
+            lost = [
+                part.loc[meant, [*names, side]].set_axis([*names, "rival"], axis=1) for side, meant in sides.items()
+            ]
+            counts = pd.concat(lost).drop_duplicates()["rival"].value_counts(sort=False)
+            told = [f"{rival} (in {count})" if names else str(rival) for rival, count in counts.items()]
+            if told:
+                yield f"{FRAMEWORKS[str(backend)]}, cells that {words}: {listed(told)}."
 
 
 def best(cells: pd.DataFrame, comparison: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
@@ -155,7 +183,9 @@ def _decided(rivals: pd.DataFrame) -> str:
         for verdict, phrase in ((BETTER, "better than"), (EQUIVALENT, "equivalent to"), (WORSE, "worse than"))
         if (rivals["verdict"] == verdict).any()
     ]
-    return f"; it is {', '.join(words)}" if words else ""
+    lost = list(rivals.loc[rivals["verdict"] == ALWAYS, "rival"])
+    never = f"; {listed(lost)} never finish{'' if len(lost) > 1 else 'es'}" if lost else ""
+    return (f"; it is {', '.join(words)}" if words else "") + never
 
 
 def _open(rivals: pd.DataFrame) -> str:
@@ -226,6 +256,8 @@ def _under(study: Study, where: str, rows: pd.DataFrame) -> str:
         EQUIVALENT: "equivalent",
         BETTER: f"{first} better",
         WORSE: f"{second} better",
+        ALWAYS: f"only {first} finishes",
+        NEVER: f"only {second} finishes",
         UNDECIDED: "undecided",
     }
     counts = [
@@ -284,6 +316,16 @@ def small(pairs: pd.DataFrame) -> Iterator[str]:
             told.append(f"up to {' to '.join(ends)} {what}")
     if told:
         yield f"Too small to matter, so equivalent if it is shown, is a difference of {listed(told, 'or')}."
+
+
+def again(look: int) -> Iterator[str]:
+    """Yield what it costs that the question was looked at before, if it was."""
+    if look > 1:
+        yield (
+            f"This is look {look} at this question: earlier benchmarks of this study judged other seeds. Verdicts pay "
+            f"for that: p-values are multiplied by {looks.price(look):.0f}, so that all looks together see a false "
+            "difference in 6 % of families at most."
+        )
 
 
 def caution(study: Study) -> Iterator[str]:

@@ -40,8 +40,8 @@ CAPTIONS = {
     "pairs": (
         "Pairs",
         "Each row's initializer against each column's: + better, − worse, = equivalent, ? undecided, with the "
-        "difference, of a loss in per cent or as a factor; blue is better, red is worse. The table of pairs has the "
-        "numbers.",
+        "difference, of a loss in per cent or as a factor; all: the row's cells always finish and the column's never "
+        "do, none: the reverse; blue is better, red is worse. The table of pairs has the numbers.",
     ),
     "backends": (
         "Backends",

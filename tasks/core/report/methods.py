@@ -7,7 +7,7 @@ from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
 from tasks.core.report.details import FRAMEWORKS, listed
-from tasks.core.statistics import inference
+from tasks.core.statistics import inference, planning
 from tasks.core.statistics.measures import ERRORS
 from tasks.core.statistics.tuning import standpoint
 
@@ -20,21 +20,23 @@ METHODS = (
     "{seed}); below {few} seeds, and where most resamples are alike, they are Student's t. Those of interquartile "
     "means are Tukey and McLaughlin's. Pairs are compared by {ratios} as ratios: the differences that are tested are "
     "those of logarithms, and a loss below {least:.1g} counts as {least:.1g}. Pairs are compared by the other measures "
-    "as differences. Intervals of both are Student's t, with an SD of at "
-    "least that of one seed one step off. Those of shares are Wilson's. A pair is better or worse if the paired t-test "
-    "says so at 5 % after Holm's adjustment over its family: all pairs of a backend, level and measure, or all "
-    "initializers between two backends. By the primary measures, which are {primary}, p-values are multiplied by the "
-    "number of backends and primary measures, too, so that a run of equals has a false claim somewhere in 5 % of cases "
-    "at most. What other measures say is exploratory. A pair is equivalent if two one-sided tests, after Holm's "
-    "adjustment over the family, put the mean difference within the measure's margin. This holds as far as these seeds "
-    "show it: what happens in fewer than one "
-    "of so many seeds cannot be seen. Otherwise the pair is undecided, with the number of seeds that would settle it "
-    "with a power of {power:g} if mean and SD stayed as observed. If in some seed only one side has a hole, a cell "
-    "that did not finish, this side loses the seed, and a sign test over seeds judges the pair. Ranks: Friedman's test "
-    "in Iman and Davenport's form, then the tests of pairs or, over several datasets, Wilcoxon's signed-rank test, "
-    "adjusted likewise. Epochs to target: pairs compare means restricted to the epochs "
-    "trained; curves are Kaplan and Meier's, with misses censored. A log-rank test that is stratified by seed compares "
-    "the curves. The train time of a batch counts once, because its cells share it. Effect sizes are Hedges' g of the "
+    "as differences. Intervals of both are Student's t, with an SD of at least that of one seed one step off. Those of "
+    "shares are Wilson's. A family is all pairs of a backend, level and measure, or all initializers between two "
+    "backends. Among all pairs one is better or worse if the range test of Ryan, Einot, Gabriel and Welsch says so at "
+    "5 %, with seeds as blocks; between backends, if the paired t-test does, after Holm's adjustment. By the primary "
+    "measures, which are {primary}, p-values are multiplied by the number of backends and primary measures, so that a "
+    "run of equals has a false claim somewhere in 5 % of cases at most. What other measures say is exploratory. A pair "
+    "is equivalent if two one-sided t-tests at 5 %, after Holm's adjustment over the family, put the mean difference "
+    "within the measure's margin. This holds as far as these seeds show it: what happens in fewer than one of so many "
+    "seeds cannot be seen. Otherwise the pair is undecided, with a number of seeds that probably settles it: with a "
+    "power of {power:g} in nine of ten draws of its true mean and SD. If one side finishes in every seed and the other "
+    "one in none, this is told, and not tested. If in some seeds only one side has a hole, a cell that did not finish, "
+    "it loses these seeds, and a sign test over seeds judges the pair. How often two finish is compared by Boschloo's "
+    "exact test, after Holm's adjustment over all pairs. Ranks: Friedman's test in Iman and Davenport's form, then the "
+    "tests of pairs or, over several datasets, Wilcoxon's signed-rank test, adjusted likewise. Epochs to target: pairs "
+    "compare means restricted to the epochs trained; curves are Kaplan and Meier's, with misses censored. A log-rank "
+    "test that is stratified by seed compares the curves. The train time of a batch counts once, because its cells "
+    "share it. Effect sizes are Hedges' g of the "
     "paired differences. Measures: {margins}. The champion of a backend is the median cell, by test accuracy, of the "
     "initializer with the best mean; the accuracy that is expected of it comes from seeds that had no part in choosing "
     "the initializer. Versions: {versions}; {machine}."
@@ -64,7 +66,7 @@ def methods(study: Study, environment: Mapping[str, object]) -> str:
         least=RESOLUTION,
         primary=listed([each.title for each in RANKED_MEASURES]),
         margins="; ".join(_measure(study, each) for each in MEASURES),
-        power=inference.POWER,
+        power=planning.POWER,
         versions=_settings(packages) if isinstance(packages, Mapping) else str(packages),
         machine=f"{environment['processor']}, {environment['precision']}",
     )

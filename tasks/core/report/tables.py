@@ -31,7 +31,7 @@ from tasks.core.statistics.side_by_side import RUNS, SideBySide
 from tasks.core.statistics.spread import number, told
 from tasks.core.statistics.table import interval
 from tasks.core.statistics.tuning import standpoint
-from tasks.core.statistics.verdicts import UNDECIDED, amount, estimated, seeds_needed
+from tasks.core.statistics.verdicts import FAR, UNDECIDED, amount, estimated, seeds_needed
 
 CELLS = 2_000  # cells that the page lists; cells.csv has all
 ROWS = 500  # rows of any other table of the page; its file has all
@@ -399,7 +399,7 @@ def _judgement(row: pd.Series) -> list[Entry]:
     settled_by_seeds = row["verdict"] == UNDECIDED and not MEASURES_BY_NAME[row["measure"]].per_batch
     return [
         Entry(row["verdict"], row["verdict"]),
-        Entry(seeds_needed(more) if settled_by_seeds else "", _order(more)),
+        Entry(_to_settle(row["more_seeds_low"], more) if settled_by_seeds else "", _order(more)),
         Entry(estimated(row), _order(row["estimate"])),
         _number(row["difference"] if row["scale"] == "ratio" else np.nan, "+.3f"),
         _number(row["effect_size"], "+.2f"),
@@ -408,6 +408,16 @@ def _judgement(row: pd.Series) -> list[Entry]:
         _p(row["p_equivalent"]),
         Entry(f"{row['n']}" + (f", {row['left_out']} with holes" if row["left_out"] else ""), int(row["n"])),
     ]
+
+
+def _to_settle(low: float, high: float) -> str:
+    """Return the range of further seeds that would probably settle a pair.
+
+    >>> _to_settle(9.0, 28.0), _to_settle(30.0, float("inf"))
+    ('probably +9 to +28 seeds', 'probably more than +200 seeds')
+    """
+    words = seeds_needed(high)
+    return words if np.isnan(high) or high > FAR or low == high else f"probably +{low:.0f} to +{high:.0f} seeds"
 
 
 def _with_interval(row: pd.Series, part: str, ends: str) -> Entry:

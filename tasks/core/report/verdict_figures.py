@@ -17,10 +17,10 @@ from tasks.core.statistics.inference import Array
 from tasks.core.statistics.profiles import Profiles
 from tasks.core.statistics.ranks import Ranking
 from tasks.core.statistics.survival import Reaching
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, UNDECIDED, WORSE, amount, turned
+from tasks.core.statistics.verdicts import ALWAYS, BETTER, EQUIVALENT, NEVER, UNDECIDED, WORSE, amount, turned
 
-DECIDED = (BETTER, WORSE, EQUIVALENT)
-SIGNS = {BETTER: "+", WORSE: "−", EQUIVALENT: "=", UNDECIDED: "?"}
+DECIDED = (BETTER, WORSE, EQUIVALENT, ALWAYS, NEVER)
+SIGNS = {BETTER: "+", WORSE: "−", EQUIVALENT: "=", UNDECIDED: "?", ALWAYS: "all", NEVER: "none"}
 DECIDED_COLOUR, UNDECIDED_COLOUR = "#0072B2", "#999999"
 SMALL_COLOUR = "#009E73"  # of differences that are too small to matter
 LINE_COLOUR = "#4d4d4d"

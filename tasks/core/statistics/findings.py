@@ -23,7 +23,8 @@ class Findings:
     """A study with its cells, one row each, and all that was made of them.
 
     judged: the study's claims, as `checks.judge` returns them. controls: the claims of its controls, or None without
-    controls. tuning_cells: the cells by which initializers have picked, none if nothing is tuned. Each of the others is
+    controls. tuning_cells: the cells by which initializers have picked, none if nothing is tuned. look: the how manieth
+    look at the study's question this is, because earlier benchmarks judged other seeds of it. Each of the others is
     documented at the function of the same name, `comparison` at `table.compare`.
     """
 
@@ -31,6 +32,7 @@ class Findings:
     cells: pd.DataFrame
     judged: pd.DataFrame
     controls: pd.DataFrame | None
+    look: int
     comparison: pd.DataFrame
     pairs: pd.DataFrame
     backends: pd.DataFrame
@@ -51,19 +53,22 @@ class Findings:
         judged: pd.DataFrame,
         controls: pd.DataFrame | None = None,
         tuning_cells: pd.DataFrame | None = None,
+        *,
+        look: int = 1,
     ) -> "Findings":
         """Return the findings of cells with the columns `columns.CELLS`."""
         picking = pd.DataFrame() if tuning_cells is None else tuning_cells
         tuned = tuning.tuned(study, picking)
-        pairs = verdicts.pairs(cells, study.margins)
+        pairs = verdicts.pairs(cells, study.margins, look=look)
         return cls(
             study=study,
             cells=cells,
             judged=judged,
             controls=controls,
+            look=look,
             comparison=tuning.with_picks(verdicts.against_best(table.compare(cells), pairs), tuned),
             pairs=pairs,
-            backends=verdicts.backends(study, cells),
+            backends=verdicts.backends(study, cells, look=look),
             defaults=spread.defaults(study, cells),
             rankings=rankings(cells, pairs),
             reaching=reaching(cells),

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
-POWER = 0.8  # with which a number of seeds would settle a difference
 RESAMPLES = 9_999
 BOOTSTRAP_SEED = 0  # of every bootstrap, so that the same cells always give the same numbers
 BAND_RESAMPLES = 1_999
@@ -202,28 +201,6 @@ class Differences:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.n > 2, self.mean / self.sd * (1 - 3 / (4 * self.n - 5)), np.nan)
 
-    def seeds_to_settle(self, margin: Array | float, tests: int) -> Array:
-        """Return how many seeds would settle each couple with a power of 0.8, if mean and SD are as observed, (k,).
-
-        Some number of seeds would show the mean to differ from zero, and another number would show it to be within
-        the margin. The result is the smaller one, at the level that Holm's first step has of so many tests (Guenther,
-        1981, whose formula is within one of the exact number). It is NaN where there is no SD, and infinite where no
-        number of seeds is enough.
-        """
-        level = ALPHA / tests
-        size = np.abs(self.mean)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            apart = _sample_size(size / self.sd, level / 2, POWER)
-            alike = _sample_size(np.maximum(margin - size, 0) / self.sd, level, (1 + POWER) / 2)
-        return np.ceil(np.fmin(apart, alike))
-
-
-def _sample_size(effect: Array, tail: float, power: float) -> Array:
-    from scipy import stats
-
-    z = stats.norm.isf(tail)
-    return ((z + stats.norm.ppf(power)) / effect) ** 2 + z**2 / 2
-
 
 def sign_test(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> Array:
     """Return the two-sided p-value of winning as often as losing, (k,); 1 where there are no wins and no losses.
@@ -237,25 +214,6 @@ def sign_test(wins: NDArray[np.int64], losses: NDArray[np.int64]) -> Array:
 
     decided = wins + losses
     return np.asarray(np.minimum(2 * stats.binom.cdf(np.minimum(wins, losses), decided, 0.5), 1.0))
-
-
-def seeds_for_signs(wins: NDArray[np.int64], losses: NDArray[np.int64], n: NDArray[np.int64], tests: int) -> Array:
-    """Return how many seeds would settle a sign test with a power of 0.8, if wins stay as frequent as in n seeds, (k,).
-
-    The level is that of Holm's first step of so many tests, the distribution is approximated by a normal one (Noether,
-    1987). The result is infinite where wins are as frequent as losses, and NaN where there are neither.
-
-    >>> seeds_for_signs(np.array([8]), np.array([2]), np.array([10]), tests=1)
-    array([20.])
-    """
-    from scipy import stats
-
-    decided = wins + losses
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.maximum(wins, losses) / decided
-        z, reach = stats.norm.isf(ALPHA / tests / 2), stats.norm.ppf(POWER) * np.sqrt(share * (1 - share))
-        needed = np.square((z / 2 + reach) / (share - 0.5)) * n / decided
-    return np.asarray(np.ceil(needed))
 
 
 def holm(p: Array) -> Array:

@@ -16,11 +16,11 @@ from tasks.core.design.settings import source
 from tasks.core.statistics import verdicts
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
-from tasks.core.statistics.verdicts import UNDECIDED, estimated, seeds_needed, turned
+from tasks.core.statistics.verdicts import TURNED, UNDECIDED, estimated, seeds_needed, turned
 
 LISTED = 20  # changed verdicts that are told
 RUNS = ("first", "second")
-REVERSED = ("better before, worse after", "worse before, better after")
+REVERSED = tuple(f"{before} before, {after} after" for before, after in TURNED.items())
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,21 @@ A pair is two initializers in one backend and level, or one initializer in two b
 of a pair is taken seed by seed, because a seed gives every initializer and backend the same split and the same order of
 visits.
 
-A family is the pairs that Holm's method adjusts together: all pairs of one backend and level by one measure, or all
-initializers between two backends, or two runs, in one level by one measure. The families of all backends and primary
-measures of a level are controlled together, so that a run makes few false claims as a whole.
+A family is the pairs that are judged together, so that 5 % of families at most hold a false difference: all pairs of
+one backend and level by one measure, or all initializers between two backends, or two runs, in one level by one
+measure. The range test (`ranges.py`) adjusts the former, Holm's method the latter. The families of all backends and
+primary measures of a level are controlled together, so that a run makes few false claims as a whole.
 
 A hole is a cell that ran and did not finish. If only one side of a pair has a hole in a seed, this side loses the seed.
+If one side has holes alone and the other one none, the verdict says so, and no test is made. How often the two sides
+finish is a family of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,7 @@ from numpy.typing import NDArray
 from tasks.core.design.columns import (
     COMPARED,
     COMPARED_BY_INITIALIZER,
+    FINISHED,
     JUDGED,
     RANKED,
     RANKED_MEASURES,
@@ -31,17 +36,21 @@ from tasks.core.design.columns import (
     role,
 )
 from tasks.core.design.study import Study
-from tasks.core.statistics import inference
+from tasks.core.statistics import inference, looks, planning, ranges
+from tasks.core.statistics.divergence import Finished
 from tasks.core.statistics.inference import ALPHA, Array, Differences
 from tasks.core.statistics.measures import factors, lucky, measures, parts, values
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED, NOT_COMPARABLE = "better", "worse", "equivalent", "undecided", "not comparable"
-TURNED = {BETTER: WORSE, WORSE: BETTER}
+ALWAYS, NEVER = "always finishes", "never finishes"
+"""Verdicts on a pair of which one side finished in every seed, and the other one in none."""
+TURNED = {BETTER: WORSE, WORSE: BETTER, ALWAYS: NEVER, NEVER: ALWAYS}
 """The verdict as the other side of the pair sees it; other verdicts are the same from both sides."""
 SMALL_RATIO, LARGE_RATIO = 0.01, 2.0  # a ratio between these is told in per cent, another one as a factor
-HOPELESS = 100_000  # more seeds than this are told as no number of seeds
+FAR = 200  # more seeds than this are not told, because they could only be guessed
 
 Key = tuple[object, ...]
+Sides = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -71,35 +80,45 @@ class Grid:
         value, hole, missed = (wide[name].reindex(pd.Index(list(order))) for name in ("value", "hole", "missed"))
         return cls(value.to_numpy(np.float64), hole.eq(True).to_numpy(bool), missed.eq(True).to_numpy(bool))
 
+    def finished(self, left: list[int], right: list[int]) -> Finished:
+        """Return how many cells of each pair finished, of those that ran; a cell without a number did not run."""
+        return Finished.of(self.hole, self.hole | np.isfinite(self.values), left, right)
+
 
 @dataclass(frozen=True)
 class _Family:
     """The pairs of one family, a left rival against a right one.
 
-    families: over how many families it is controlled together that none of them calls one of equals better.
     contrast: what `contrasts` returns, (pairs, seeds). difference: the mean of left - right in the measure's unit,
     (pairs,). better: 1 in the seeds in which the left rival is better, -1 where the right one is, 0 in a tie, NaN where
     nobody can tell. holes: in how many seeds one of the two has a hole, (pairs,). missed: whether in some seed neither
-    reached the target, (pairs,).
+    reached the target, (pairs,). crossed: whether these are all pairs of some rivals, each with values of its own.
+    finished: how many cells of each finished. families: over how many families it is controlled together that none of
+    them calls one of equals better. look: the how manieth look at these pairs this is.
     """
 
     measure: Measure
-    families: int
     contrast: Array
     difference: Array
     better: Array
     holes: NDArray[np.int64]
     missed: NDArray[np.bool_]
+    crossed: bool
+    finished: Finished
+    families: int
+    look: int
 
     @classmethod
-    def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure, families: int) -> "_Family":
+    def of(cls, grid: Grid, left: list[int], right: list[int], measure: Measure, families: int, look: int) -> "_Family":
         a, b, hole_a, hole_b = grid.values[left], grid.values[right], grid.hole[left], grid.hole[right]
         contrast = contrasts(a, b, measure)
         difference = inference.mean(np.where(np.isfinite(contrast), a - b, np.nan))
         better = np.sign(contrast if measure.higher_is_better else -contrast)
         better = np.where(hole_a & ~hole_b & ~np.isnan(b), -1.0, np.where(hole_b & ~hole_a & ~np.isnan(a), 1.0, better))
         missed = np.asarray((grid.missed[left] & grid.missed[right]).any(1))
-        return cls(measure, families, contrast, difference, better, (hole_a | hole_b).sum(1), missed)
+        crossed = len(left) == comb(len(grid.values), 2) and not measure.per_batch
+        holes, finished = (hole_a | hole_b).sum(1), grid.finished(left, right)
+        return cls(measure, contrast, difference, better, holes, missed, crossed, finished, families, look)
 
     @cached_property
     def paired(self) -> Differences:
@@ -123,6 +142,11 @@ class _Family:
         return np.asarray((np.isfinite(self.better) & np.isnan(self.contrast)).any(1))
 
     @cached_property
+    def tested(self) -> NDArray[np.bool_]:
+        """The pairs that tests judge: some seed compares them, and not for holes alone."""
+        return np.asarray((self.seeds > 0) & ~self.finished.always & ~self.finished.never)
+
+    @cached_property
     def unmeasured(self) -> NDArray[np.bool_]:
         """The pairs that cannot be equivalent.
 
@@ -137,13 +161,20 @@ class _Family:
         return np.where(self.unmeasured, 0.0, self.measure.scaled_margin(self.measure.margin or 0.0))
 
     def p(self) -> Array:
-        """Return the p-values of no difference, after Holm and times the number of families, (pairs,)."""
-        own = np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
-        return np.minimum(self.families * inference.holm(own), 1.0)
+        """Return the p-values of no difference, adjusted over the family and paid for families and looks, (pairs,)."""
+        alone = np.where(self.by_signs, inference.sign_test(self.wins, self.losses), self.paired.p_zero())
+        p, tested = np.ones(len(alone)), self.tested
+        if self.crossed:
+            p[tested] = ranges.adjusted(self.contrast[tested], alone[tested], self.measure.step)
+        else:
+            p[tested] = inference.holm(alone[tested])
+        return np.minimum(self.families * looks.price(self.look) * p, 1.0)
 
     def p_equivalent(self) -> Array:
         """Return the p-values of a difference at or beyond the margin, after Holm, (pairs,)."""
-        return inference.holm(np.where(self.unmeasured, 1.0, self.paired.p_beyond(self.margins)))
+        p = np.where(self.unmeasured, 1.0, self.paired.p_beyond(self.margins))
+        p[self.tested] = inference.holm(p[self.tested])
+        return np.minimum(looks.price(self.look) * p, 1.0)
 
     def verdicts(self, p: Array, p_equivalent: Array) -> NDArray[np.str_]:
         """Return the verdict of each left rival, (pairs,). A pair that is better and equivalent is equivalent."""
@@ -151,14 +182,20 @@ class _Family:
             self.by_signs, self.wins > self.losses, (self.paired.mean > 0) == self.measure.higher_is_better
         )
         verdict = np.where(p < ALPHA, np.where(ahead, BETTER, WORSE), UNDECIDED)
-        return np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
+        verdict = np.where(p_equivalent < ALPHA, EQUIVALENT, verdict)
+        return np.where(self.finished.always, ALWAYS, np.where(self.finished.never, NEVER, verdict))
 
-    def more_seeds(self) -> Array:
-        """Return how many seeds more than there are would settle each pair, at least one, (pairs,)."""
-        tests = self.families * len(self.contrast)
-        by_signs = inference.seeds_for_signs(self.wins, self.losses, self.seeds, tests)
-        needed = np.where(self.by_signs, by_signs, self.paired.seeds_to_settle(self.margins, tests))
-        return np.maximum(needed - self.seeds, 1)
+    def more_seeds(self, undecided: NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Return the low and high ends of how many more seeds settle each undecided pair, at least one, (pairs,)."""
+        tests = self.families * max(self.tested.sum(), 1) * looks.price(self.look + 1)
+        signs = self.by_signs & undecided
+        ends = planning.seeds_to_settle(self.paired, self.margins, tests, undecided & ~self.by_signs)
+        wins, losses, seeds = self.wins[signs], self.losses[signs], self.seeds[signs]
+        decided = np.maximum(wins + losses, 1) / seeds
+        for end, share in zip(ends, planning.shares_of_wins(wins, losses), strict=True):
+            end[signs] = planning.seeds_for_signs(share, decided, tests)
+        low, high = (np.maximum(end - self.seeds, 1) for end in ends)
+        return low, high
 
     def better_share(self) -> tuple[Array, Array, Array]:
         """Return the share of seeds in which the left rival is better, ties counting half, and its 95 % interval."""
@@ -188,40 +225,56 @@ def contrasts(a: Array, b: Array, measure: Measure) -> Array:
     return kept
 
 
-def judged(grid: Grid, left: list[int], right: list[int], measure: Measure, *, families: int = 1) -> pd.DataFrame:
+def judged(
+    grid: Grid, left: list[int], right: list[int], measure: Measure, *, families: int = 1, look: int = 1
+) -> pd.DataFrame:
     """Return one row per pair, with the columns `columns.JUDGED`: rival left[i] of the grid against rival right[i].
 
-    All pairs are one family, and `families` are controlled together: p-values of no difference are multiplied by it. A
-    pair is judged by the paired t-test of its contrasts and by two one-sided t-tests
-    against the margin. If in some seed only one side of the pair has a hole, a sign test over the seeds judges the pair
-    instead.
+    All pairs are one family. The range test judges a pair if these are all pairs of the rivals, else the paired t-test,
+    and two one-sided t-tests judge it against the margin, all of them by its contrasts. If in some seed only one side
+    of the pair has a hole, a sign test over the seeds judges the pair instead. p-values of no difference are multiplied
+    by the number of families that are controlled together. All p-values of a later look at the same pairs are
+    multiplied by its price.
 
     >>> losses, nothing = np.array([[0.1, 0.2, 0.1], [0.9, 0.8, 1.0]]), np.zeros((2, 3), np.bool_)
     >>> rows = judged(Grid(losses, nothing, nothing), [0], [1], Measure("loss", "", "", False, 0.1, scale="ratio"))
     >>> estimated(rows.iloc[0]), round(rows["difference"].item(), 3), rows["verdict"].item()
     ('-86 % [-96, -51]', -0.767, 'better')
     """
-    family = _Family.of(grid, left, right, measure, families)
+    family = _Family.of(grid, left, right, measure, families, look)
     paired, p, p_equivalent = family.paired, family.p(), family.p_equivalent()
     verdict = family.verdicts(p, p_equivalent)
     estimate = (measure.unscaled(each) for each in (paired.mean, paired.low, paired.high, paired.sd))
     columns = (
-        *(
-            role(measure.name),
-            paired.n,
-            family.holes,
-            measure.scale,
-            *estimate,
-            family.difference,
-            paired.effect_size(),
-        ),
+        *(role(measure.name), paired.n, family.holes, measure.scale),
+        *(*estimate, family.difference, paired.effect_size()),
         *(*family.better_share(), p, p_equivalent, np.full(len(p), measure.margin or np.nan), verdict),
-        np.where(verdict == UNDECIDED, family.more_seeds(), np.nan),
+        *family.more_seeds(verdict == UNDECIDED),
     )
     return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))
 
 
-def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
+def finishing(grid: Grid, left: list[int], right: list[int], *, look: int = 1) -> pd.DataFrame:
+    """Return one row per pair, with the columns `columns.JUDGED`: which of the two finishes more often.
+
+    The difference is that of the shares of cells that finish.
+
+    >>> values, nothing = np.array([[0.1, 0.2, 0.1], [np.nan] * 3]), np.zeros((2, 3), np.bool_)
+    >>> finishing(Grid(values, np.isnan(values), nothing), [0], [1])["verdict"].item()
+    'always finishes'
+    """
+    found, none = grid.finished(left, right), np.full(len(left), np.nan)
+    p, more = np.minimum(looks.price(look) * found.p(), 1.0), found.difference > 0
+    tested = np.where(p < ALPHA, np.where(more, BETTER, WORSE), UNDECIDED)
+    verdict = np.where(found.always, ALWAYS, np.where(found.never, NEVER, tested))
+    n = np.minimum(found.left_of, found.right_of)
+    about = role(FINISHED.name), n, 0 * n, FINISHED.scale
+    estimate = found.difference, *found.ends(), none, found.difference, none
+    columns = (*about, *estimate, *[none] * 3, p, none, none, verdict, none, none)
+    return pd.DataFrame(dict(zip(JUDGED, columns, strict=True)))[found.holed]
+
+
+def pairs(cells: pd.DataFrame, margins: Mapping[str, float], *, look: int = 1) -> pd.DataFrame:
     """Return one row per pair of initializers of a backend and level, and measure; the first of a pair is `left`.
 
     role: whether the measure is primary or exploratory. scale: how the measure is compared. estimate, with its 95 %
@@ -229,27 +282,49 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float]) -> pd.DataFrame:
     geometric mean of left / right. sd: the standard deviation of the differences, or the geometric one of the ratios.
     difference: the mean of left - right in the measure's unit. effect_size: Hedges' g of the paired differences, or of
     the ratios' logarithms. better_share: the share of seeds in which left is better, ties counting half. p: the p-value
-    of no difference, after Holm and, of a primary measure, over all backends and primary measures. p_equivalent: that
-    of a difference beyond the margin, after Holm. verdict: what left is. more_seeds: how many more seeds would settle a
-    pair that is undecided. n: the seeds in which both have a number; left_out: those in which one has a hole.
+    of no difference, adjusted over the family and, of a primary measure, over all backends and primary measures.
+    p_equivalent: that of a difference beyond the margin, adjusted over the family. verdict: what left is. more_seeds:
+    how many more seeds probably settle a pair that is undecided, the careful end of a range that begins at
+    more_seeds_low. n: the seeds in which both have a number; left_out: those in which one has a hole. If a cell of the
+    pair has a hole, one more row compares how often the two finish; its measure is FINISHED. look: the how manieth look
+    at this question the cells are.
     """
     backends = cells["backend"].nunique()
     found = [
         rows
         for key, family in parts(cells, ["backend", *factors(cells)])
-        for measure in measures(family, margins)
-        for rows in _pairs(key, family, measure, controlled(measure, backends))
+        for rows in _pairs(key, family, margins, backends, look)
     ]
     return _framed(found, ["backend", *factors(cells), *COMPARED])
 
 
-def _pairs(key: Mapping[str, Any], family: pd.DataFrame, measure: Measure, families: int) -> Iterator[pd.DataFrame]:
+def _pairs(
+    key: Mapping[str, Any], family: pd.DataFrame, margins: Mapping[str, float], backends: int, look: int
+) -> Iterator[pd.DataFrame]:
     rivals = list(family["initializer"].unique())
     if len(rivals) > 1:
         left, right = (list(side) for side in zip(*combinations(range(len(rivals)), 2), strict=True))
-        rows = judged(Grid.of(family, family["initializer"], measure, rivals), left, right, measure, families=families)
-        names = {"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]}
-        yield rows.assign(**key, measure=measure.name, **names)
+        names = pd.DataFrame({"left": [rivals[at] for at in left], "right": [rivals[at] for at in right]})
+        for rows in _by_measure(family, family["initializer"], rivals, (left, right), margins, backends, look):
+            yield rows.join(names).assign(**key)
+
+
+def _by_measure(
+    cells: pd.DataFrame,
+    rivals: pd.Series,
+    order: Sequence[str],
+    sides: Sides,
+    margins: Mapping[str, float],
+    backends: int,
+    look: int,
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a family by each measure, and by how often cells finish if some do not."""
+    for measure in measures(cells, margins):
+        families, grid = controlled(measure, backends), Grid.of(cells, rivals, measure, order)
+        yield judged(grid, *sides, measure, families=families, look=look).assign(measure=measure.name)
+    if (cells["status"] != "finished").any():
+        grid = Grid.of(cells, rivals, RANKED_MEASURES[0], order)
+        yield finishing(grid, *sides, look=look).assign(measure=FINISHED.name)
 
 
 def controlled(measure: Measure, backends: int) -> int:
@@ -308,18 +383,19 @@ def _against(best: str, initializer: str, key: Key, rows: Mapping[Key, pd.Series
     if row["verdict"] == UNDECIDED:
         return f"{UNDECIDED} ({seeds_needed(row['more_seeds'])})"
     verdict = str(row["verdict"])
-    return TURNED.get(verdict, verdict) if turned else verdict
+    seen = TURNED.get(verdict, verdict) if turned else verdict
+    return f"{NEVER} (0 of {row['left_out']})" if seen == NEVER else seen
 
 
 def seeds_needed(more: float) -> str:
     """Return a number of further seeds in words.
 
     >>> seeds_needed(37.0), seeds_needed(float("inf"))
-    ('+37 seeds', 'no number of seeds')
+    ('probably +37 seeds', 'probably more than +200 seeds')
     """
     if np.isnan(more):
         return "too few seeds to tell how many"
-    return f"+{more:,.0f} seed{'s' if more > 1 else ''}" if more < HOPELESS else "no number of seeds"
+    return f"probably +{more:,.0f} seed{'s' if more > 1 else ''}" if more <= FAR else f"probably more than +{FAR} seeds"
 
 
 def turned(rows: pd.DataFrame) -> pd.DataFrame:
@@ -370,7 +446,7 @@ def amount(estimate: float, scale: object, *, like: float | None = None) -> str:
     return f"{100 * (estimate - 1):+.0f} %" if per_cent else f"×{estimate:.3g}"
 
 
-def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
+def backends(study: Study, cells: pd.DataFrame, *, look: int = 1) -> pd.DataFrame:
     """Return one row per initializer, level and measure: the study's first backend against its second one.
 
     The columns are those of `pairs`, with the first backend as left. Where the recipes of the backends differ, the
@@ -378,7 +454,7 @@ def backends(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
     """
     if len(study.backends) < 2:
         return _framed([], [*factors(cells), *COMPARED_BY_INITIALIZER])
-    rows = _between(cells, factors(cells), "backend", study.backends, study.margins)
+    rows = _between(cells, factors(cells), "backend", study.backends, study.margins, look)
     differs = {
         tuple(level for _, level in levels): bool(study.at(levels).backend_differences()) for levels in study.levels()
     }
@@ -404,21 +480,18 @@ def _between(
     cells: pd.DataFrame,
     by: Sequence[str],
     column: str,
-    sides: Sequence[str],
+    named: Sequence[str],
     margins: Mapping[str, float],
+    look: int = 1,
 ) -> pd.DataFrame:
-    """Return one row per initializer, measure and value of `by`; the sides are two values of a column.
-
-    The first side is left.
-    """
-    found = []
+    """Return one row per initializer, measure and value of `by`: of two values of a column, the first is left."""
+    found: list[pd.DataFrame] = []
     for key, family in parts(cells, by):
         initializers = list(family["initializer"].unique())
-        order = [f"{side} {each}" for side in sides for each in initializers]
-        places = list(range(len(initializers)))
-        for measure in measures(family, margins):
-            families = controlled(measure, cells["backend"].nunique() if "backend" in by else 1)
-            grid = Grid.of(family, family[column] + " " + family["initializer"], measure, order)
-            rows = judged(grid, places, [len(initializers) + at for at in places], measure, families=families)
-            found.append(rows.assign(**key, measure=measure.name, initializer=initializers))
+        order = [f"{side} {each}" for side in named for each in initializers]
+        places, rivals = list(range(len(initializers))), family[column] + " " + family["initializer"]
+        sides = places, [len(initializers) + at for at in places]
+        controls = cells["backend"].nunique() if "backend" in by else 1
+        rows = _by_measure(family, rivals, order, sides, margins, controls, look)
+        found += [each.join(pd.Series(initializers, name="initializer")).assign(**key) for each in rows]
     return _framed(found, [*by, *COMPARED_BY_INITIALIZER])

@@ -63,7 +63,9 @@ def test_many_that_are_alike_are_counted():
 
 def test_too_few_seeds():
     """With few seeds it says so; what is far worse is said to look worse, and is not called as good."""
-    text, between = told(noisy(seeds=2), seeds=2, margins=A_ROW)
+    frame = noisy(seeds=2)
+    frame["test_accuracy"] += (frame["initializer"] == "zeros") * (0.4 * frame["seed"] - 0.2)
+    text, between = told(frame, seeds=2, margins=A_ROW)
     assert text.startswith("2 seeds are too few to tell. So far glorot_uniform has the best test accuracy, 0.983.")
     assert "zeros looks worse by 0.483." in text
     assert "nothing separates" not in text
@@ -79,7 +81,7 @@ def test_nothing_trains():
     frame.loc[frame["initializer"] == "he_normal", "status"] = "diverged"
     text, _ = told(frame)
     assert text.startswith("glorot_uniform. ")
-    assert text.endswith("Avoid he_normal: more than half of the cells diverged.")
+    assert text.endswith("Avoid he_normal: all cells diverged.")
 
 
 def test_one_that_beats_all():

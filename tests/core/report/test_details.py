@@ -2,7 +2,7 @@ import pandas as pd
 
 from tasks.core.design.settings import RecipeChanges
 from tasks.core.design.study import Study
-from tasks.core.report.details import details, placed
+from tasks.core.report.details import again, details, placed
 from tests.shared.reports import findings
 from tests.shared.samples import cells, noisy
 
@@ -87,3 +87,20 @@ def test_notes_place_reported_numbers():
     text = " ".join(placed(study, cells()))
     assert "reported 0.9667 is at percentile 67 of pytorch · he_normal over 3 seeds" in text
     assert "keras ·" not in text
+
+
+def test_what_never_finishes_is_told():
+    """An initializer that finishes in no seed, where others always do, is named, with the number of places."""
+    frame = noisy(seeds=3)
+    frame.loc[frame["initializer"] == "zeros", "status"] = "diverged"
+    text = told(findings(frame, seeds=3))
+    assert "PyTorch, cells that never finish, where others always do: zeros." in text
+    assert "zeros never finishes" in text
+
+
+def test_a_later_look_is_told():
+    """A later look says which look it is and what that costs; the first one says nothing."""
+    assert list(again(1)) == []
+    (line,) = again(3)
+    assert line.startswith("This is look 3 at this question")
+    assert "multiplied by 30" in line

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from tasks.core.statistics import inference
@@ -121,10 +120,10 @@ def test_tied_differences_are_not_certain():
 
 
 def test_nothing_can_be_tested_of_one():
-    """One difference, or none, has no interval, no verdict, and says nothing of how many seeds it takes."""
+    """One difference, or none, has no interval and no verdict."""
     for row in ([0.1, np.nan], [np.nan, np.nan]):
         one = Differences.of(np.array([row]), 0.0)
-        assert np.isnan([one.low[0], one.high[0], one.seeds_to_settle(0.1, 1)[0]]).all()
+        assert np.isnan([one.low[0], one.high[0]]).all()
         assert (one.p_zero()[0], one.p_beyond(0.1)[0]) == (1, 1)
 
 
@@ -136,39 +135,9 @@ def test_holm_is_statsmodels():
     assert inference.holm(np.array([])).size == 0
 
 
-@pytest.mark.parametrize("effect", [0.2, 0.5, 1.0])
-@pytest.mark.parametrize("tests", [1, 28])
-def test_seeds_to_settle_have_the_power(effect, tests):
-    """The number of seeds is within one of the exact one, at the level of Holm's first step."""
-    difference = normal(1, 400)
-    difference = (difference - difference.mean()) / difference.std(ddof=1) + effect
-    needed = Differences.of(difference, 0.0).seeds_to_settle(0.0, tests)[0]
-    exact = TTestPower().solve_power(effect_size=effect, alpha=0.05 / tests, power=0.8)
-    assert needed == pytest.approx(exact, abs=1.6 if tests > 1 else 1)
-
-
-def test_seeds_to_settle_on_equivalence():
-    """Where there is no difference, only a margin can settle it, and the smaller it is the more seeds it takes."""
-    none = Differences.of(np.array([[-1.0, 1.0] * 10]), 0.0)
-    assert np.isinf(none.seeds_to_settle(0.0, 1)[0])
-    few, many = (none.seeds_to_settle(margin, 1)[0] for margin in (2.0, 0.2))
-    assert few < many < np.inf
-
-
 def test_sign_test_is_the_binomial_one():
     """Its p is SciPy's binomial test of as many wins as losses; where neither was seen, it is 1."""
     wins, losses = np.array([5, 3, 9, 0, 10]), np.array([0, 2, 1, 0, 0])
     pairs = zip(wins, losses, strict=True)
     expected = [stats.binomtest(won, won + lost).pvalue if won + lost else 1 for won, lost in pairs]
     assert inference.sign_test(wins, losses) == pytest.approx(expected)
-
-
-def test_seeds_for_signs_have_the_power():
-    """So many seeds, won in the share that was seen, are significant some 8 times of 10."""
-    for wins, losses, tests in ((8, 2, 1), (8, 2, 28), (7, 3, 1)):
-        needed = int(inference.seeds_for_signs(np.array([wins]), np.array([losses]), np.array([10]), tests)[0])
-        drawn = np.random.default_rng(0).binomial(needed, wins / 10, 4000)
-        assert np.mean(inference.sign_test(drawn, needed - drawn) < 0.05 / tests) == pytest.approx(0.8, abs=0.12)
-    plain, tied = (inference.seeds_for_signs(np.array([8]), np.array([2]), np.array([n]), 1)[0] for n in (10, 20))
-    assert tied == pytest.approx(2 * plain, abs=1)
-    assert np.isinf(inference.seeds_for_signs(np.array([3]), np.array([3]), np.array([6]), 1)[0])

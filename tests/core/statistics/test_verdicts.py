@@ -35,9 +35,9 @@ def test_every_pair_by_every_measure():
 
 
 def test_pairs_are_by_seed():
-    """Estimate and interval are of the paired t-test, of a loss of the logarithms; p is adjusted for pairs and run.
+    """Estimate and interval are of the paired t-test, of a loss of the logarithms; the plain difference is beside them.
 
-    The plain difference of means stands beside the ratio.
+    p is paid for all backends and primary measures, and never below that of the pair by itself.
     """
     frame = noisy()
     row = pair(verdicts.pairs(frame, {}), "test_loss")
@@ -52,7 +52,7 @@ def test_pairs_are_by_seed():
     plain = stats.ttest_rel(wide["he_normal"], wide["zeros"])
     assert (brier["low"], brier["high"]) == pytest.approx(tuple(plain.confidence_interval(0.95)))
     assert brier["estimate"] == brier["difference"]
-    assert test.pvalue <= row["p"] / 4 <= 3 * test.pvalue * (1 + 1e-9)  # two backends by two primary measures
+    assert 4 * test.pvalue <= row["p"] * (1 + 1e-9) < 1e-7  # two backends by two primary measures
     assert row["effect_size"] < 0  # the loss is lower
     assert (row["better_share"], row["n"], row["left_out"]) == (1.0, 10, 0)
 
@@ -101,11 +101,11 @@ def test_the_other_side_of_a_ratio():
 
 
 def test_a_hole_loses():
-    """One that diverged in every seed is worse, although there is no difference to measure; it is counted."""
+    """Of one that diverged in every seed this is told, although there is no difference to measure; it is counted."""
     frame = noisy()
     frame.loc[frame["initializer"] == "zeros", "status"] = "diverged"
     row = pair(verdicts.pairs(frame, {}), "test_loss")
-    assert (row["verdict"], row["n"], row["left_out"], row["better_share"]) == ("better", 0, 10, 1.0)
+    assert (row["verdict"], row["n"], row["left_out"], row["better_share"]) == ("always finishes", 0, 10, 1.0)
     assert np.isnan(row["difference"])
 
 

@@ -13,9 +13,15 @@ from uuid import uuid4
 import prefect
 import pytest
 from prefect.client.schemas.objects import WorkPool
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_DATABASE_CONNECTION_URL,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    temporary_settings,
+)
 
 from flows.serving import doctor
+from flows.serving.server import ServerError, check_home
 from tasks.trainers.process import Slot
 from tests.shared.running import INITBENCH, own_environment
 
@@ -218,6 +224,21 @@ def test_store_that_is_not_in_wal_mode(folder):
     subprocess.run(line.remedy, shell=True, check=True)  # noqa: S602  # as a user does, who pastes it
     assert doctor.store("store", url) == doctor.Line("store", f"{file}, in WAL mode")
     assert [*file.parent.iterdir()] == [file]
+
+
+def test_home_of_prefect(tmp_path):
+    """A home that cannot be written to, or with a half-made database, is a problem that a run refuses as well."""
+    file = tmp_path / "prefect.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE _alembic_tmp_flow (id)")
+    for home, found in ((tmp_path, f"{file} is only half made"), (file, "PREFECT_HOME must be a folder that can be")):
+        changes = {PREFECT_HOME: home, PREFECT_API_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{file}"}
+        with temporary_settings(changes, restore_defaults={PREFECT_API_URL}):
+            (line,) = doctor.prefect_database()
+            assert line.found.startswith(found)
+            assert line.remedy
+            with pytest.raises(ServerError, match=found):
+                check_home()
 
 
 def test_postgresql_has_no_wal_mode():

@@ -1,0 +1,39 @@
+"""Folders that processes share: whether they can be written to, and a lock for what one process may do alone."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LEAST = 64 * 2**20  # bytes that must be free: a database, its log, and the files of some hundred cells
+
+
+def fault(folder: Path) -> str:
+    """Return in words why a folder, which need not exist yet, cannot be written to; empty if it can."""
+    try:
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        with tempfile.TemporaryFile(
+            dir=there
+        ):  # has no name; root may write where permissions forbid it, so it is tried
+            pass
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        return f"{folder} cannot be written to: {error.strerror}"
+    return f"{folder} is on a disk that is full: {free / 2**20:.0f} MiB are free" if free < LEAST else ""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, once other processes have released it; the lock ends with the process, too.
+
+    The folder itself is locked, so that no file stays behind.
+    """
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)

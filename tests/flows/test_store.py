@@ -1,0 +1,91 @@
+"""The store and Prefect's home when processes start in them together, and when they are killed."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pytest
+
+from tasks.core.design.study import Study
+from tasks.tracking import lease, recording, store
+from tests.shared.records import find
+from tests.shared.running import own_environment
+
+STUDY = Study(name="together", initializers=("zeros",), backends=("pytorch",), seeds=2)
+PROCESS = """
+import sys, time
+from pathlib import Path
+from tasks.core.design import grid
+from tasks.core.design.study import Study
+from tasks.tracking import lease, recording
+from tests.flows.test_store import STUDY
+from tests.shared.records import outcome, record
+
+lease.RENEWAL_SECONDS = 0.2
+with recording.benchmark(STUDY, {}, {}) as parent:
+    from flows.serving import private
+
+    private.make(Path("home/prefect.db"))
+    record(parent, STUDY, [outcome(grid.cells(STUDY)[int(sys.argv[1])])])
+    print("recorded", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def start(folder):
+    """Return a function that starts a process which opens a benchmark here, records a cell, and then stays."""
+    started = []
+    environment = own_environment(folder) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def run(cell):
+        command = [sys.executable, "-c", PROCESS, str(cell)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=folder, env=environment, **pipes))
+        return started[-1]
+
+    yield run
+    for each in started:
+        each.kill()
+        each.communicate()
+
+
+def states():
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        return sorted(state for (state,) in database.execute("SELECT status FROM runs"))
+
+
+def test_first_processes_together(folder, start, eventually):
+    """A process is killed while it makes the store, two others wait for each other, and one of these is killed, too.
+
+    Nothing is half made or doubled. Whoever comes next closes the benchmark of the dead one and leaves the other one.
+    """
+    killed = start(0)
+    eventually((folder / "mlflow.db.part").exists)
+    time.sleep(0.1)  # so that some tables are made
+    killed.kill()
+    killed.wait()
+    assert not (folder / "mlflow.db").exists()
+    first, second = start(0), start(1)
+    for each in (first, second):
+        assert each.stdout.readline() == "recorded\n", each.communicate()[1]
+    assert not list(folder.rglob("*.part*"))
+    for file in (folder / "mlflow.db", folder / "home" / "prefect.db"):
+        with closing(sqlite3.connect(file)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+            assert len(database.execute("SELECT * FROM alembic_version").fetchall()) == 1
+    assert states() == ["FINISHED", "FINISHED", "RUNNING", "RUNNING"]
+    assert len(find(STUDY)) == 2
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    with recording.benchmark(STUDY, {}, {}):
+        assert states() == ["FINISHED", "FINISHED", "KILLED", "RUNNING", "RUNNING"]
+    client = store.client(store.uri())
+    (living,) = client.search_runs(store.experiments(client), "attributes.status = 'RUNNING'")
+    assert lease.KILLED not in living.data.tags
+    assert living.data.tags[lease.PROCESS].split()[1] == str(second.pid)
