@@ -198,8 +198,10 @@ def _open(rivals: pd.DataFrame) -> str:
     if known.empty:
         return f"{told} ({seeds_needed(np.nan)})"
     first, last = known.iloc[0], known.iloc[-1]
-    rest = f", {seeds_needed(last['more_seeds'])} {last['rival']}" if len(known) > 1 else ""
-    return f"{told}: {seeds_needed(first['more_seeds'])} would decide about {first['rival']}{rest}"
+    soon, late = seeds_needed(first["more_seeds"]), seeds_needed(last["more_seeds"])
+    if soon == late:
+        return f"{told}: {soon} would decide"
+    return f"{told}: {soon} would decide about {first['rival']}, {late} {last['rival']}"
 
 
 def over_datasets(rankings: Sequence[Ranking]) -> Iterator[str]:

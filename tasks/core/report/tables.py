@@ -414,7 +414,7 @@ def _to_settle(low: float, high: float) -> str:
     """Return the range of further seeds that would probably settle a pair.
 
     >>> _to_settle(9.0, 28.0), _to_settle(30.0, float("inf"))
-    ('probably +9 to +28 seeds', 'probably more than +200 seeds')
+    ('probably +9 to +28 seeds', 'probably 200 seeds or more')
     """
     words = seeds_needed(high)
     return words if np.isnan(high) or high > FAR or low == high else f"probably +{low:.0f} to +{high:.0f} seeds"

@@ -391,11 +391,11 @@ def seeds_needed(more: float) -> str:
     """Return a number of further seeds in words.
 
     >>> seeds_needed(37.0), seeds_needed(float("inf"))
-    ('probably +37 seeds', 'probably more than +200 seeds')
+    ('probably +37 seeds', 'probably 200 seeds or more')
     """
     if np.isnan(more):
         return "too few seeds to tell how many"
-    return f"probably +{more:,.0f} seed{'s' if more > 1 else ''}" if more <= FAR else f"probably more than +{FAR} seeds"
+    return f"probably +{more:,.0f} seed{'s' if more > 1 else ''}" if more <= FAR else f"probably {FAR} seeds or more"
 
 
 def turned(rows: pd.DataFrame) -> pd.DataFrame:
