@@ -302,7 +302,8 @@ def runs(beside: SideBySide) -> Table:
     told = rows[rows["measure"].isin(RANKED)]
     caption = f"Runs, the second against the first, over the cells that both have; {ALONE}"
     if not beside.differ:
-        caption = "Runs, the second against the first: no cell that both have differs"
+        none = "no cell is in both" if beside.verdicts.empty else "no cell that both have differs"
+        caption = f"Runs, the second against the first: {none}"
     entries = [[*_named(row, keys), _measure(row), *_judgement(row)] for _, row in told.iterrows()]
     return Table("runs", caption, [*keys, "measure", *JUDGEMENT], entries)
 

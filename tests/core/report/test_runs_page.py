@@ -43,4 +43,5 @@ def test_page_of_equal_runs(first):
     assert "The answer does not change" in text
     assert "no cell that both have differs" in text
     assert re.findall(r'<section id="(\w+)"', text) == ["runs"]
+    assert "no cell is in both" in page(first, findings(recipe={"epochs": 3}))
     assert "<figure" not in text.partition("<main>")[2].partition("</main>")[0]
