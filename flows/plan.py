@@ -163,6 +163,8 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     check_home()
     notes = store.check(study.name)
     made = _tuned(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
+    if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
+        data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), len(slots()))
     return made.model_copy(update={"notes": (*notes, *made.notes)})
 
 
@@ -181,15 +183,13 @@ def picked(study: Study, picks: Picks, *, fresh: bool) -> Plan:
     asked = [study, *([controls] if controls else [])]
     rows = [grid.resolved(study, picks), *([_under(study, controls)] if controls else [])]
     found = data.checksums((settings, cells[0].seed) for row in rows for settings, cells in row)
-    local = study.runner == "local"
-    if local:
-        data.check_memory((settings for row in rows for settings, _ in row), len(slots()))
     platform = machine.platform_for(found, threads())
     batches = [
         [Batch.of(settings, cells, platform, each.target, study.record) for settings, cells in row]
         for each, row in zip(asked, rows, strict=True)
     ]
     # a worker looks up earlier cells itself, because keys depend on its platform
+    local = study.runner == "local"
     known = reading.find(study.name, [each for row in batches for each in row] if local and not fresh else [])
     own, *others = _left(asked, batches, known.run_ids)
     bare = f"the files of cells that earlier runs recorded are gone; these cells are trained anew: {len(known.bare)}"

@@ -51,7 +51,7 @@ class Program:
     def start(self, stack: Stack, weights: Weights, rates: Sequence[float]) -> None:
         self.cells = len(rates)
         self.data = (*map(tf.constant, stack.arrays), tf.constant(self._padded(stack.fold)))
-        at_once = memory.at_once(stack.arrays[0].shape[1], self.sizes)
+        at_once = memory.at_once(stack.rows, self.sizes)
         self.at_once = self.places if at_once >= self.places else math.gcd(at_once, self.places)
         for variable, own in self._variables():  # normalizations start as Keras builds them
             variable.assign(self._repeated(own))

@@ -49,7 +49,7 @@ class Program:
         self.data = [torch.from_numpy(array).to(self.device) for array in stack.arrays]
         self.x, self.y, self.x_test, *_ = self.data
         self.fold = torch.from_numpy(stack.fold).to(self.device)
-        self.at_once = memory.at_once(self.x.shape[1], self.sizes)
+        self.at_once = memory.at_once(stack.rows, self.sizes)
         # Copies, for the optimizer changes them; contiguous ones, for other strides give another last digit
         given = {
             name: torch.tensor(np.ascontiguousarray(np.swapaxes(array, 1, -1)), device=self.device)

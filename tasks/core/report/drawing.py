@@ -50,8 +50,9 @@ CAPTIONS = {
     ),
     "runs": (
         "The second run against the first",
-        "The difference between the runs under each initializer, with its 95 % interval, over the cells that both runs "
-        "have. In the green band a difference is too small to matter. The table of runs has the numbers.",
+        "The difference between the runs under each initializer, of a loss in per cent, with its 95 % interval, over "
+        "the cells that both runs have. In the green band a difference is too small to matter. The table of runs has "
+        "the numbers.",
     ),
     "reaching": (
         "Epochs to the target",

@@ -50,6 +50,11 @@ class Stack:
         stacks = tuple(np.stack([getattr(fold, name) for fold in once.values()]) for name in names)
         return cls(stacks, np.array([number[id(fold)] for fold in folds]))
 
+    @property
+    def rows(self) -> int:
+        """How many rows a fold has, in all its parts."""
+        return sum(classes.shape[1] for classes in self.arrays[1::2])
+
 
 def in_order(losses: list[Any], accuracies: list[Any]) -> list[Any]:
     """Return a cell's scores in the order of `outcome.Curves`, given those of train, test and perhaps validation rows.

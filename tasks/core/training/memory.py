@@ -41,12 +41,12 @@ def needed(settings: CellSettings, dataset: Dataset, *, cells: int, folds: int) 
     """Return about how many bytes a trainer takes, with this many cells of these settings and this many folds."""
     sizes = fans(settings.network, len(dataset.features), dataset.classes)
     rows = len(dataset.y)
-    train = math.ceil((1 - settings.split.test_fraction) * rows)
+    train = math.ceil((1 - settings.split.test_fraction) * (1 - settings.split.validation_fraction) * rows)
     size = train if settings.recipe.batch_size == "full" else min(settings.recipe.batch_size, train)
     weights = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
     data = rows * sizes[0] * (2 * READINGS + FOLDS * folds)
     orders = folds * train * settings.recipe.epochs
-    measured = min(cells, at_once(train, sizes)) * _pass(train, sizes)
+    measured = min(cells, at_once(rows, sizes)) * _pass(rows, sizes)
     return PROCESS + FLOAT * (data + orders + cells * COPIES * weights) + cells * _pass(size, sizes) + measured
 
 

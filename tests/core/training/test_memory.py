@@ -26,6 +26,20 @@ def test_cells_share_folds():
     np.testing.assert_array_equal(stack.arrays[0][stack.fold[1]], other.x_train)
 
 
+def test_validation_rows_are_held_and_not_trained_on():
+    """Validation rows are a part of the fold that takes memory too; the orders visit the train rows alone."""
+    split = SETTINGS.split.model_copy(update={"validation_fraction": 0.25})
+    iris = datasets.load("iris")
+    stack = Stack.of([datasets.divide(iris, split, 0)] * 3)
+    assert ([len(array) for array in stack.arrays], stack.rows) == ([1] * 6, 150)
+    parted = SETTINGS.model_copy(update={"split": split, "recipe": Recipe(epochs=1000)})
+    whole, fewer = (
+        memory.needed(each, iris, cells=2, folds=7)
+        for each in (parted.model_copy(update={"split": SETTINGS.split}), parted)
+    )
+    assert whole - fewer == pytest.approx(7 * 30 * 1000 * memory.FLOAT, rel=0.05)
+
+
 def test_estimates_are_near_what_was_measured():
     """A trainer with 32 cells on 5,000 x 784 rows took 1.2 GB in PyTorch, and in 128 places 1.7 GB in Keras."""
     estimates = [memory.needed(SETTINGS, table(5_000, 784), cells=cells, folds=4) / 1e9 for cells in (32, 128)]
