@@ -84,14 +84,14 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
         asked = Asked.of(todo.left) if parity and any(part.batches for part in todo.parts) else None
         gate = crew.check_parity.submit(record, study.backends, asked) if asked else None
-        first, todo = _tuned(todo, record)
+        first, todo = _tuned(crew, todo, record)
         known = todo.reused | _trained(crew, todo.batches, record, study.name)
         if gate:
             passed(gate, record)
         result = collect(study, record, todo.own.run_ids(known))
         others = todo.controls
         controls = collect(others.study, record, others.run_ids(known)) if others else None
-        findings = compare(study, result, controls, first)
+        findings = compare(study, record, result, controls, first)
         crowned = () if findings.misbehaved else study.backends
         models = crew.crown.map(unmapped(findings), crowned, unmapped(record)) if crowned else []
         publish(record, findings)
@@ -102,12 +102,12 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         return found
 
 
-def _tuned(todo: Plan, record: Benchmark) -> tuple[Result | None, Plan]:
+def _tuned(crew: Crew, todo: Plan, record: Benchmark) -> tuple[Result | None, Plan]:
     """Train the cells by which initializers pick, if they do; return their result, and the plan of what comes then."""
     if todo.tuning is None:
         return None, todo
     study, first = todo.study, todo.tuning
-    known = todo.reused | _trained(CREWS[study.runner], first.batches, record, f"{study.name}, tuning")
+    known = todo.reused | _trained(crew, first.batches, record, f"{study.name}, tuning")
     found = collect(first.study, record, first.run_ids(known))
     return found, todo if todo.own.keys else picked(study, tuning.picks(study, found.cells), fresh=todo.fresh)
 

@@ -35,11 +35,10 @@ OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the stu
 
 @dataclass(frozen=True)
 class Result:
-    """A study's cells as the store holds them, one row each, its claims with the judgement of each, and the look."""
+    """A study's cells as the store holds them, one row each, and its claims with the judgement of each."""
 
     cells: pd.DataFrame
     judged: pd.DataFrame
-    look: int
 
 
 @task(cache_policy=NO_CACHE)
@@ -50,14 +49,16 @@ def collect(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> 
 
 def _result(study: Study, benchmark: Benchmark, run_ids: Mapping[Cell, str]) -> Result:
     cells = reading.read(benchmark, study, run_ids)
-    return Result(cells, checks.judge(study.checks, cells), reading.look(benchmark))
+    return Result(cells, checks.judge(study.checks, cells))
 
 
 @task(cache_policy=NO_CACHE)
-def compare(study: Study, result: Result, controls: Result | None, tuning: Result | None) -> Findings:
+def compare(
+    study: Study, benchmark: Benchmark, result: Result, controls: Result | None, tuning: Result | None
+) -> Findings:
     """Return the findings from a study's cells, from those of its controls, and from those by which it has tuned."""
     behaved, picking = controls.judged if controls else None, tuning.cells if tuning else None
-    return Findings.of(study, result.cells, result.judged, behaved, picking, look=result.look)
+    return Findings.of(study, result.cells, result.judged, behaved, picking, look=reading.look(benchmark))
 
 
 @task(cache_policy=NO_CACHE)
@@ -155,7 +156,8 @@ def recall(run_id: str) -> tuple[Benchmark, Findings]:
     judged = reading.table(benchmark, "checks.csv")
     controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
     others = controls if len(controls) else None
-    return benchmark, Findings.of(study, result.cells, result.judged, others, picking, look=result.look)
+    look = reading.look(benchmark)
+    return benchmark, Findings.of(study, result.cells, result.judged, others, picking, look=look)
 
 
 def _recalled(study: Study, benchmark: Benchmark, file: str) -> Result:

@@ -281,7 +281,7 @@ def look(benchmark: Benchmark) -> int:
     own = client.get_run(benchmark.run_id)
     question = own.data.tags.get(QUESTION)
     query = f"tags.{BENCHMARK} = 'yes' AND tags.`{QUESTION}` = '{question}'"
-    runs = [run for run in store.search(client, benchmark.experiment_id, query) if run.info.status == "FINISHED"]
+    runs = [run for run in store.search(client, [benchmark.experiment_id], query) if run.info.status == "FINISHED"]
     before = [run for run in runs if run.info.start_time <= own.info.start_time and run.info.run_id != own.info.run_id]
     seeds = [run.data.tags[SEEDS] for run in sorted(before, key=lambda run: run.info.start_time)]
     return list(dict.fromkeys([*seeds, own.data.tags.get(SEEDS)])).index(own.data.tags.get(SEEDS)) + 1

@@ -1,6 +1,5 @@
 """Write the record: a benchmark's run, and the run of each of its cells."""
 
-import hashlib
 import json
 import tempfile
 import threading
@@ -17,7 +16,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from safetensors.numpy import save_file
 
 from tasks import documents
-from tasks.core.design.grid import Batch
+from tasks.core.design.grid import Batch, digest
 from tasks.core.design.settings import CsvFile, short
 from tasks.core.design.study import Study
 from tasks.core.training import datasets, files
@@ -29,7 +28,7 @@ KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with trac
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
-NO_QUESTION = ("margins", "reported", "checks", "controls", "max_tasks", "runner")
+NO_QUESTION = ("margins", "reported", "checks", "controls", "record", "max_tasks", "runner")
 """Settings that do not change what is trained; with others the question is the same."""
 
 _writing = threading.Lock()  # SQLite takes one writer at a time, and MLflow fails if several wait
@@ -74,11 +73,7 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
 def _looked(study: Study) -> dict[str, str]:
     """Return the tags by which later benchmarks know that this one looked at the same question, and at which seeds."""
     asked = study.spelled_out.model_dump(mode="json", exclude={"seeds", *NO_QUESTION})
-    return {QUESTION: _hash(asked), SEEDS: _hash(sorted(study.seed_list))}
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return {QUESTION: digest(asked), SEEDS: digest(sorted(study.seed_list))}
 
 
 def _dataset_input(asked: str | CsvFile) -> DatasetInput:

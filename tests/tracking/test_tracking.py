@@ -211,8 +211,17 @@ def test_each_number_of_seeds_is_a_look(stored):
     assert first == 1
     assert looked(seeds=5)[0] == 2
     assert looked(seeds=(0, 1))[0] == 1
-    assert looked(seeds=9, margins={"test_loss": 0.5})[0] == 3
+    assert looked(seeds=9, margins={"test_loss": 0.5}, record="full")[0] == 3
     assert reading.look(benchmark) == 1
+
+
+def test_looks_are_counted_in_the_studys_experiment(stored):
+    """Looks are counted in whichever experiment is the study's, also where its id has several digits."""
+    client = store.client(store.uri())
+    while int(client.create_experiment(f"other-{time.time_ns()}")) < 10:
+        pass
+    assert looked(seeds=2)[0] == 1
+    assert looked(seeds=5)[0] == 2
 
 
 def test_another_question_is_a_first_look(stored):

@@ -90,7 +90,7 @@ class Batch:
         cls, settings: CellSettings, cells: Sequence[Cell], platform: Platform, target: float, record: Record
     ) -> "Batch":
         """Return the batch of these cells, which share these settings, with the keys that they have on a platform."""
-        key = _digest(
+        key = digest(
             {
                 **settings.identity,
                 "framework": platform.frameworks[settings.backend],
@@ -100,7 +100,7 @@ class Batch:
                 "dataset": platform.data[source(settings.dataset)],  # the content counts, not the name
             }
         )
-        keys = {cell: _digest([key, cell.initializer, named(cell.initializer).release, cell.seed]) for cell in cells}
+        keys = {cell: digest([key, cell.initializer, named(cell.initializer).release, cell.seed]) for cell in cells}
         return cls(settings, platform, target, record, key, keys)
 
     @property
@@ -182,5 +182,6 @@ def _row(study: Study, backend: Backend, levels: tuple[Level, ...]) -> list[Cell
     ]
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """Return a hash of a value that JSON can hold, 16 hexadecimal digits; the order of the names does not count."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
