@@ -8,35 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tasks.core.design.layers import Claim, Kernel, Layer, Layers, Place, owners, tied
+from tasks.core.design.layers import Claim, Kernel, Layer, Layers, owners, parts, tied
 from tasks.core.training.datasets import Floats
 
 
 def _kernel(layer: keras.Layer, axes: str, parameter: str = "kernel", bias: str = "bias", **geometry: Any) -> Kernel:
     """Return a kernel that is a whole parameter."""
-    (kernel,) = _parts(layer, axes, parameter, bias, ("",), **geometry)
+    (kernel,) = parts(layer, axes, parameter, bias, ("",), axis=-1, **geometry)
     return kernel
-
-
-def _parts(
-    layer: keras.Layer, axes: str, parameter: str, bias: str, names: Sequence[str], **geometry: Any
-) -> list[Kernel]:
-    """Return kernels that lie one after the other along the last axis of a parameter, as their biases do in theirs."""
-    *others, columns = getattr(layer, parameter).shape
-    biased = getattr(layer, bias, None) is not None
-    count = len(names)
-    return [
-        Kernel(
-            f"{parameter}.{name}" if name else parameter,
-            Place(parameter, at, count),
-            (*others, columns // count),
-            axes,
-            bias=Place(bias, at, count) if biased else None,
-            offset=float(name == "f" and layer.unit_forget_bias),
-            **geometry,
-        )
-        for at, name in enumerate(names)
-    ]
 
 
 def _convolution(layer: Any) -> list[Kernel]:
@@ -59,7 +38,9 @@ def _separable(layer: Any) -> list[Kernel]:
 def _recurrent(cell: Any, gates: str) -> list[Kernel]:
     """Return the kernels of each gate: of the inputs, and of the state before."""
     names = gates.split(" ")
-    return [*_parts(cell, "i o", "kernel", "bias", names), *_parts(cell, "i o", "recurrent_kernel", "", names)]
+    offsets = {"f": 1.0} if getattr(cell, "unit_forget_bias", False) else {}
+    of_inputs = parts(cell, "i o", "kernel", "bias", names, axis=-1, offsets=offsets)
+    return [*of_inputs, *parts(cell, "i o", "recurrent_kernel", "", names, axis=-1)]
 
 
 def _einsum(layer: keras.layers.EinsumDense) -> list[Kernel]:

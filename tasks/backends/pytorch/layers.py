@@ -16,7 +16,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from tasks.core.design.initializers import Constant, Law
-from tasks.core.design.layers import Claim, Kernel, Layer, Layers, Place, owners, tied
+from tasks.core.design.layers import Claim, Kernel, Layer, Layers, Place, owners, parts, tied
 from tasks.core.training.datasets import Floats
 
 POWER_ITERATIONS = 15  # after which torch takes the vectors of a spectral norm for settled
@@ -24,34 +24,14 @@ POWER_ITERATIONS = 15  # after which torch takes the vectors of a spectral norm 
 
 def _kernel(module: nn.Module, axes: str, parameter: str = "weight", bias: str = "bias", **geometry: Any) -> Kernel:
     """Return a kernel that is a whole parameter."""
-    (kernel,) = _parts(module, axes, parameter, bias, ("",), **geometry)
+    (kernel,) = parts(module, axes, parameter, bias, ("",), axis=0, **geometry)
     return kernel
-
-
-def _parts(
-    module: nn.Module, axes: str, parameter: str, bias: str, names: Sequence[str], **geometry: Any
-) -> list[Kernel]:
-    """Return kernels that lie one after the other along the first axis of a parameter, as their biases do in theirs."""
-    rows, *others = getattr(module, parameter).shape
-    biased = isinstance(getattr(module, bias, None), Tensor)
-    count = len(names)
-    return [
-        Kernel(
-            f"{parameter}.{name}" if name else parameter,
-            Place(parameter, at, count, axis=0),
-            (rows // count, *others),
-            axes,
-            bias=Place(bias, at, count, axis=0) if biased else None,
-            **geometry,
-        )
-        for at, name in enumerate(names)
-    ]
 
 
 def _attention(module: nn.MultiheadAttention) -> list[Kernel]:
     """Return the projections of queries, keys and values. The one of the outputs is a linear layer of its own."""
     if module.in_proj_weight is not None:
-        return _parts(module, "o i", "in_proj_weight", "in_proj_bias", "qkv")
+        return parts(module, "o i", "in_proj_weight", "in_proj_bias", "qkv", axis=0)
     biased = module.in_proj_bias is not None
     return [
         Kernel(
@@ -75,7 +55,8 @@ def _recurrent(module: nn.RNNBase | nn.RNNCellBase, gates: str) -> list[Kernel]:
     kernels = []
     for end in ends:
         for which in ("ih", "hh"):
-            kernels += _parts(module, "o i", f"weight_{which}{end}", f"bias_{which}{end}", gates.split(" "))
+            own = f"weight_{which}{end}", f"bias_{which}{end}"
+            kernels += parts(module, "o i", *own, gates.split(" "), axis=0)
         if getattr(module, "proj_size", 0):
             kernels.append(_kernel(module, "o i", f"weight_hr{end}", bias=""))
     return kernels

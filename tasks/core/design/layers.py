@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,40 @@ class Kernel:
         for group, phase in product(range(groups), self.phases):
             result[group, phase] = draw(len(phase) * inputs, outputs).reshape(len(phase), inputs, outputs)
         return self.array(result)
+
+
+def parts(
+    layer: Any,
+    axes: str,
+    parameter: str,
+    bias: str,
+    names: Sequence[str],
+    *,
+    axis: int,
+    offsets: Mapping[str, float] = MappingProxyType({}),
+    **geometry: Any,
+) -> list[Kernel]:
+    """Return kernels that lie one after the other along an axis of a layer's parameter, as their biases do in theirs.
+
+    bias: the name of the parameter of biases; the layer may have none. names: those of the kernels within the
+    parameter, one empty name if it is a whole kernel. offsets: what the layer adds to the biases of some of them.
+    geometry: the other fields of `Kernel`.
+    """
+    shape, count = [*getattr(layer, parameter).shape], len(names)
+    shape[axis] //= count
+    biased = getattr(layer, bias, None) is not None
+    return [
+        Kernel(
+            f"{parameter}.{name}" if name else parameter,
+            Place(parameter, at, count, axis),
+            tuple(shape),
+            axes,
+            bias=Place(bias, at, count, axis) if biased else None,
+            offset=offsets.get(name, 0.0),
+            **geometry,
+        )
+        for at, name in enumerate(names)
+    ]
 
 
 @dataclass(frozen=True)
