@@ -201,7 +201,7 @@ def _open(rivals: pd.DataFrame) -> str:
     soon, late = seeds_needed(first["more_seeds"]), seeds_needed(last["more_seeds"])
     if soon == late:
         return f"{told}: {soon} would decide"
-    return f"{told}: {soon} would decide about {first['rival']}, {late} {last['rival']}"
+    return f"{told}: {soon} would decide about {first['rival']}, {late} about {last['rival']}"
 
 
 def over_datasets(rankings: Sequence[Ranking]) -> Iterator[str]:

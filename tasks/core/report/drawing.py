@@ -3,8 +3,9 @@
 import base64
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import matplotlib as mpl
 import pandas as pd
@@ -123,20 +124,23 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
 
     layers, history: the rows of every cell's `layers.csv` and `history.csv`, or empty tables.
     """
-    with mpl.rc_context():
-        mpl.rcdefaults()  # a matplotlibrc of the user, or of the current folder, may say otherwise
-        drawn = [*_of_findings(findings), *(_of_signals(findings, layers, history) if len(layers) else ())]
-        return [Picture.of(name, figure) for name, figure in drawn]
+    return _drawn(chain(_of_findings(findings), _of_signals(findings, layers, history) if len(layers) else ()))
 
 
 def of_runs(beside: SideBySide) -> list[Picture]:
     """Draw the picture of two runs side by side, if they share cells that differ."""
-    if not beside.differ:
-        return []
+    return _drawn(_of_runs(beside) if beside.differ else ())
+
+
+def _of_runs(beside: SideBySide) -> Iterator[tuple[str, Figure]]:
+    yield "runs", verdict_figures.between_backends(beside.verdicts, beside.keys, RUNS[::-1])
+
+
+def _drawn(figures: Iterable[tuple[str, Figure]]) -> list[Picture]:
+    """Draw figures as they are asked for, with matplotlib's own defaults."""
     with mpl.rc_context():
-        mpl.rcdefaults()
-        figure = verdict_figures.between_backends(beside.verdicts, beside.keys, RUNS[::-1])
-        return [Picture.of("runs", figure)]
+        mpl.rcdefaults()  # a matplotlibrc of the user, or of the current folder, may say otherwise
+        return [Picture.of(name, figure) for name, figure in figures]
 
 
 def _of_findings(findings: Findings) -> Iterator[tuple[str, Figure]]:
