@@ -7,6 +7,7 @@ looks up again, because its platform may be another one.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_serializer
@@ -142,9 +143,9 @@ class Plan(BaseModel):
 
 def _unreachable(study: Study) -> list[str]:
     """Return which verdicts the grid cannot give, on the dataset with the fewest rows."""
-    rows = int(min(len(datasets.load(dataset).y) for dataset in study.datasets) * study.split.test_fraction)
+    rows = ceil(min(len(datasets.load(dataset).y) for dataset in study.datasets) * study.split.test_fraction)
     rivals, seeds, families = len(study.initializers), len(study.seed_list), len(study.backends) * len(RANKED)
-    return planning.unreachable(rivals, seeds, families, max(rows, 1), study.margins.get("test_accuracy"))
+    return planning.unreachable(rivals, seeds, families, rows, study.margins.get("test_accuracy"))
 
 
 def plan(study: Study, *, fresh: bool) -> Plan:

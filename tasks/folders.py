@@ -15,10 +15,8 @@ def fault(folder: Path) -> str:
     """Return in words why a folder, which need not exist yet, cannot be written to; empty if it can."""
     try:
         there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-        with tempfile.TemporaryFile(
-            dir=there
-        ):  # has no name; root may write where permissions forbid it, so it is tried
-            pass
+        with tempfile.TemporaryFile(dir=there):  # it is tried, for root may write where permissions forbid it
+            pass  # the file has no name
         free = shutil.disk_usage(there).free
     except OSError as error:
         return f"{folder} cannot be written to: {error.strerror}"

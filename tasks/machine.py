@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def gpus() -> list[Gpu]:
     return [gpu for gpu in listed if str(gpu.index) in allowed or gpu.uuid in allowed]
 
 
+@cache
 def _nvidia_smi() -> list[list[str]]:
     query = ["nvidia-smi", "--query-gpu=index,uuid,name,driver_version", "--format=csv,noheader"]
     output = _output(query)

@@ -5,6 +5,14 @@ from tasks import machine
 LISTED = "0, GPU-a, NVIDIA H200, 580.1\n1, GPU-b, NVIDIA H200, 580.1\n"
 
 
+@pytest.fixture(autouse=True)
+def asked_anew():
+    """Forget what nvidia-smi said, before each test and after it."""
+    machine._nvidia_smi.cache_clear()
+    yield
+    machine._nvidia_smi.cache_clear()
+
+
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
     """Put an nvidia-smi on PATH that lists two GPUs."""

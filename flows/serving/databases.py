@@ -11,7 +11,7 @@ from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from tasks.tracking import local, store
+from tasks.tracking import store
 
 LEASE = 0x696E6974  # the number of the advisory lock that `up` holds; it spells init
 SERVERS = ("prefect", "mlflow")  # each has a database of its own
@@ -34,7 +34,7 @@ def on_sqlite(state: Path) -> dict[str, str]:
     return {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{state / 'prefect' / 'prefect.db'}",
         "MLFLOW_BACKEND_STORE_URI": store.local_uri(),
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": Path.cwd().joinpath(local.ARTIFACTS).as_uri(),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": store.local_artifacts(),
     }
 
 

@@ -3,7 +3,7 @@
 import os
 from urllib.parse import urlsplit
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OWN = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY")
 SPOKEN = ("http", "https")  # httpx and requests need packages that are not installed for SOCKS, and httpx then fails
 
@@ -14,7 +14,7 @@ def bypass() -> None:
     A variable that names a proxy which the clients here cannot speak to is removed, because they would not even start.
     """
     given = [host for name in _both("NO_PROXY") for host in os.environ.get(name, "").split(",")]
-    hosts = [*dict.fromkeys(host.strip() for host in (*given, *LOOPBACK) if host.strip())]
+    hosts = [*dict.fromkeys(host.strip() for host in (*given, *OWN) if host.strip())]
     os.environ |= dict.fromkeys(_both("NO_PROXY"), "*" if "*" in hosts else ",".join(hosts))
     for name in (each for proxy in PROXIES for each in _both(proxy)):
         proxy = os.environ.get(name, "")

@@ -21,7 +21,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from flows.serving import databases, deployments
 from flows.serving.server import INFRA, LOOPBACK, SUPERVISE, check_free, tuning
-from tasks.tracking import local
+from tasks.tracking import store
 
 HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # by the servers' names in supervisord.conf
 START_SECONDS = 180  # the first start makes both databases, which takes half a minute on two slow cores
@@ -85,7 +85,7 @@ def _run(options: Options, addresses: Mapping[str, str], state: Path) -> None:
         **{name: value for name, value in os.environ.items() if name not in databases.SECRETS},
         **stores,
         "PREFECT_HOME": str(state / "prefect"),
-        "MLFLOW_ARTIFACTS_DESTINATION": Path.cwd().joinpath(local.ARTIFACTS).as_uri(),
+        "MLFLOW_ARTIFACTS_DESTINATION": store.local_artifacts(),
         "MLFLOW_APPLICATION": "--app-name basic-auth" if options.auth else "",
         "MLFLOW_AUTH_CONFIG_PATH": str(INFRA / "mlflow-auth.ini"),
         **(databases.secrets_of(state / "secrets.env") if options.auth else {}),

@@ -83,7 +83,16 @@ def uri() -> str:
 
 def local_uri() -> str:
     """Return the address of the current folder's SQLite store, made or not."""
-    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    return f"sqlite:///{_local()}"
+
+
+def local_artifacts() -> str:
+    """Return the address of the folder in which the runs of the current folder's SQLite store keep their files."""
+    return local.artifacts(_local()).as_uri()
+
+
+def _local() -> Path:
+    return Path.cwd() / "mlflow.db"
 
 
 def served() -> bool:
