@@ -29,14 +29,27 @@ Those of "backends" share compiled programs. Those of "trainers" share a Prefect
 of their own. Those of "servers" each start all servers, which are slow to answer if others run on the same two cores.
 So there is never more than one set of servers, and one set of trainers.
 """
+FIRST = ("servers", "trainers", "backends", "tests/flows/test_known_results.py")
+"""What takes longest, in the order in which test processes begin it. pytest sorts what the command names anew."""
+
+
+def scope(nodeid):
+    """Return the group or, if it belongs to none, the file of a test."""
+    file = nodeid.partition("::")[0]
+    return next((group for start, group in TOGETHER.items() if file.startswith(start)), file)
+
+
+def pytest_collection_modifyitems(items):
+    """Have what takes longest begin first."""
+    order = {group: place for place, group in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(scope(item.nodeid), len(FIRST)))
 
 
 class Scheduling(LoadFileScheduling):
     """Gives each test process whole files, and several files at once where their tests share what is dear to start."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return next((group for start, group in TOGETHER.items() if file.startswith(start)), file)
+        return scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config, log):

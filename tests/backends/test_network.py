@@ -52,8 +52,8 @@ def test_a_tiny_scale_is_kept(tmp_path):
 def test_model_gives_the_recorded_logits(framework, reload, setting, tmp_path):
     """Saved without pickle and loaded again, the model of a cell predicts on unscaled rows what was recorded."""
     study = programs.SETTINGS[setting]
-    cell = programs.cells_of(framework, study)[0]
-    (outcome,) = programs.train(framework, study, [cell])
+    cells = programs.cells_of(framework, study)
+    cell, outcome = cells[0], programs.train(framework, study, cells)[0]
     data = datasets.load(study.dataset)
     fold, _, _, sizes = programs.inputs(framework, study, cell)
     model = framework.deployed(study.network, sizes, outcome.trained.weights, mean=fold.mean, scale=fold.scale)

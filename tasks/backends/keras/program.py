@@ -23,6 +23,8 @@ from tasks.core.training.memory import PLACES
 from tasks.core.training.signals import FLOW, STATE, Start
 
 COMPILED_PROGRAMS = 16  # how many programs are kept for reuse; the least recently used one is dropped first
+UNUSED = {name: Recipe.model_fields[name].default for name in ("epochs", "learning_rate", "shuffle")}
+"""Settings that a compiled program does not depend on: its batches bring their own rates and orders of rows."""
 KEPT_BYTES = 2**30  # of the variables of programs that are kept beside the newest one
 
 
@@ -158,19 +160,24 @@ class Program:
         return [tf.TensorArray(tf.float32, epochs, element_shape=(self.places, *shape)) for shape in shapes]
 
     def _epoch(self, order: tf.Tensor, epoch: tf.Tensor, *data: tf.Tensor) -> tf.Tensor:
-        """Train for one epoch of an order; return `signals.FLOW` over its steps, (places, 3, layers)."""
+        """Train for one epoch of an order; return `signals.FLOW` over its steps, (places, 3, layers).
+
+        A step is compiled once, for any number of rows: the last batch of an epoch may be smaller than the others.
+        """
         rows = order.shape[-1]
         size = rows if self.recipe.batch_size == "full" else min(self.recipe.batch_size, rows)
-        whole = rows - rows % size  # a last batch that is smaller has another shape, and stands outside the loop
+        whole = rows - rows % size  # a smaller last batch has another shape, and stands outside the loop
         total = tf.zeros((self.places, len(FLOW), len(self.kernels)))
+        any_rows = tf.TensorSpec((self.places, None), order.dtype)
+        step = self._step.get_concrete_function(any_rows, *(tf.TensorSpec(each.shape, each.dtype) for each in data))
         # The order is cut in one slice: cut by epoch first, networks with a normalization end in another last digit
         for at in tf.range(0, whole, size):
-            visited = tf.ensure_shape(order[epoch, :, at : at + size], (self.places, size))
-            total += self._step(visited, *data)
+            total += step(order[epoch, :, at : at + size], *data)
         if whole < rows:
-            total += self._step(order[epoch, :, whole:], *data)
+            total += step(order[epoch, :, whole:], *data)
         return total / -(-rows // size)
 
+    @tf.function(autograph=False)
     def _step(self, visited: tf.Tensor, x: tf.Tensor, y: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
         """Take one step on the visited rows, (places, rows); return its `signals.FLOW`, (places, 3, layers)."""
         rows = fold[:, None] * x.shape[1] + tf.cast(visited, fold.dtype)  # of all folds below each other
@@ -218,6 +225,7 @@ def program(network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int)
     The most recent programs are kept, with their variables and without their data.
     """
     places = next((places for places in PLACES if places >= cells), cells)
+    recipe = recipe.model_copy(update=UNUSED)
     key = network, recipe, fans, places
     found = _kept.pop(key, None)
     for other in _kept.values():

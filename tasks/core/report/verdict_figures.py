@@ -80,6 +80,10 @@ def mean_ranks(rankings: Sequence[Ranking]) -> Figure:
     return figure
 
 
+Field = tuple[int, int, pd.Series, str]
+"""A field of a matrix: its column and row, the pair's row in the table of pairs, and the colour to write in."""
+
+
 def matrices(pairs: pd.DataFrame, keys: Sequence[str]) -> Figure:
     """Draw each row's initializer against each column's: verdict, difference and, as colour, effect size."""
     ranked = pairs[pairs["measure"].isin(RANKED)]
@@ -98,16 +102,14 @@ def matrices(pairs: pd.DataFrame, keys: Sequence[str]) -> Figure:
 def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
     names = list(dict.fromkeys([*part["left"], *part["right"]]))
     higher = MEASURES_BY_NAME[part["measure"].iloc[0]].higher_is_better
-    effects = np.full((len(names), len(names)), np.nan)
+    effects, fields = np.full((len(names), len(names)), np.nan), []
     for (_, row), (_, other) in zip(part.iterrows(), turned(part).iterrows(), strict=True):
         left, right = names.index(row["left"]), names.index(row["right"])
         effect = row["effect_size"] if higher else -row["effect_size"]
         effects[left, right], effects[right, left] = effect, -effect
         ink = PAPER if abs(effect) > DARK_EFFECT else INK
-        for across, down, seen in ((right, left, row), (left, right, other)):
-            panel.text(
-                across, down, _field(seen, written=len(names) <= NAMED), ha="center", va="center", fontsize=6, color=ink
-            )
+        fields += [(right, left, row, ink), (left, right, other, ink)]
+    (_written if len(names) <= NAMED else _marked)(panel, fields)
     panel.imshow(effects, cmap="RdBu", vmin=-LARGE_EFFECT, vmax=LARGE_EFFECT)
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
     panel.set_yticks(range(len(names)), names, fontsize=7)
@@ -115,10 +117,18 @@ def _matrix(panel: Axes, part: pd.DataFrame, title: str) -> None:
     panel.spines[:].set_visible(False)
 
 
-def _field(row: pd.Series, *, written: bool) -> str:
-    """Return the sign of a pair's verdict and, if it is to be written, the estimate."""
-    told = written and np.isfinite(row["estimate"])
-    return SIGNS[row["verdict"]] + (f"\n{amount(row['estimate'], row['scale'])}" if told else "")
+def _written(panel: Axes, fields: Sequence[Field]) -> None:
+    """Write the sign of each pair's verdict and the estimate."""
+    for across, down, row, ink in fields:
+        estimate = f"\n{amount(row['estimate'], row['scale'])}" if np.isfinite(row["estimate"]) else ""
+        panel.text(across, down, SIGNS[row["verdict"]] + estimate, ha="center", va="center", fontsize=6, color=ink)
+
+
+def _marked(panel: Axes, fields: Sequence[Field]) -> None:
+    """Draw the sign of each pair's verdict as a marker: many markers are drawn at once, and many texts one by one."""
+    for verdict in dict.fromkeys(row["verdict"] for _, _, row, _ in fields):
+        across, down, _, inks = zip(*(field for field in fields if field[2]["verdict"] == verdict), strict=True)
+        panel.scatter(across, down, s=14, c=inks, marker=rf"$\mathrm{{{SIGNS[verdict]}}}$", linewidths=0)
 
 
 def survival(reaching: Sequence[Reaching], looks: Mapping[str, Style], target: float) -> Figure:

@@ -4,6 +4,7 @@ A hole is a missing value: the cell has no number, because it did not finish.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -78,6 +79,7 @@ def _bootstrap_t(samples: Array, seed: int) -> tuple[Array, Array]:
         return middle - upper * deviation, middle - lower * deviation
 
 
+@lru_cache(maxsize=2)
 def _resampled(n: int, resamples: int, seed: int) -> Array:
     """Return the weight of each of n values in each resample, (resamples, n)."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples) / n
