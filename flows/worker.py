@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import data
 from flows.crews import THREADS, end_with_worker
 from flows.serving.server import recorded, served_flow
-from tasks import machine, models, parity, remote
+from tasks import fence, machine, models, parity, remote
 from tasks.cells import settle, slots, threads, train_cells, trainers
 from tasks.core.design.grid import Batch
 from tasks.core.design.settings import source
@@ -37,6 +37,7 @@ def work(part: remote.AnyPart, benchmark: Benchmark) -> None:
                 found = parity.answer(part.backend, part.asked)
             case remote.Log():
                 found = models.log(part.candidate, benchmark)
+        fence.check()
         recording.hand_over(benchmark, str(runtime.flow_run.id), part.encoded(found))
 
 

@@ -55,8 +55,7 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
     asked = batch.settings.dataset
     with _checking:
         datasets.unchanged(asked, batch.platform.data[source(asked)])
-    fence.check()
-    return recording.record(benchmark, batch, outcomes, prefect_tags())
+    return recording.record(benchmark, batch, fence.each(outcomes), prefect_tags())
 
 
 def settle(
@@ -76,7 +75,7 @@ def settle(
         result = future.result(raise_on_failure=False)
         if isinstance(result, BaseException):
             failed = [Outcome.failure(cell, result) for cell in batch.cells]
-            result = recording.record(benchmark, batch, failed, prefect_tags())
+            result = recording.record(benchmark, batch, fence.each(failed), prefect_tags())
         settled |= result
     return settled
 

@@ -25,13 +25,28 @@ def fault(folder: Path) -> str:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, once other processes have released it; the lock ends with the process, too.
+    """Hold the lock of a folder, once other processes have released it."""
+    with _locked(folder, fcntl.LOCK_EX):
+        yield
 
-    The folder itself is locked, so that no file stays behind.
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder at once.
+
+    Raises:
+        BlockingIOError: if another process holds it.
     """
+    with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        yield
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Hold the lock of a folder itself, so that no file stays behind; the lock ends with the process, too."""
     held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(held, how)
         yield
     finally:
         os.close(held)

@@ -193,6 +193,11 @@ def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], ta
     client.log_artifacts(benchmark.run_id, str(folder))
 
 
+def attach(benchmark: Benchmark, folder: Path, name: str) -> None:
+    """Store the files of a folder in the benchmark's run, in a folder of this name."""
+    store.client(benchmark.uri).log_artifacts(benchmark.run_id, str(folder), name)
+
+
 def revoke(benchmark: Benchmark, reason: str) -> None:
     """Mark the cells that a benchmark has recorded as failed, so that no later benchmark takes them as its own."""
     client = store.client(benchmark.uri)
