@@ -1,13 +1,14 @@
 """The data of a benchmark: which files may be read, and whether they can be split as asked."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tasks.core.design.settings import CellSettings, CsvFile, source
 from tasks.core.training import datasets, memory
 from tasks.core.training.parity import TWINS
-from tasks.trainers.memory import free
+from tasks.trainers.memory import free, free_on
+from tasks.trainers.process import Slot
 
 GIB = 2**30
 FOLDERS = "INITBENCH_DATA"  # variable that lists the folders of CSV files, separated as in PATH
@@ -31,15 +32,17 @@ def checksums(asked: Iterable[tuple[CellSettings, int]]) -> dict[str, str]:
     return found
 
 
-def check_memory(asked: Iterable[CellSettings], trainers: int) -> None:
-    """Check that cells of these settings fit into the memory that is free here, with this many trainers at once.
+def check_memory(asked: Iterable[CellSettings], slots: Sequence[Slot]) -> None:
+    """Check that cells of these settings fit into the memory that is free on each GPU or, without any, on this machine.
 
     Fewer cells can train together if memory is short, but the parity gate trains a network with all of its twins.
 
     Raises:
         ValueError: if a network of some settings and its twins do not fit.
     """
-    found = free()
+    gpus = [slot.gpu for slot in slots if slot.gpu is not None]
+    found, trainers = (min(map(free_on, gpus)), 1) if gpus else (free(), len(slots))
+    share = "on a GPU" if gpus else f"in {trainers} trainers"
     for settings in asked:
         data = datasets.load(settings.dataset)
         needed = trainers * memory.needed(settings, data, cells=1 + TWINS, folds=1)
@@ -48,8 +51,8 @@ def check_memory(asked: Iterable[CellSettings], trainers: int) -> None:
             raise ValueError(
                 f"training must fit into memory: {source(settings.dataset)} ({rows} rows, {features} features), "
                 f"{len(settings.network.units)} hidden layers of up to {max(settings.network.units, default=0)} units "
-                f"and batches of {settings.recipe.batch_size} rows need about {needed / GIB:.1f} GiB in {trainers} "
-                f"trainers; {found / GIB:.1f} GiB are free"
+                f"and batches of {settings.recipe.batch_size} rows need about {needed / GIB:.1f} GiB {share}; "
+                f"{found / GIB:.1f} GiB are free"
             )
 
 

@@ -49,7 +49,7 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
             into memory.
     """
     found = data.checksums([(part.settings, part.cells[0].seed)])
-    data.check_memory([part.settings], len(slots()))
+    data.check_memory([part.settings], slots())
     platform = machine.platform_for(found, threads())
     asked = {source(part.settings.dataset): part.data}
     here, there = {"initbench": platform.release, **found}, {"initbench": part.release, **asked}

@@ -1,5 +1,7 @@
 """What is told of a file of one's own before anything is trained on it."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from flows import data
@@ -7,6 +9,9 @@ from flows.plan import picked, plan
 from tasks.core.design.grid import UNTUNED
 from tasks.core.design.settings import CsvFile, Network
 from tasks.core.design.study import Study
+from tasks.core.training import datasets, memory
+from tasks.core.training.parity import TWINS
+from tasks.trainers.process import Slot
 
 ROWS = "Id,length,kind\n" + "".join(f"{at},{at % 7}.5,{'xy'[at % 2]}\n" for at in range(1, 41))
 
@@ -37,6 +42,18 @@ def test_what_cannot_fit_into_memory_is_refused(folder, monkeypatch):
         plan(large, fresh=True)
     plan(large.model_copy(update={"runner": "workers"}), fresh=True)  # other machines have other memory
     picked(large, UNTUNED, fresh=True)  # what a benchmark plans on its way, while its own trainers hold memory
+
+
+def test_what_cannot_fit_on_a_gpu_is_refused(monkeypatch):
+    """On GPUs the memory of the fullest one counts, and each holds one trainer."""
+    asked = [Study(network=Network(width=1024, depth=10)).settings("pytorch", ())]
+    slots = [Slot(1, gpu) for gpu in (0, 1)]
+    needed = memory.needed(asked[0], datasets.load("iris"), cells=1 + TWINS, folds=1)
+    monkeypatch.setattr(data, "free", lambda: 0)
+    for least, refused in ((needed, False), (needed - 1, True)):
+        monkeypatch.setattr(data, "free_on", (2 * needed, least).__getitem__)
+        with pytest.raises(ValueError, match=r"GiB on a GPU; .* GiB are free") if refused else nullcontext():
+            data.check_memory(asked, slots)
 
 
 def test_what_is_left_out_has_a_checksum_of_its_own(folder):
