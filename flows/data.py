@@ -1,9 +1,11 @@
 """The data of a benchmark: which files may be read, and whether they can be split as asked."""
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tasks import folders
 from tasks.core.design.settings import CellSettings, CsvFile, source
 from tasks.core.training import datasets, memory
 from tasks.core.training.parity import TWINS
@@ -56,6 +58,16 @@ def check_memory(asked: Iterable[CellSettings], slots: Sequence[Slot]) -> None:
             )
 
 
+def check_temporary() -> None:
+    """Check that files can be made where trainers, the record and the report make them on their way.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    if words := folders.fault(Path(tempfile.gettempdir())):
+        raise ValueError(f"TMPDIR must be a folder for temporary files: {words}")
+
+
 def notes(sources: Iterable[str | CsvFile]) -> tuple[str, ...]:
     """Return what to know of files before they are trained on: their sizes, and columns that may not be features."""
     return tuple(words for asked in sources if isinstance(asked, CsvFile) for words in _notes(asked))
@@ -72,8 +84,8 @@ def _notes(file: CsvFile) -> Iterator[str]:
 
 def _allow(file: CsvFile) -> None:
     """Refuse a file outside of the folders of data, because a form in a web page must not open just any file."""
-    folders = os.environ.get(FOLDERS) or str(Path.cwd())
-    allowed = [Path(folder).resolve() for folder in folders.split(os.pathsep) if folder]
+    listed = os.environ.get(FOLDERS) or str(Path.cwd())
+    allowed = [Path(folder).resolve() for folder in listed.split(os.pathsep) if folder]
     if not any(Path(file.path).resolve().is_relative_to(folder) for folder in allowed):
         raise ValueError(
             f"dataset.path must be in a folder that {FOLDERS} lists, or without it in the current one, now: "

@@ -162,6 +162,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
             or the cells do not fit into memory.
     """
     check_home()
+    data.check_temporary()
     notes = store.check(study.name)
     made = _tuned(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again

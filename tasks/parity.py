@@ -21,7 +21,7 @@ from tasks.core.training import parity
 from tasks.core.training.parity import Answer, Asked, ParityError
 from tasks.fence import FencedError
 from tasks.tracking import recording
-from tasks.tracking.store import Benchmark
+from tasks.tracking.store import Benchmark, RecordError
 from tasks.trainers import pool
 from tasks.trainers.process import UnusableSlotError
 
@@ -29,9 +29,9 @@ from tasks.trainers.process import UnusableSlotError
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
     """Tell whether it can help to run a failed gate again.
 
-    It cannot if the gate has found something, or the flow run was ended.
+    It cannot if the gate has found something, the flow run was ended, or the findings could not be recorded.
     """
-    return not isinstance(state.result(raise_on_failure=False), ParityError | FencedError)
+    return not isinstance(state.result(raise_on_failure=False), ParityError | FencedError | RecordError)
 
 
 @task(retries=1, retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE)
