@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tasks import folders
-from tasks.core.design.settings import CellSettings, CsvFile, source
+from tasks.core.design.settings import CellSettings, CsvFile, Record, source
 from tasks.core.training import datasets, memory
 from tasks.core.training.parity import TWINS
 from tasks.trainers.memory import free, free_on
@@ -56,6 +56,11 @@ def check_memory(asked: Iterable[CellSettings], slots: Sequence[Slot]) -> None:
                 f"and batches of {settings.recipe.batch_size} rows need about {needed / GIB:.1f} GiB {share}; "
                 f"{found / GIB:.1f} GiB are free"
             )
+
+
+def recorded(settings: CellSettings, record: Record) -> int:
+    """Return about how many bytes the record of a cell takes."""
+    return memory.recorded(settings, datasets.load(settings.dataset), full=record == "full")
 
 
 def check_temporary() -> None:

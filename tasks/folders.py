@@ -11,8 +11,8 @@ from pathlib import Path
 LEAST = 64 * 2**20  # bytes that must be free: a database, its log, and the files of some hundred cells
 
 
-def fault(folder: Path) -> str:
-    """Return in words why a folder, which need not exist yet, cannot be written to; empty if it can."""
+def fault(folder: Path, least: int = LEAST) -> str:
+    """Return in words why a folder, which need not exist yet, cannot hold so many bytes more; empty if it can."""
     try:
         there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
         with tempfile.TemporaryFile(dir=there):  # it is tried, for root may write where permissions forbid it
@@ -20,7 +20,8 @@ def fault(folder: Path) -> str:
         free = shutil.disk_usage(there).free
     except OSError as error:
         return f"{folder} cannot be written to: {error.strerror}"
-    return f"{folder} is on a disk that is full: {free / 2**20:.0f} MiB are free" if free < LEAST else ""
+    words = f"{free / 2**20:.0f} MiB are free, and about {least / 2**20:.0f} MiB are needed"
+    return f"{folder} is on a disk that is too full: {words}" if free < least else ""
 
 
 @contextmanager

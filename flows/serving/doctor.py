@@ -219,13 +219,13 @@ def mlflow_server() -> Iterator[Line]:
         except (httpx.HTTPError, ValueError) as error:
             yield _unusable(name, variable, uri, error)
     elif uri.startswith("postgresql"):
-        from sqlalchemy import create_engine
+        from sqlalchemy import NullPool, create_engine
         from sqlalchemy.exc import SQLAlchemyError
 
         from tasks import postgres
 
         try:
-            create_engine(uri, connect_args={"connect_timeout": ANSWER_SECONDS}).connect().close()
+            create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": ANSWER_SECONDS}).connect().close()
             url = postgres.url_of(uri)
             half = postgres.remedy(url) if url and postgres.half_made(url) else ""
             yield _fault(name, half, "") if half else Line(name, f"none; {_shown(uri)} lets us in")

@@ -163,6 +163,17 @@ def check(study: str) -> tuple[str, ...]:
     return (moved,) if moved else ()
 
 
+def check_room(needed: int) -> None:
+    """Check that so many bytes can be recorded, if the store is an SQLite file; other stores have disks of their own.
+
+    Raises:
+        StoreError: if they cannot.
+    """
+    file = local.file_of(uri())
+    if file and (words := folders.fault(local.artifacts(file), folders.LEAST + needed)):
+        raise StoreError(f"the store cannot hold all cells: {words}")
+
+
 def active_experiment(client: MlflowClient, study: str) -> Experiment | None:
     """Return the experiment that holds a study's benchmarks, or None if there is none yet.
 
