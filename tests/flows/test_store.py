@@ -94,7 +94,7 @@ def test_first_processes_together(folder, start, eventually):
 
 RUN = ("run", "--no-parity", "--set=controls=null", "--set=backends=[pytorch]", "--set=initializers=[he_normal, zeros]")
 SHORT = (*RUN, "--set=seeds=2", "--set=recipe.epochs=1", "--set=network.hidden=[4]")
-LONG = (*RUN, "--set=seeds=2", "--set=recipe.epochs=100000")
+LONG = (*RUN, "--set=seeds=2", "--set=recipe.epochs=10000", "--set=recipe.batch_size=1")
 
 
 def test_commands_together(folder, eventually):
