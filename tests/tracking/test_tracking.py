@@ -173,9 +173,11 @@ def no_folder(folder):
     """Let the folder of files be gone, and a file be in its place."""
     (folder / "mlruns").rename(folder / "away")
     (folder / "mlruns").touch()
-    yield
-    (folder / "mlruns").unlink()
-    (folder / "away").rename(folder / "mlruns")
+    try:
+        yield
+    finally:
+        (folder / "mlruns").unlink()
+        (folder / "away").rename(folder / "mlruns")
 
 
 @pytest.mark.parametrize("failing", [no_room, no_folder])
