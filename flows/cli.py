@@ -32,6 +32,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells count
 LOGGING = {
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the table and Prefect's page say why a task failed
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs each error of the store with its traceback, and then raises it
 }
 QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
