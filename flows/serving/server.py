@@ -86,8 +86,8 @@ def database() -> Path | None:
 def home_fault() -> str:
     """Return in words, with a remedy, why a private server could not keep its data; empty if it can. Make no file."""
     home, file = Path(PREFECT_HOME.value()), database()
-    if words := _postgres_fault():
-        return words
+    if there := _postgres_fault():
+        return there
     if words := folders.fault(home) or (file and file.exists() and sqlite.fault(file)):
         return f"PREFECT_HOME must be a folder that can be written to: {words}"
     if file and file.exists() and sqlite.half_made(file) is not None:
