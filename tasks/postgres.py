@@ -53,7 +53,7 @@ def _connected(url: URL) -> Iterator[psycopg.Connection]:
     try:
         connection = psycopg.connect(address, autocommit=True, connect_timeout=CONNECT_SECONDS)
     except psycopg.Error as error:
-        raise ConnectionError(f"{url!r} says: {' '.join(str(error).split())}") from None
+        raise ConnectionError(" ".join(str(error).split())) from None
     with connection:
         yield connection
 

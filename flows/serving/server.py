@@ -102,7 +102,7 @@ def _postgres_fault() -> str:
     try:
         return postgres.remedy(url) if url and postgres.half_made(url) else ""
     except OSError as error:
-        return f"PREFECT_API_DATABASE_CONNECTION_URL must be a database that can be used; {error}"
+        return f"PREFECT_API_DATABASE_CONNECTION_URL must be a database that can be used; {url!r} says: {error}"
 
 
 def check_home() -> None:
