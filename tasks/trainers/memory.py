@@ -20,7 +20,13 @@ def free() -> int:
 
 
 def free_on(gpu: int) -> int:
-    """Return how many bytes processes may still take of a GPU; of one that shares the machine's memory, see `free`."""
+    """Return how many bytes processes may still take of a GPU or, if nvidia-smi does not tell, of the machine.
+
+    It does not tell of a GPU that shares the machine's memory.
+    """
     asked = ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]  # in MiB
-    said = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        said = ""
     return int(said) * 2**20 if said.isdigit() else free()
