@@ -9,7 +9,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfoNotFoundError, available_timezones
@@ -32,6 +32,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells count
 LOGGING = {
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the table and Prefect's page say why a task failed
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs each error of the store with its traceback, and then raises it
 }
 QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -149,6 +150,8 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
 
     with refusing():
         server.start()  # first, because its start takes the longest
+    import httpx
+
     from flows.benchmark import benchmark
     from flows.plan import ready
     from flows.result import BenchmarkError
@@ -157,8 +160,9 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     from tasks.tracking.store import RecordError, StoreError
     from tasks.trainers.process import TrainerError
 
-    with trainers(study.backends) as pool:
+    with ExitStack() as held:
         with refusing():
+            pool = held.enter_context(trainers(study.backends))
             todo = ready(study, fresh=fresh)
         for words in todo.notes:
             click.echo(f"note: {words}", err=True)
@@ -168,7 +172,11 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
             return benchmark(todo, parity=parity), None
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))
-        except (ParityError, RecordError, StoreError, TrainerError, TimeoutError) as error:
+        except httpx.HTTPError as error:
+            said = str(error).partition("\n")[0]
+            words = f"Prefect's server failed; the cells recorded so far will be reused: {said or type(error).__name__}"
+            raise click.ClickException(words) from None
+        except (ParityError, RecordError, StoreError, TrainerError, OSError) as error:
             raise click.ClickException(str(error)) from None
 
 
@@ -344,6 +352,8 @@ def main() -> None:
         if _interrupted(error):
             click.echo("interrupted; the next run reuses the cells recorded so far", err=True)
             sys.exit(INTERRUPTED)
+        if isinstance(error, OSError):  # such as a full disk, when results are exported
+            error = click.ClickException(str(error))
         if not isinstance(error, click.ClickException):
             raise
         shown = Invalid(error.format_message()) if isinstance(error, click.UsageError) else error

@@ -32,13 +32,14 @@ from flows.benchmark import benchmark
 from flows.crews import end_with_worker
 from flows.result import BenchmarkError, BenchmarkResult
 from flows.serving.server import served_flow
-from tasks import comparison
+from tasks import comparison, fence
 from tasks.cells import trainers
 from tasks.core.design.initializers import BACKENDS
 from tasks.tracking import reading
 from tasks.tracking.store import NIGHTLY, Benchmark
 
 ARTIFACT = "nightly"
+ALONE = "nothing to hold against"  # of a study without a result, or with none in the last nightly
 STUDIES = tuple(name for name in studies.names() if name != "controls")  # the others train the controls along
 
 
@@ -48,11 +49,16 @@ class FailedStudiesError(RuntimeError):
 
 @dataclass(frozen=True)
 class Night:
-    """One study of a night: its state, its fault in words, its result, and its benchmark in the last nightly."""
+    """One study of a night.
+
+    state, fault: the state of its flow run, and what went wrong, in words; answer: whether the answer changes from the
+    last nightly; tonight: its result; before: its benchmark in the last nightly.
+    """
 
     study: str
     state: str
     fault: str
+    answer: str
     tonight: BenchmarkResult | None = None
     before: Benchmark | None = None
 
@@ -65,15 +71,6 @@ class Night:
             "last night": f"[MLflow]({self.before.link})" if self.before else "none",
             "does the answer change?": self.answer,
         }
-
-    @property
-    def answer(self) -> str:
-        if not self.tonight or not self.before:
-            return "nothing to hold against"
-        try:
-            return comparison.side_by_side(self.before.run_id, self.tonight.run_id).answer
-        except Exception as error:  # e.g. of another release: publish the table all the same
-            return f"cannot be told: {_line(error)}"
 
 
 def run_name() -> str:
@@ -96,6 +93,7 @@ def nightly(
 
     Raises:
         FailedStudiesError: if a study failed; the other studies are trained and the table is published first.
+        FencedError: if the night was ended from outside.
     """
     end_with_worker()
     if replaced := _replaced():
@@ -103,6 +101,7 @@ def nightly(
     frameworks = trainers(BACKENDS) if runner == "local" else nullcontext()  # so that frameworks load once a night
     with frameworks, tags(NIGHTLY, *runtime.flow_run.tags):  # Prefect does not give a flow's tags to its subflows
         nights = [_night(study, runner) for study in studies]
+    fence.check()
     before: Any = Artifact.get(ARTIFACT)  # typed as awaitable, which it is only in asynchronous flows
     link = f"{PREFECT_UI_URL.value()}/artifacts/artifact/{before.id}" if before else None
     rows = tabulate([night.row() for night in nights], headers="keys", tablefmt="github")
@@ -138,10 +137,11 @@ def _replaced() -> str:
 
 
 def _night(study: str, runner: str) -> Night:
+    fence.check()  # a night that was ended trains no other study
     try:
         night = _trained(study, runner)
     except Exception as error:  # of any kind: the other studies are still trained
-        night = Night(study, "Failed", _line(error))
+        night = Night(study, "Failed", _line(error), ALONE)
     get_run_logger().info("%s: %s %s", study, night.state, night.fault)
     return night
 
@@ -152,7 +152,19 @@ def _trained(study: str, runner: str) -> Night:
     found = state.result(raise_on_failure=False)
     fault = "" if state.is_completed() else _line(state.message)
     tonight = found.result if isinstance(found, BenchmarkError) else found
-    return Night(study, state.name, fault, tonight if isinstance(tonight, BenchmarkResult) else None, before)
+    result = tonight if isinstance(tonight, BenchmarkResult) else None
+    return Night(study, state.name, fault, _answer(before, result), result, before)
+
+
+def _answer(before: Benchmark | None, tonight: BenchmarkResult | None) -> str:
+    """Return whether the answer changes, with a link to the page of both runs, which is stored in tonight's run."""
+    if not before or not tonight:
+        return ALONE
+    try:
+        answer, page = comparison.publish_beside(before.run_id, tonight.run_id)
+    except Exception as error:  # e.g. of another release: publish the table all the same
+        return f"cannot be told: {_line(error)}"
+    return f"{answer} [Both runs]({page})"
 
 
 def _line(words: object) -> str:

@@ -162,10 +162,12 @@ def plan(study: Study, *, fresh: bool) -> Plan:
             or the cells do not fit into memory.
     """
     check_home()
+    data.check_temporary()
     notes = store.check(study.name)
     made = _tuned(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
-        data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), len(slots()))
+        data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), slots())
+        store.check_room(sum(len(batch.keys) * data.recorded(batch.settings, batch.record) for batch in made.left))
     return made.model_copy(update={"notes": (*notes, *made.notes)})
 
 

@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import data
 from flows.crews import THREADS, end_with_worker
 from flows.serving.server import recorded, served_flow
-from tasks import machine, models, parity, remote
+from tasks import fence, machine, models, parity, remote
 from tasks.cells import settle, slots, threads, train_cells, trainers
 from tasks.core.design.grid import Batch
 from tasks.core.design.settings import source
@@ -37,6 +37,7 @@ def work(part: remote.AnyPart, benchmark: Benchmark) -> None:
                 found = parity.answer(part.backend, part.asked)
             case remote.Log():
                 found = models.log(part.candidate, benchmark)
+        fence.check()
         recording.hand_over(benchmark, str(runtime.flow_run.id), part.encoded(found))
 
 
@@ -48,7 +49,7 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
             into memory.
     """
     found = data.checksums([(part.settings, part.cells[0].seed)])
-    data.check_memory([part.settings], len(slots()))
+    data.check_memory([part.settings], slots())
     platform = machine.platform_for(found, threads())
     asked = {source(part.settings.dataset): part.data}
     here, there = {"initbench": platform.release, **found}, {"initbench": part.release, **asked}

@@ -18,7 +18,7 @@ from tasks.core.training import datasets
 from tasks.core.training.outcome import Outcome
 from tasks.fence import FencedError
 from tasks.tracking import recording
-from tasks.tracking.store import NIGHTLY, Benchmark
+from tasks.tracking.store import NIGHTLY, Benchmark, RecordError
 from tasks.trainers import pool, process
 
 _checking = threading.Lock()  # each check holds the file in memory, and many tasks end at the same time
@@ -43,9 +43,10 @@ def trainers(backends: Sequence[Backend]) -> AbstractContextManager[pool.Pool]:
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
     """Tell whether it can help to run a failed task again.
 
-    It cannot if the backend cannot use its slot, or the flow run was ended.
+    It cannot if the backend cannot use its slot, or the flow run was ended. If the store fails, a second attempt would
+    record twice what the first one has recorded.
     """
-    return not isinstance(state.result(raise_on_failure=False), process.UnusableSlotError | FencedError)
+    return not isinstance(state.result(raise_on_failure=False), process.UnusableSlotError | FencedError | RecordError)
 
 
 @task(task_run_name="{batch}", retries=RETRIES, retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE)
@@ -55,8 +56,7 @@ def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
     asked = batch.settings.dataset
     with _checking:
         datasets.unchanged(asked, batch.platform.data[source(asked)])
-    fence.check()
-    return recording.record(benchmark, batch, outcomes, prefect_tags())
+    return recording.record(benchmark, batch, fence.each(outcomes), prefect_tags())
 
 
 def settle(
@@ -69,14 +69,17 @@ def settle(
 
     Raises:
         FencedError: if the flow run was ended from outside.
+        RecordError: if cells were trained and could not be recorded: that is no fault of theirs.
     """
     fence.check()
     settled: dict[str, str] = {}
     for batch, future in zip(batches, futures, strict=True):
         result = future.result(raise_on_failure=False)
+        if isinstance(result, RecordError):
+            raise result
         if isinstance(result, BaseException):
             failed = [Outcome.failure(cell, result) for cell in batch.cells]
-            result = recording.record(benchmark, batch, failed, prefect_tags())
+            result = recording.record(benchmark, batch, fence.each(failed), prefect_tags())
         settled |= result
     return settled
 

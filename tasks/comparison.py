@@ -29,6 +29,7 @@ TABLES = (
     *("defaults.csv", "spread.csv", TUNING, "picks.csv", "rates.csv"),
 )
 """A benchmark has those from defaults.csv on only if its study asks for them."""
+BESIDE, PAGE = "compare", "compare.html"  # the folder in a benchmark's run, and the page, that hold it against another
 ANSWERED = "comparison.svg"  # the picture that stands beside the answer
 OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the study's or its controls'
 
@@ -140,8 +141,25 @@ def side_by_side(first: str, second: str, folder: Path | None = None) -> SideByS
         folder.mkdir(parents=True, exist_ok=True)
         beside.cells.to_csv(folder / "cells.csv", index=False)
         beside.verdicts.to_csv(folder / "verdicts.csv", index=False)
-        (folder / "compare.html").write_text(runs_page.html(beside, drawing.of_runs(beside), (one.link, other.link)))
+        (folder / PAGE).write_text(runs_page.html(beside, drawing.of_runs(beside), (one.link, other.link)))
     return beside
+
+
+def publish_beside(first: str, second: str) -> tuple[str, str]:
+    """Store the page of two published benchmarks side by side, with its tables, in the run of the second one.
+
+    Return whether the answer changes, in a sentence, and the address of the page.
+
+    Raises:
+        StoreError: if there is no such benchmark, or some of its cells were deleted.
+        FencedError: if the current flow run was ended from outside.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        beside = side_by_side(first, second, Path(folder))
+        fence.check()
+        benchmark, _ = reading.opened(second)
+        recording.attach(benchmark, Path(folder), BESIDE)
+    return beside.answer, f"{benchmark.link}/artifacts/{BESIDE}/{PAGE}"
 
 
 def recall(run_id: str) -> tuple[Benchmark, Findings]:

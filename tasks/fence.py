@@ -5,7 +5,9 @@ run, because its heartbeats were missing, and another one may be at work in its 
 """
 
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 import httpx
 from prefect import runtime
@@ -13,7 +15,9 @@ from prefect.client.orchestration import get_client
 
 ASK_SECONDS = 30.0  # less than the time without a heartbeat after which Prefect ends a flow run
 
-_asked = [0.0]  # when Prefect was last asked; the clock of `time.monotonic` goes on in a process that is frozen
+T = TypeVar("T")
+
+_asked: dict[str, float] = {}  # when Prefect was last asked about a flow run, by its id
 
 
 class FencedError(RuntimeError):
@@ -26,10 +30,22 @@ def check() -> None:
     Raises:
         FencedError: if the flow run has ended.
     """
-    if runtime.flow_run.id is None or time.monotonic() - _asked[0] < ASK_SECONDS:
+    run, now = runtime.flow_run.id, time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine is suspended
+    if run is None or now - _asked.get(run, -ASK_SECONDS) < ASK_SECONDS:
         return
     with suppress(httpx.HTTPError), get_client(sync_client=True) as client:  # the server may be restarting
-        state = client.read_flow_run(runtime.flow_run.id).state
+        state = client.read_flow_run(run).state
         if state and state.is_final():
             raise FencedError(f"this flow run was ended from outside and records nothing more: {state.message}")
-        _asked[0] = time.monotonic()
+        _asked[run] = now
+
+
+def each(items: Iterable[T]) -> Iterator[T]:
+    """Yield items that are recorded one by one, each after a check.
+
+    Raises:
+        FencedError: if the flow run has ended.
+    """
+    for item in items:
+        check()
+        yield item

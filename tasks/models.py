@@ -56,6 +56,7 @@ def register(
     settings = grid.settings_of(study, cell, findings.picks)
     candidate = Candidate(model_name(study.name, settings.dataset, backend), settings, cell, run_id)
     version = registry.version_of(benchmark, candidate.name, run_id) or log(candidate, benchmark)
+    fence.check()
     registry.crown(benchmark, candidate.name, version, found.describe(cell, study), found.numbers)
     return version
 

@@ -14,19 +14,24 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
+from tasks import fence
 from tasks.core.design.initializers import Backend
 from tasks.core.report import figures
 from tasks.core.training import parity
 from tasks.core.training.parity import Answer, Asked, ParityError
+from tasks.fence import FencedError
 from tasks.tracking import recording
-from tasks.tracking.store import Benchmark
+from tasks.tracking.store import Benchmark, RecordError
 from tasks.trainers import pool
 from tasks.trainers.process import UnusableSlotError
 
 
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
-    """Tell whether it can help to run a failed gate again; it cannot if the gate has found something."""
-    return not isinstance(state.result(raise_on_failure=False), ParityError)
+    """Tell whether it can help to run a failed gate again.
+
+    It cannot if the gate has found something, the flow run was ended, or the findings could not be recorded.
+    """
+    return not isinstance(state.result(raise_on_failure=False), ParityError | FencedError | RecordError)
 
 
 @task(retries=1, retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE)
@@ -60,6 +65,7 @@ def hold(
 
     Raises:
         ParityError: if a backend does not compute what it should.
+        FencedError: if the flow run was ended from outside.
     """
     for _ in range(parity.ATTEMPTS):
         findings = parity.findings(asked, _from_all(backends, asked, answers))
@@ -67,6 +73,7 @@ def hold(
             break
         asked = asked.anew()
     table = pd.DataFrame([asdict(each) | {"share": each.share} for each in findings])
+    fence.check()
     with TemporaryDirectory() as folder:
         table.to_csv(Path(folder, "parity.csv"), index=False)
         figures.parity(table).savefig(Path(folder, "parity.png"), dpi=150)

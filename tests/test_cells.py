@@ -1,6 +1,6 @@
 """The task that trains cells, and what becomes of tasks that fail; without flows or a server."""
 
-import time
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,6 +13,7 @@ from tasks.core.design.settings import CsvFile, Network, Recipe, source
 from tasks.core.design.study import Study
 from tasks.core.training import datasets
 from tasks.tracking import reading
+from tasks.tracking.store import RecordError
 from tasks.trainers import process
 from tests.shared.keys import HERE
 
@@ -29,9 +30,9 @@ ROWS = "".join(f"{row},{row % 2}\n" for row in range(20))
 
 @pytest.fixture(autouse=True)
 def flow_run(monkeypatch):
-    """Let Prefect say that a flow run is the current one, and that it has just been asked about it."""
+    """Let Prefect say that a flow run is the current one, about which it need not be asked again."""
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", FLOW_RUN)
-    monkeypatch.setattr(fence, "_asked", [time.monotonic()])
+    monkeypatch.setattr(fence, "_asked", {FLOW_RUN: math.inf})
 
 
 def planned(study):
@@ -88,6 +89,15 @@ def test_cells_of_a_failed_task_are_recorded_with_the_reason(parent, client):
         assert run.data.tags["prefect.flow_run_id"] == FLOW_RUN
 
 
+def test_cells_that_cannot_be_recorded_are_not_blamed(parent, client):
+    """A store that fails is no fault of the cells: none is recorded as failed, and the benchmark ends."""
+    batch = planned(STUDY)
+    futures = [SimpleNamespace(result=lambda raise_on_failure: RecordError("the disk is full"))]
+    with pytest.raises(RecordError, match="the disk is full"):
+        cells.settle([batch], futures, parent)
+    assert client.search_runs([parent.experiment_id], "tags.`initbench.cell` LIKE '%'") == []
+
+
 def test_a_fenced_run_records_nothing(parent, client, trainers, monkeypatch):
     """Cells that a flow run trained, and that was ended meanwhile, are recorded neither as trained nor as failed."""
     monkeypatch.setattr(fence, "check", lambda: (_ for _ in ()).throw(fence.FencedError("ended")))
@@ -103,8 +113,8 @@ def test_a_fenced_run_records_nothing(parent, client, trainers, monkeypatch):
 def test_what_is_worth_a_retry():
     """A trainer that died is replaced, so it helps to try again; a slot that the backend cannot use stays like that.
 
-    A flow run that was ended stays ended.
+    A flow run that was ended stays ended, and cells that were recorded before the store failed would be doubled.
     """
-    lost = process.UnusableSlotError("no GPU"), fence.FencedError("ended")
+    lost = process.UnusableSlotError("no GPU"), fence.FencedError("ended"), RecordError("the disk is full")
     for error, worth in ((process.TrainerError("it died"), True), *((error, False) for error in lost)):
         assert cells.worth_a_retry(None, None, Failed(data=error)) is worth

@@ -219,13 +219,17 @@ def mlflow_server() -> Iterator[Line]:
         except (httpx.HTTPError, ValueError) as error:
             yield _unusable(name, variable, uri, error)
     elif uri.startswith("postgresql"):
-        from sqlalchemy import create_engine
+        from sqlalchemy import NullPool, create_engine
         from sqlalchemy.exc import SQLAlchemyError
 
+        from tasks import postgres
+
         try:
-            create_engine(uri, connect_args={"connect_timeout": ANSWER_SECONDS}).connect().close()
-            yield Line(name, f"none; {_shown(uri)} lets us in")
-        except (SQLAlchemyError, ImportError) as error:
+            create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": ANSWER_SECONDS}).connect().close()
+            url = postgres.url_of(uri)
+            half = postgres.remedy(url) if url and postgres.half_made(url) else ""
+            yield _fault(name, half, "") if half else Line(name, f"none; {_shown(uri)} lets us in")
+        except (SQLAlchemyError, ImportError, OSError) as error:
             example = "postgresql+psycopg://user:password@host:5432/database"
             yield Line(name, f"none; {_shown(uri)}: {_said(error)}", f"{variable} must be like {example}")
     else:
@@ -293,10 +297,12 @@ def store(name: str, url: str) -> Line:
 
 
 def disks() -> Iterator[Line]:
-    """Read how much disk space is left where results and flow runs are kept."""
+    """Read how much disk space is left where results, flow runs and temporary files are kept."""
     yield disk("disk, here", Path.cwd(), "free some space, or work in a folder on another disk")
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     yield disk("disk, Prefect", home, "free some space, or set PREFECT_HOME to a folder on another disk")
+    temporary = Path(tempfile.gettempdir())
+    yield disk("disk, temporary", temporary, "free some space, or set TMPDIR to a folder on another disk")
 
 
 def disk(name: str, folder: Path, remedy: str) -> Line:

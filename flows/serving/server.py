@@ -40,7 +40,7 @@ from prefect.settings import (
 )
 
 from flows.serving import proxies
-from tasks import folders, sqlite
+from tasks import folders, postgres, sqlite
 from tasks.tracking import local, store
 
 P = ParamSpec("P")
@@ -86,6 +86,8 @@ def database() -> Path | None:
 def home_fault() -> str:
     """Return in words, with a remedy, why a private server could not keep its data; empty if it can. Make no file."""
     home, file = Path(PREFECT_HOME.value()), database()
+    if there := _postgres_fault():
+        return there
     if words := folders.fault(home) or (file and file.exists() and sqlite.fault(file)):
         return f"PREFECT_HOME must be a folder that can be written to: {words}"
     if file and file.exists() and sqlite.half_made(file) is not None:
@@ -93,6 +95,14 @@ def home_fault() -> str:
             f"{file} is only half made; unless a process is making it now, delete it (it holds no result): rm '{file}'*"
         )
     return ""
+
+
+def _postgres_fault() -> str:
+    url = postgres.url_of(str(PREFECT_API_DATABASE_CONNECTION_URL.value()))
+    try:
+        return postgres.remedy(url) if url and postgres.half_made(url) else ""
+    except OSError as error:
+        return f"PREFECT_API_DATABASE_CONNECTION_URL must be a database that can be used; {url!r} says: {error}"
 
 
 def check_home() -> None:
@@ -186,8 +196,9 @@ def _start_private() -> str:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
     file = database()
-    first = file is not None and not file.exists()
-    program = ["flows.serving.private", str(file)] if first else ["prefect", "server", "start"]
+    whole = file is None or file.exists()
+    shared = postgres.url_of(str(PREFECT_API_DATABASE_CONNECTION_URL.value()))
+    program = ["prefect", "server", "start"] if whole and not shared else ["flows.serving.private"]
     command = [sys.executable, "-m", *program, "--host", LOOPBACK, "--port", str(port)]
     process = subprocess.Popen(
         ["sh", "-c", SUPERVISE, "sh", *command],

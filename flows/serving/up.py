@@ -1,6 +1,5 @@
 """`initbench up`: Prefect's server, MLflow's server and a worker on one machine, under one process manager."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from flows.serving import databases, deployments
 from flows.serving.server import INFRA, LOOPBACK, SUPERVISE, check_free, tuning
+from tasks import folders
 from tasks.tracking import store
 
 HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # by the servers' names in supervisord.conf
@@ -68,10 +68,10 @@ def up(options: Options) -> None:
 
 @contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """Lock a folder for one `up`, because two would overwrite each other's data."""
-    with (state / "lock").open("w") as lock:
+    """Claim a folder for one `up`, because two would overwrite each other's data."""
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(folders.claimed(state))
         except BlockingIOError:
             raise ValueError(f"a folder can be used by one `initbench up` at a time; {state} is in use") from None
         yield

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from tasks import documents
@@ -35,6 +36,20 @@ _writing = threading.Lock()  # SQLite takes one writer at a time, and MLflow fai
 
 
 @contextmanager
+def _kept() -> Iterator[None]:
+    """Turn what goes wrong with the store or its disk into one kind of error.
+
+    Raises:
+        RecordError: if something does.
+    """
+    try:
+        yield
+    except (MlflowException, OSError, SafetensorError) as error:
+        words = f"the record cannot be kept; the cells that it holds will be reused: {first_line(error)}"
+        raise RecordError(words) from error
+
+
+@contextmanager
 def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[Benchmark]:
     """Open the run of a benchmark, with its study, environment and data; end the run as FINISHED, FAILED or KILLED.
 
@@ -43,31 +58,30 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         RecordError: if the store fails during the benchmark.
     """
     client = store.client(store.uri())
-    experiment = _experiment(client, study)
-    client.set_experiment_tag(experiment, KIND, "custom_model_development")
-    client.set_experiment_tag(experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
-    lease.close_dead(client)
-    labels = {**tags, **lease.tags(), BENCHMARK: "yes", **_looked(study)}
-    run_id = client.create_run(experiment, tags=labels, run_name=study.summary).info.run_id
-    try:
-        client.log_batch(
-            run_id,
-            params=_params(_flat(study.spelled_out.model_dump(mode="json", exclude=set(WHOLE)))),
-        )
-        client.log_text(run_id, documents.write(study.model_dump(mode="json")), "study.yaml")
-        client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
-        client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
-        with lease.renewed(client, run_id, _writing):
-            yield Benchmark(store.uri(), experiment, run_id)
-    except MlflowException as error:
-        with suppress(MlflowException):
-            client.set_terminated(run_id, "FAILED")
-        words = f"MLflow failed during the benchmark; the cells that it holds will be reused: {first_line(error)}"
-        raise RecordError(words) from error
-    except BaseException as error:
-        client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    client.set_terminated(run_id, "FINISHED")
+    with _kept():
+        experiment = _experiment(client, study)
+        client.set_experiment_tag(experiment, KIND, "custom_model_development")
+        client.set_experiment_tag(experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
+        lease.close_dead(client)
+        labels = {**tags, **lease.tags(), BENCHMARK: "yes", **_looked(study)}
+        run_id = client.create_run(experiment, tags=labels, run_name=study.summary).info.run_id
+        try:
+            _log_study(client, run_id, study, environment)
+            with lease.renewed(client, run_id, _writing):
+                yield Benchmark(store.uri(), experiment, run_id)
+        except BaseException as error:
+            with suppress(MlflowException):  # if this fails as well, the next benchmark ends the run
+                client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
+        client.set_terminated(run_id, "FINISHED")
+
+
+def _log_study(client: MlflowClient, run_id: str, study: Study, environment: Mapping[str, object]) -> None:
+    params = _params(_flat(study.spelled_out.model_dump(mode="json", exclude=set(WHOLE))))
+    client.log_batch(run_id, params=params)
+    client.log_text(run_id, documents.write(study.model_dump(mode="json")), "study.yaml")
+    client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
+    client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
 
 
 def _looked(study: Study) -> dict[str, str]:
@@ -107,8 +121,13 @@ def _params(settings: Mapping[str, object]) -> list[Param]:
     return [Param(name, str(value)) for name, value in settings.items()]
 
 
+@_kept()
 def record(benchmark: Benchmark, batch: Batch, outcomes: Iterable[Outcome], tags: Mapping[str, str]) -> dict[str, str]:
-    """Record each outcome of a batch as a run nested under the benchmark's run; return the run ids by cell key."""
+    """Record each outcome of a batch as a run nested under the benchmark's run; return the run ids by cell key.
+
+    Raises:
+        RecordError: if the store fails.
+    """
     shared = _params(_flat({**batch.settings.model_dump(), "target": batch.target}))
     return {batch.keys[each.cell]: _record(benchmark, batch, shared, each, tags) for each in outcomes}
 
@@ -183,6 +202,7 @@ def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
         get_artifact_repository(run.info.artifact_uri, tracking_uri=uri).log_artifacts(folder)
 
 
+@_kept()
 def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
     """Store the files of a folder, summary metrics and tags in the benchmark's run."""
     client, now = store.client(benchmark.uri), int(time.time() * 1000)
@@ -193,6 +213,13 @@ def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], ta
     client.log_artifacts(benchmark.run_id, str(folder))
 
 
+@_kept()
+def attach(benchmark: Benchmark, folder: Path, name: str) -> None:
+    """Store the files of a folder in the benchmark's run, in a folder of this name."""
+    store.client(benchmark.uri).log_artifacts(benchmark.run_id, str(folder), name)
+
+
+@_kept()
 def revoke(benchmark: Benchmark, reason: str) -> None:
     """Mark the cells that a benchmark has recorded as failed, so that no later benchmark takes them as its own."""
     client = store.client(benchmark.uri)
@@ -202,6 +229,7 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
         client.log_batch(run.info.run_id, tags=tags)
 
 
+@_kept()
 def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
     """Store a worker's result as JSON in the benchmark's run; `reading.handed_over` reads it."""
     store.client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")

@@ -21,7 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import folders
+from tasks import folders, postgres
 from tasks.core.training.outcome import first_line
 from tasks.tracking import local, view
 
@@ -108,16 +108,18 @@ def unmade(uri: str) -> bool:
 
 @cache
 def client(uri: str) -> MlflowClient:
-    """Return a client of a store; make an SQLite store if it does not exist, and have a moved one find its files.
+    """Return a client of a store; make its tables if there are none, and have a moved SQLite store find its files.
+
+    Several processes wait for each other, because MLflow makes and changes tables when it opens a store.
 
     Raises:
         StoreError: if the store cannot be used.
     """
     if uri.startswith("http") and not _answers(uri):
         raise StoreError(f"MLFLOW_TRACKING_URI must be the address of a running MLflow server; {uri} is not")
-    file = local.file_of(uri)
+    file, url = local.file_of(uri), postgres.url_of(uri)
     try:
-        with folders.alone(_usable(file).parent) if file else nullcontext():  # MLflow changes tables when it opens them
+        with folders.alone(_usable(file).parent) if file else postgres.alone(url) if url else nullcontext():
             if file:
                 local.make(file)
             opened = MlflowClient(uri)
@@ -125,7 +127,10 @@ def client(uri: str) -> MlflowClient:
             if file:
                 local.followed(file)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {uri} it says: {first_line(error)}"
+        if url and not isinstance(error, OSError) and postgres.half_made(url):
+            raise StoreError(f"the store cannot be used: {postgres.remedy(url)}") from None
+        shown = re.sub("//[^/@]*@", "//", uri)  # no password
+        words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {shown} it says: {first_line(error)}"
         raise StoreError(words) from None
     return opened
 
@@ -156,6 +161,17 @@ def check(study: str) -> tuple[str, ...]:
     active_experiment(client(uri()), study)
     moved = local.followed(file) if file else ""
     return (moved,) if moved else ()
+
+
+def check_room(needed: int) -> None:
+    """Check that so many bytes can be recorded, if the store is an SQLite file; other stores have disks of their own.
+
+    Raises:
+        StoreError: if they cannot.
+    """
+    file = local.file_of(uri())
+    if file and (words := folders.fault(local.artifacts(file), folders.LEAST + needed)):
+        raise StoreError(f"the store cannot hold all cells: {words}")
 
 
 def active_experiment(client: MlflowClient, study: str) -> Experiment | None:

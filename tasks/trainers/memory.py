@@ -1,6 +1,7 @@
-"""How much memory is free on this machine."""
+"""How much memory is free on this machine, and on its GPUs."""
 
 import re
+import subprocess
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
@@ -16,3 +17,16 @@ def free() -> int:
         cached = re.search(r"^inactive_file (\d+)", (GROUP / "memory.stat").read_text(), re.MULTILINE)
         found.append(int(most) - int(used.read_text()) + (int(cached[1]) if cached else 0))
     return min(found)
+
+
+def free_on(gpu: int) -> int:
+    """Return how many bytes processes may still take of a GPU or, if nvidia-smi does not tell, of the machine.
+
+    It does not tell of a GPU that shares the machine's memory.
+    """
+    asked = ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]  # in MiB
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        said = ""
+    return int(said) * 2**20 if said.isdigit() else free()

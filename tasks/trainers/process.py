@@ -27,7 +27,7 @@ from tasks.core.training.backend import TF32, Framework
 from tasks.core.training.laws import Finding
 from tasks.core.training.outcome import Outcome
 from tasks.core.training.parity import Level, Trace
-from tasks.trainers.memory import free
+from tasks.trainers.memory import free, free_on
 
 CPU_SLOTS = 2  # one for each backend, so that both train at once
 
@@ -92,7 +92,7 @@ class Trainer:
         """
         if self._started:
             return
-        device = self.call(_start, self.backend, self._slot.threads, os.getpid(), str(self._log))
+        device = self.call(_start, self.backend, self._slot, os.getpid(), str(self._log))
         if self._slot.gpu is not None and device == "cpu":
             raise UnusableSlotError(
                 f"GPU {self._slot.gpu} is visible but this build of {self.backend} cannot use it; install one that "
@@ -147,11 +147,16 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(backend: Backend, threads: int, parent: int, log: str) -> str:
+_budget: list[int] = []  # in the process of a trainer on a GPU: bytes that were free there when it came
+
+
+def _start(backend: Backend, slot: Slot, parent: int, log: str) -> str:
     """Load the backend in a trainer's process, and let the process end when its parent has died."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     end_with(parent)
-    return framework(backend).setup(threads)
+    if slot.gpu is not None:
+        _budget[:] = [free_on(slot.gpu)]
+    return framework(backend).setup(slot.threads)
 
 
 def end_with(parent: int) -> None:
@@ -172,17 +177,31 @@ def framework(backend: Backend) -> Framework:
 
 
 def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, ...]) -> list[Outcome]:
-    """Train cells in one batch, or in several that fit one after another into this trainer's share of free memory."""
+    """Train cells in one batch, or in several that fit one after another into this trainer's share of free memory.
+
+    If the framework runs out of memory all the same, fewer cells train together from then on.
+    """
     size = _together(settings, folds=len({cell.seed for cell in cells}))
     backend, clock = framework(settings.backend), time.perf_counter
-    parts = (slice(at, at + size) for at in range(0, len(cells), size))
-    trained = (batch.train(backend, settings, cells[part], rates[part], clock=clock) for part in parts)
-    return [outcome for part in trained for outcome in part]
+    outcomes: list[Outcome] = []
+    while len(outcomes) < len(cells):
+        part = slice(len(outcomes), len(outcomes) + size)
+        try:
+            outcomes += batch.train(backend, settings, cells[part], rates[part], clock=clock)
+        except backend.OUT_OF_MEMORY:
+            if size == memory.PLACES[0]:
+                raise
+            size = max(place for place in memory.PLACES if place < size)
+    return outcomes
 
 
 def _together(settings: CellSettings, folds: int) -> int:
-    """Return how many cells of these settings fit into this trainer's share of free memory."""
-    return memory.most(settings, datasets.load(settings.dataset), folds=folds, free=free() // CPU_SLOTS)
+    """Return how many cells of these settings fit into this trainer's share of free memory.
+
+    Of a GPU it is what was free when the trainer came, because a framework keeps what it has taken.
+    """
+    share = _budget[0] if _budget else free() // CPU_SLOTS
+    return memory.most(settings, datasets.load(settings.dataset), folds=folds, free=share)
 
 
 def _trace(backend: Backend, level: Level) -> Trace:

@@ -360,9 +360,9 @@ def test_package_adds_an_initializer(stored, initbench, with_server, told):
     ],
 )
 def test_servers_that_cannot_be(folder, told, arguments, words):
-    """Options that cannot work give one line; at most the folder `.initbench` is made, with its lock."""
+    """Options that cannot work give one line; at most the folder `.initbench` is made."""
     assert words in told(*arguments)
-    assert not [path for path in folder.rglob("*") if path.name not in (".initbench", "lock")]
+    assert not [path for path in folder.rglob("*") if path.name != ".initbench"]
 
 
 def test_ui_on_a_port_that_is_taken(first, initbench):

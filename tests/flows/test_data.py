@@ -1,12 +1,21 @@
 """What is told of a file of one's own before anything is trained on it."""
 
+import shutil
+from collections import namedtuple
+from contextlib import nullcontext
+
 import pytest
 
 from flows import data
 from flows.plan import picked, plan
+from tasks import folders
 from tasks.core.design.grid import UNTUNED
 from tasks.core.design.settings import CsvFile, Network
 from tasks.core.design.study import Study
+from tasks.core.training import datasets, memory
+from tasks.core.training.parity import TWINS
+from tasks.tracking import store
+from tasks.trainers.process import Slot
 
 ROWS = "Id,length,kind\n" + "".join(f"{at},{at % 7}.5,{'xy'[at % 2]}\n" for at in range(1, 41))
 
@@ -37,6 +46,32 @@ def test_what_cannot_fit_into_memory_is_refused(folder, monkeypatch):
         plan(large, fresh=True)
     plan(large.model_copy(update={"runner": "workers"}), fresh=True)  # other machines have other memory
     picked(large, UNTUNED, fresh=True)  # what a benchmark plans on its way, while its own trainers hold memory
+
+
+def test_what_cannot_fit_on_the_disk_is_refused(folder, monkeypatch):
+    """A study whose cells the disk cannot hold is refused before training; cells of workers lie elsewhere."""
+    usage = namedtuple("usage", ["free"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(folders.LEAST + 20 * 2**20))
+    study = Study(seeds=2, controls=None, initializers=("zeros",))
+    plan(study, fresh=True)
+    wide = study.model_copy(update={"network": Network(width=1024, depth=3)})
+    words = "the store cannot hold all cells: .* 84 MiB are free, and about 9[0-9] MiB are needed"
+    with pytest.raises(store.StoreError, match=words):
+        plan(wide, fresh=True)
+    plan(wide.model_copy(update={"runner": "workers"}), fresh=True)
+    assert list(folder.iterdir()) == []
+
+
+def test_what_cannot_fit_on_a_gpu_is_refused(monkeypatch):
+    """On GPUs the memory of the fullest one counts, and each holds one trainer."""
+    asked = [Study(network=Network(width=1024, depth=10)).settings("pytorch", ())]
+    slots = [Slot(1, gpu) for gpu in (0, 1)]
+    needed = memory.needed(asked[0], datasets.load("iris"), cells=1 + TWINS, folds=1)
+    monkeypatch.setattr(data, "free", lambda: 0)
+    for least, refused in ((needed, False), (needed - 1, True)):
+        monkeypatch.setattr(data, "free_on", (2 * needed, least).__getitem__)
+        with pytest.raises(ValueError, match=r"GiB on a GPU; .* GiB are free") if refused else nullcontext():
+            data.check_memory(asked, slots)
 
 
 def test_what_is_left_out_has_a_checksum_of_its_own(folder):

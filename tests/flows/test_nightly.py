@@ -6,7 +6,7 @@ from prefect.client.orchestration import get_client
 
 from flows import studies
 from flows.nightly import FailedStudiesError, nightly
-from tasks.tracking import reading
+from tasks.tracking import reading, store
 from tasks.tracking.store import NIGHTLY
 
 # Prefect leaves the connection of a subflow's events to the garbage collector
@@ -60,7 +60,14 @@ def test_nights(night):
     before, tonight = (entry[entry.index("(") : -1] for entry in (rows[2][3], rows[2][2]))
     assert before in first.data
     assert tonight != before
-    assert rows[2][4] == "The answer does not change: every verdict between initializers is the same."
+    answer, page = rows[2][4].split(" [Both runs]")
+    assert answer == "The answer does not change: every verdict between initializers is the same."
+    published, *_ = reading.opened(reading.last_nightly("fine").run_id)
+    assert page == f"({published.link}/artifacts/compare/compare.html)"
+    stored = store.client(published.uri).list_artifacts(published.run_id, "compare")
+    assert {file.path for file in stored} == {
+        f"compare/{name}" for name in ("compare.html", "cells.csv", "verdicts.csv")
+    }
     assert f"/artifacts/artifact/{first.id})" in second.data
     assert reading.last_nightly("fine").run_id in tonight
 

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tasks.core.design.study import Study
 from tasks.tracking import lease, recording, store
 from tests.shared.records import find
-from tests.shared.running import own_environment
+from tests.shared.running import INITBENCH, descendants, own_environment
 
 STUDY = Study(name="together", initializers=("zeros",), backends=("pytorch",), seeds=2)
 PROCESS = """
@@ -89,3 +90,45 @@ def test_first_processes_together(folder, start, eventually):
     (living,) = client.search_runs(store.experiments(client), "attributes.status = 'RUNNING'")
     assert lease.KILLED not in living.data.tags
     assert living.data.tags[lease.PROCESS].split()[1] == str(second.pid)
+
+
+RUN = ("run", "--no-parity", "--set=controls=null", "--set=backends=[pytorch]", "--set=initializers=[he_normal, zeros]")
+SHORT = (*RUN, "--set=seeds=2", "--set=recipe.epochs=1", "--set=network.hidden=[4]")
+LONG = (*RUN, "--set=seeds=2", "--set=recipe.epochs=10000", "--set=recipe.batch_size=1")
+
+
+def test_commands_together(folder, eventually):
+    """Two first runs start in one empty folder and home of Prefect's, in a shell whose proxies lead nowhere.
+
+    One ends as if it were alone. The other is killed while it trains, and takes all its processes along. A store that
+    cannot be used is told in a line; once it can be, the next benchmark closes what the dead one left.
+    """
+    environment = own_environment(folder)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def start(*arguments):
+        return subprocess.Popen([INITBENCH, *arguments], cwd=folder, env=environment, **pipes)
+
+    long, short = start(*LONG), start(*SHORT)
+    said = short.communicate()
+    assert short.returncode == 0, said
+    eventually(lambda: states().count("RUNNING") == 1)
+    processes = descendants(long.pid)  # its server and its trainer, and what watches over them
+    assert len(processes) > 2
+    long.kill()
+    long.communicate()
+    eventually(lambda: not any(Path(f"/proc/{process}").exists() for process in processes), 30)
+    kept = states()
+    assert (kept.count("RUNNING"), kept.count("FINISHED")) == (1, 5)
+
+    (folder / "mlruns").rename(folder / "away")
+    (folder / "mlruns").touch()
+    refused = start(*SHORT, "--dry-run")
+    output, errors = refused.communicate()
+    assert (refused.returncode, output) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.endswith("mlruns cannot be written to: Not a directory")
+    (folder / "mlruns").unlink()
+    (folder / "away").rename(folder / "mlruns")
+    with recording.benchmark(STUDY, {}, {}):
+        assert states() == ["FINISHED"] * 5 + ["KILLED", "RUNNING"]

@@ -73,6 +73,16 @@ def own_environment(folder: Path) -> dict[str, str]:
     return {**kept, **PROXIES, "PREFECT_HOME": str(folder / "prefect")}
 
 
+def descendants(process):
+    """Return the ids of all processes below one."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = dict(map(int, line.split()) for line in listed.splitlines())
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}
+
+
 @contextmanager
 def up(folder: Path, *options: str) -> Iterator[Running]:
     """Run `initbench up` until it is ready, and stop it in the end."""

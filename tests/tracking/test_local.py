@@ -161,7 +161,7 @@ def test_full_disk(stored, monkeypatch):
     """A disk with hardly any room is told."""
     usage = namedtuple("usage", ["free"])
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(folders.LEAST - 1))
-    refused("is on a disk that is full: 64 MiB are free")
+    refused("is on a disk that is too full: 64 MiB are free, and about 64 MiB are needed")
 
 
 def test_file_that_is_no_store(folder):

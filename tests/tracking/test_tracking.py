@@ -1,6 +1,7 @@
+import resource
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pandas as pd
@@ -154,6 +155,54 @@ def test_other_target_is_read_from_the_curve(parent):
     found = {target: reading.read(parent, study, ids)["epochs_to_target"][0] for target, study in asked.items()}
     assert (found[0.9], found[0.7]) == (2, 1)
     assert np.isnan(found[0.99])
+
+
+@contextmanager
+def no_room(folder):
+    """Let no file of this process become larger than a kilobyte, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def no_folder(folder):
+    """Let the folder of files be gone, and a file be in its place."""
+    (folder / "mlruns").rename(folder / "away")
+    (folder / "mlruns").touch()
+    try:
+        yield
+    finally:
+        (folder / "mlruns").unlink()
+        (folder / "away").rename(folder / "mlruns")
+
+
+@pytest.mark.parametrize("failing", [no_room, no_folder])
+def test_a_store_that_fails_meanwhile(stored, failing):
+    """A disk that is full, or files that have no place, are an error in one line, and what is recorded is reused.
+
+    A cell that was half recorded is trained anew, and the next benchmark closes its run.
+    """
+
+    def interrupted():
+        with recording.benchmark(STUDY, {}, {}) as parent:
+            record(parent, STUDY, [outcome(CELLS[0])])
+            with failing(stored):
+                record(parent, STUDY, [outcome(CELLS[1])])
+
+    with pytest.raises(store.RecordError, match="the record cannot be kept; the cells that it holds will be") as error:
+        interrupted()
+    assert "\n" not in str(error.value)
+    assert [*find(STUDY)] == [CELLS[0]]
+    with recording.benchmark(STUDY, {}, {}) as parent:
+        record(parent, STUDY, [outcome(CELLS[1])])
+    assert {*find(STUDY)} == {*CELLS[:2]}
+    client = MlflowClient(store.uri())
+    states = [run.info.status for run in store.search(client, store.experiments(client), "")]
+    assert (states.count("FINISHED"), states.count("RUNNING")) == (3, 0)
 
 
 def test_interrupted_benchmark_ends(stored):

@@ -186,6 +186,52 @@ def test_batches_follow_free_memory(monkeypatch):
     assert [rates for _, rates in parts[1:]] == [(1.0, 2.0), (3.0, 4.0), (5.0,)]
 
 
+def test_batches_follow_the_memory_of_a_gpu(monkeypatch, tmp_path):
+    """A trainer on a GPU fits batches into what was free there when it came, and not into the machine's memory."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\ntest "$1" = --id=3 && echo 1200\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    wide = SETTINGS.model_copy(update={"network": Network(width=1024, depth=10)})
+    start = process._start, "pytorch", process.Slot(threads=1, gpu=3), os.getpid(), str(tmp_path / "log")
+    trainers = [process.Trainer("pytorch", process.Slot(threads=1), tmp_path / "log") for _ in range(2)]
+    try:
+        trainers[0].call(*start)
+        sizes = [trainer.call(process._together, wide, 1) for trainer in trainers]
+    finally:
+        for trainer in trainers:
+            trainer.stop()
+    assert sizes[0] == 2 < sizes[1]
+    assert memory.free_on(3) == 1200 * 2**20
+    program.write_text("#!/bin/sh\necho '[N/A]'\n")  # of a GPU that has no memory of its own
+    monkeypatch.setattr(memory, "free", lambda: 7)
+    assert memory.free_on(3) == 7
+
+
+def test_fewer_cells_train_where_memory_runs_out(monkeypatch):
+    """If a framework runs out of memory, the cells that are left train fewer at a time; two are the fewest."""
+    sizes = []
+
+    class Framework:
+        OUT_OF_MEMORY = MemoryError
+
+    def train(backend, settings, cells, rates, *, clock):
+        sizes.append(len(cells))
+        if len(cells) > most:
+            raise MemoryError
+        return list(zip(cells, rates, strict=True))
+
+    monkeypatch.setattr(process, "framework", lambda _: Framework)
+    monkeypatch.setattr(process.batch, "train", train)
+    most, rates = 16, tuple(map(float, range(20)))
+    assert process._train(SETTINGS, tuple(CELLS[:20]), rates) == list(zip(CELLS[:20], rates, strict=True))
+    assert sizes == [20, 16, 4]
+    most = 1
+    with pytest.raises(MemoryError):
+        process._train(SETTINGS, tuple(CELLS[:20]), rates)
+    assert sizes[3:] == [20, 16, 2]
+
+
 def test_free_memory_is_that_of_the_container(monkeypatch, tmp_path):
     """A container's limit counts if it is below what the machine has; its file cache can be had back."""
     meminfo = tmp_path / "meminfo"

@@ -8,9 +8,9 @@ cells or more. In a batch of one, TensorFlow would take another matrix product, 
 a second cell is added to a lone one.
 """
 
-from tasks.backends.keras.device import setup
+from tasks.backends.keras.device import OUT_OF_MEMORY, setup
 from tasks.backends.keras.initializers import NAME, init_weights, native
 from tasks.backends.keras.network import deployed
 from tasks.backends.keras.program import program
 
-__all__ = ["NAME", "deployed", "init_weights", "native", "program", "setup"]
+__all__ = ["NAME", "OUT_OF_MEMORY", "deployed", "init_weights", "native", "program", "setup"]

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tasks.core.training.backend import DETERMINISTIC, TF32
 
+OUT_OF_MEMORY = tf.errors.ResourceExhaustedError
 FLOATS, EPSILON = "float32", 1e-7  # of Keras as it comes; ~/.keras/keras.json may say otherwise
 
 

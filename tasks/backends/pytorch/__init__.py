@@ -6,9 +6,9 @@ once, from weights that are stacked along a leading axis of cells, and gives eac
 cell equal those of a plain training loop bit for bit, however many cells the batch has.
 """
 
-from tasks.backends.pytorch.device import setup
+from tasks.backends.pytorch.device import OUT_OF_MEMORY, setup
 from tasks.backends.pytorch.initializers import NAME, init_weights, native
 from tasks.backends.pytorch.network import deployed
 from tasks.backends.pytorch.program import program
 
-__all__ = ["NAME", "deployed", "init_weights", "native", "program", "setup"]
+__all__ = ["NAME", "OUT_OF_MEMORY", "deployed", "init_weights", "native", "program", "setup"]

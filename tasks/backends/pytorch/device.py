@@ -4,6 +4,8 @@ import torch
 
 from tasks.core.training.backend import DETERMINISTIC, TF32
 
+OUT_OF_MEMORY = torch.OutOfMemoryError
+
 
 def device() -> torch.device:
     """Return the device that programs compute on: the GPU if PyTorch sees one, else the CPU."""

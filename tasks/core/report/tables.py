@@ -145,6 +145,11 @@ class Table:
     columns: list[str]
     rows: list[list[Entry]]
 
+    @property
+    def heading(self) -> str:
+        """The caption without what it says behind its first comma or semicolon."""
+        return self.caption.partition(";")[0].partition(",")[0]
+
     def tabulated(self, style: str) -> str:
         """Return the table as text, in one of tabulate's styles."""
         rows = [[entry.text for entry in row] for row in self.rows]
@@ -311,7 +316,7 @@ def runs(beside: SideBySide) -> Table:
 def changed(beside: SideBySide) -> Table:
     """Return the table of pairs of initializers whose verdict is another one in the second run."""
     rows = [[Entry(part, part) for part in line.rpartition(": ")[::2]] for line in beside.changed]
-    return Table("changed", "Verdicts that differ between the runs", ["where", "verdict"], rows)
+    return Table("verdicts", "Verdicts that differ between the runs", ["where", "verdict"], rows)
 
 
 def differing_cells(beside: SideBySide) -> Table:

@@ -114,6 +114,8 @@ class Framework(Protocol):
     """The functions that the module of a backend offers."""
 
     NAME: Backend
+    OUT_OF_MEMORY: type[Exception]
+    """The error by which the framework says that its device has too little memory."""
 
     def setup(self, threads: int) -> str:
         """Set threads, precision and determinism for this process; return the name of the device."""

@@ -1,13 +1,18 @@
-"""How much memory training takes: what is computed at once is cut to a budget, and batches to the memory that is free.
+"""How much memory training takes, and how much disk space the record of a cell.
+
+What is computed at once is cut to a budget, and batches to the memory that is free.
 
 All counts are estimates: numbers of four bytes times how often they are there at once, as measured in both backends.
 """
 
 import math
+from dataclasses import fields
 from itertools import pairwise
 
 from tasks.core.design.settings import CellSettings
 from tasks.core.training.datasets import Dataset
+from tasks.core.training.outcome import Curves
+from tasks.core.training.signals import FLOW, STATE
 from tasks.core.training.weights import fans
 
 PLACES = (2, 16, 128)  # cells in one program; few sizes, because Keras takes two seconds to compile each
@@ -19,6 +24,9 @@ PASSES = 6  # numbers of each unit and row in a forward pass, or in a step, that
 READINGS = 5  # of the dataset in float64: as read, checked and scaled
 FOLDS = 3  # of each fold: for the cells, stacked, and in the framework
 PROCESS = 2**29  # a trainer with its framework, before it trains
+RUN = 2**15  # of a cell's run in the store, but for its points
+POINT = 400  # of a metric at one epoch, with its entries in four indexes
+DIGITS = 20  # of a number in a CSV file
 
 
 def at_once(rows: int, sizes: tuple[int, ...]) -> int:
@@ -48,6 +56,17 @@ def needed(settings: CellSettings, dataset: Dataset, *, cells: int, folds: int) 
     orders = folds * train * settings.recipe.epochs
     measured = min(cells, at_once(rows, sizes)) * _pass(rows, sizes)
     return PROCESS + FLOAT * (data + orders + cells * COPIES * weights) + cells * _pass(size, sizes) + measured
+
+
+def recorded(settings: CellSettings, dataset: Dataset, *, full: bool) -> int:
+    """Return about how many bytes of disk the record of a cell takes; full: signals of each layer are points, too."""
+    sizes = fans(settings.network, len(dataset.features), dataset.classes)
+    weights = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    epochs, layers = settings.recipe.epochs + 1, len(sizes) - 1
+    told = math.ceil(settings.split.test_fraction * len(dataset.y)) * dataset.classes
+    signals = epochs * layers * len((*STATE, *FLOW))
+    curves = epochs * len(fields(Curves))
+    return RUN + FLOAT * weights + DIGITS * (told + curves + signals) + POINT * (curves + (signals if full else 0))
 
 
 def most(settings: CellSettings, dataset: Dataset, *, folds: int, free: int) -> int:

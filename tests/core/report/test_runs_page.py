@@ -32,7 +32,9 @@ def test_page_says_whether_the_answer_changes(first):
     assert "<strong>The answer changes:</strong>" in text
     assert "Environment, packages.torch: 2.13 before, 2.14 after" in text
     assert "<td>he_normal against zeros, better before, worse after</td>" in text
-    assert re.findall(r'<section id="(\w+)"', text) == ["runs", "changed", "cells"]
+    assert re.findall(r'<section id="(\w+)"', text) == ["runs", "verdicts", "cells"]
+    contents = re.findall(r'<a href="#(?:runs|verdicts|cells)">(.+)</a>', text)
+    assert contents == ["Runs", "Table of verdicts", "Table of cells"]
     assert text.count("<figure") == 1
     assert all(f'href="{link}"' in text for link in LINKS)
 

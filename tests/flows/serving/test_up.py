@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.shared.browser import PATIENCE, READY, SHOTS, chromium
 from tests.shared.postgres import free_port
-from tests.shared.running import ANSWER_SECONDS, INITBENCH, up
+from tests.shared.running import ANSWER_SECONDS, INITBENCH, descendants, up
 
 RUN = 300_000  # milliseconds
 
@@ -264,13 +264,3 @@ def cells(folder):
     """Return the keys of all cells that MLflow's store in a folder holds."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         return database.execute("SELECT value FROM tags WHERE key = 'initbench.cell' ORDER BY run_uuid").fetchall()
-
-
-def descendants(process):
-    """Return the ids of all processes below one."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = dict(map(int, line.split()) for line in listed.splitlines())
-    found = {process}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {process}
