@@ -7,7 +7,7 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
 from tasks.core.statistics import ranks
-from tasks.core.statistics.verdicts import pairs
+from tasks.core.statistics.pairing import pairs
 from tests.shared.samples import THREE, noisy
 
 
