@@ -57,6 +57,30 @@ def test_counts_are_tested_exactly():
     assert row["low"] < 0.8 < row["high"]
 
 
+@pytest.mark.parametrize("counts", [(6, 6, 1, 6), (7, 8, 2, 8), (5, 9, 4, 5)])
+def test_p_is_boschloos_by_hand(counts):
+    """It is twice the largest chance, over what either may finish, of tables whose one-sided Fisher p is no larger."""
+    one, of_one, other, of_other = counts
+    a, b = np.meshgrid(np.arange(of_one + 1), np.arange(of_other + 1), indexing="ij")
+    share = np.linspace(0, 1, 2001)[:, None, None]
+    chance = stats.binom.pmf(a, of_one, share) * stats.binom.pmf(b, of_other, share)
+    hypergeometric = of_one + of_other, a + b, of_one
+    fishers = stats.hypergeom.cdf(a, *hypergeometric), stats.hypergeom.sf(a - 1, *hypergeometric)
+    sides = [(chance * (each <= each[one, other] * (1 + 1e-9))).sum((1, 2)).max() for each in fishers]
+    found = Finished(*(np.array([count]) for count in counts))
+    assert found.p() == pytest.approx(min(2 * min(sides), 1), rel=1e-3)
+
+
+def test_the_ends_are_newcombes():
+    """By hand, from SciPy's Wilson intervals of the two shares."""
+    one, other = (stats.binomtest(finished, 10) for finished in (9, 4))
+    first, second = (each.proportion_ci(method="wilson") for each in (one, other))
+    low = 0.5 - np.hypot(0.9 - first.low, second.high - 0.4)
+    high = 0.5 + np.hypot(first.high - 0.9, 0.4 - second.low)
+    ten = np.array([10])
+    assert np.ravel(Finished(np.array([9]), ten, np.array([4]), ten).ends()) == pytest.approx([low, high])
+
+
 def test_few_holes_decide_nothing():
     """One cell of ten that diverges is no difference; where no cell does there is no row."""
     assert of(diverged(10, 1), "finished")["verdict"] == "undecided"
