@@ -16,20 +16,21 @@ from tests.calibration.claims import FAMILIES, RANKED
 
 SEEDS = (5, 10, 20)  # with which a number is told
 KINDS = ("truth", "null")  # of rivals, in turn
-FOLLOWED = 4  # pairs of a family
-MOST = 300  # families, if some bin does not fill
-BINS = (0, 40, 70, 100, 150, verdicts.FAR + max(SEEDS))
+FOLLOWED = 1  # pairs of a family, whose numbers are alike because its margin is
+MOST = 900  # families, if some bin does not fill
+BINS = (0, 70, 100, 150, verdicts.FAR + max(SEEDS))
 
 
-def followed(rng, dataset, name, enough):
+def followed(rng, dataset, name, enough, most=MOST):
     """Return told totals of seeds of undecided pairs, and whether so many fresh seeds settle each, (2, pairs).
 
-    Families of initializers and of streams that are alike take turns, until each bin has enough pairs. They are judged
+    Families of initializers and of streams that are alike take turns, until each bin has enough pairs,
+    or there were most families. They are judged
     as in a run with two backends, on a first look, and the fresh seeds as on a second one.
     """
     cells = [table.values(dataset, kind, name) for kind in KINDS]
     found, filled = [], np.zeros(len(BINS) - 1, int)
-    for at in range(MOST):
+    for at in range(most):
         whole, number = cells[at % len(KINDS)], SEEDS[at // len(KINDS) % len(SEEDS)]
         (few,) = families.drawn(rng, whole, number, 1)
         rows = families.judged(few, families.measure(dataset, name, few), controlled=FAMILIES)
