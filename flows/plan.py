@@ -21,7 +21,7 @@ from tasks.core.design.columns import RANKED
 from tasks.core.design.grid import UNTUNED, Batch, Cell, Picks
 from tasks.core.design.settings import CellSettings, Level, short, source
 from tasks.core.design.study import Study
-from tasks.core.statistics import planning, tuning
+from tasks.core.statistics import planning, ranks, tuning
 from tasks.core.training import datasets
 from tasks.tracking import reading, store
 
@@ -142,10 +142,15 @@ class Plan(BaseModel):
 
 
 def _unreachable(study: Study) -> list[str]:
-    """Return which verdicts the grid cannot give, on the dataset with the fewest rows."""
+    """Return which verdicts the grid cannot give, on the dataset with the fewest rows and over its datasets."""
     rows = ceil(min(len(datasets.load(dataset).y) for dataset in study.datasets) * study.split.test_fraction)
     rivals, seeds, families = len(study.initializers), len(study.seed_list), len(study.backends) * len(RANKED)
-    return planning.unreachable(rivals, seeds, families, rows, study.margins.get("test_accuracy"))
+    missed = planning.unreachable(rivals, seeds, families, rows, study.margins.get("test_accuracy"))
+    if rivals < ranks.LEAST_RIVALS or len(study.datasets) < ranks.LEAST_BLOCKS:
+        return missed
+    if len(study.datasets) < (least := ranks.least_blocks(rivals, families)):
+        missed.append(f"ahead over the datasets, even in the same order on all ({least} datasets could show it)")
+    return missed
 
 
 def plan(study: Study, *, fresh: bool) -> Plan:

@@ -13,6 +13,9 @@ from tasks.core.design.nearest import choice
 from tasks.core.design.study import Study
 
 FOLDER = Path(__file__).parent
+GROUPS = ("network", "recipe", "split")
+NAMING = ("factors", "tune")
+"""Settings whose keys are names of other settings, such as `recipe.epochs`."""
 
 
 class StudyError(ValueError):
@@ -104,9 +107,29 @@ def _parse(text: str | bytes, rule: str) -> Any:
 
 
 def _change(settings: dict[str, Any], name: str, value: object) -> None:
-    *parents, last = name.split(".")
+    *parents, last = _keys(name)
     for parent in parents:
-        settings = settings.setdefault(parent, {})
+        if settings.get(parent) is None:
+            settings[parent] = {}
+        settings = settings[parent]
         if not isinstance(settings, dict):
             raise StudyError([f"{name}: {parent} is a value, not a group of settings"])
     settings[last] = value
+
+
+def _keys(name: str) -> list[str]:
+    """Return the keys that lead to a setting of a dotted name.
+
+    Below NAMING, a group of settings and the word after it are one key, because settings are named there.
+
+    >>> _keys("recipe.epochs"), _keys("tune.recipe.learning_rate"), _keys("factors.remedy.none")
+    (['recipe', 'epochs'], ['tune', 'recipe.learning_rate'], ['factors', 'remedy', 'none'])
+    """
+    first, *words = name.split(".")
+    keys = [first]
+    for word in words:
+        if first in NAMING and len(keys) > 1 and keys[-1] in GROUPS:
+            keys[-1] += f".{word}"
+        else:
+            keys.append(word)
+    return keys

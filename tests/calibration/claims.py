@@ -6,7 +6,6 @@ would have had it: so many seeds, in each of which all rivals have the same spli
 """
 
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,27 +13,20 @@ from tabulate import tabulate
 
 from tasks.core.design.columns import MEASURES_BY_NAME, RANKED
 from tasks.core.statistics import inference
+from tasks.core.statistics.family import contrasts
 from tasks.core.statistics.inference import ALPHA, Differences
-from tasks.core.statistics.measures import ERRORS
-from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, WORSE, Grid, _Family, contrasts
+from tasks.core.statistics.verdicts import BETTER, EQUIVALENT, WORSE
 from tests.calibration import table
 from tests.calibration.draw import INITIALIZERS, SAMPLED, SAMPLES
 from tests.calibration.draw import SEEDS as DATASETS
+from tests.calibration.families import measure as known
+from tests.calibration.families import of_all
 
 SEEDS = (5, 10, 20, 30)
 MEASURES = (*RANKED, "loss_area", "brier_score")
 BACKENDS = 2
 FAMILIES = BACKENDS * len(RANKED)
 TRAINING = 7  # rivals of a truth set that train; the last one is zeros
-
-
-def known(dataset, name, values):
-    """Return a measure with the step and margin that hold for values (rivals, seeds) of a dataset."""
-    measure = MEASURES_BY_NAME[name]
-    if not measure.step_is_a_test_row:
-        return measure
-    row = 1 / table.cells(dataset, "null").test_rows
-    return replace(measure, step=row, margin=max(ERRORS * (1 - values.mean(1).max()), row / values.shape[1]))
 
 
 def drawn(rng, values, seeds, runs):
@@ -69,15 +61,9 @@ def covered_means(rng, dataset, name, seeds, runs):
     return ((low <= mean) & (mean <= high)).reshape(runs, -1).mean(0)
 
 
-def family(own, measure, families=FAMILIES):
-    """Return the family of all pairs of values (rivals, seeds), NaN being holes."""
-    grid = Grid(own, np.isnan(own), np.zeros_like(own, np.bool_))
-    return _Family.of(grid, *pairs(len(own)), measure, families, look=1)
-
-
 def verdicts(own, measure):
     """Return the verdicts of all pairs of values (rivals, seeds)."""
-    found = family(own, measure)
+    found = of_all(own, measure, controlled=FAMILIES)
     return found.verdicts(found.p(), found.p_equivalent())
 
 
@@ -103,7 +89,8 @@ def false_claims(rng, dataset, seeds, runs):
         for name in RANKED:
             for backend in at:
                 own = values[name][:, backend]
-                p = [family(own, known(dataset, name, own), number).p().min() for number in (1, FAMILIES)]
+                of = known(dataset, name, own)
+                p = [of_all(own, of, controlled=number).p().min() for number in (1, FAMILIES)]
                 single[name].append(p[0] < ALPHA)
                 wrong.append(p[1] < ALPHA)
         whole.append(any(wrong))
@@ -114,22 +101,25 @@ def false_with_holes(rng, dataset, seeds, share, runs):
     """Return the share of families in which one of equals is called better by loss, where such a share diverges."""
     values = table.values(dataset, "null", "test_loss")
     wrong = [
-        family(np.where(rng.random(own.shape) < share, np.nan, own), MEASURES_BY_NAME["test_loss"], 1).p().min() < ALPHA
+        of_all(np.where(rng.random(own.shape) < share, np.nan, own), MEASURES_BY_NAME["test_loss"]).p().min() < ALPHA
         for own in drawn(rng, values, seeds, runs)
     ]
     return np.mean(wrong)
 
 
-def shifted(rng, own, measure):
-    """Return alike values, the last rival's made a margin worse: losses by a factor, accuracies by whole rows."""
-    worse = own.copy()
+def shifted(rng, own, measure, ahead=0.0):
+    """Return alike values, the last rival's made a margin worse: losses by a factor, accuracies by whole rows.
+
+    ahead: by how much the last rival is better than the others before that, on the measure's scale.
+    """
+    worse, by = own.copy(), measure.scaled_margin(measure.margin) + ahead
     if measure.scale == "ratio":
-        worse[-1] *= 1 + measure.margin
+        worse[-1] *= np.exp(by)
     elif measure.step:
-        rows = measure.margin / measure.step
+        rows = by / measure.step
         worse[-1] -= measure.step * (np.floor(rows) + (rng.random(own.shape[1]) < rows % 1))
     else:
-        worse[-1] += measure.margin
+        worse[-1] += by
     return worse
 
 
@@ -137,7 +127,7 @@ def false_equivalence(rng, dataset, name, seeds, runs):
     """Return how often a difference as large as the margin is called equivalent: of single pairs, and of families.
 
     single: pairs of rivals that train, each with its true difference as the margin, before Holm, (pairs,). families:
-    where all are alike but one, which is a margin worse than the others.
+    where all are alike but one, which over all seeds is a margin worse than the mean of the others.
     """
     values = table.values(dataset, "truth", name)[:TRAINING]
     measure, (left, right) = known(dataset, name, values), pairs(TRAINING)
@@ -148,10 +138,11 @@ def false_equivalence(rng, dataset, name, seeds, runs):
     ]
     null = table.values(dataset, "null", name)
     last = np.array(pairs(len(null))[1]) == len(null) - 1
-    true = known(dataset, name, null)
+    true, mean = known(dataset, name, null), measure.scaled(null).mean(1)
+    ahead = (mean[-1] - mean[:-1].mean()) * (1 if measure.higher_is_better else -1)
     alike = [
         (verdicts(own, known(dataset, name, own))[last] == EQUIVALENT).any()
-        for own in (shifted(rng, each, true) for each in drawn(rng, null, seeds, runs))
+        for own in (shifted(rng, each, true, ahead) for each in drawn(rng, null, seeds, runs))
     ]
     return np.mean(single, 0), np.mean(alike)
 

@@ -1,14 +1,20 @@
 """How often families of real cells hold a false difference, and how many true ones they show.
 
 `python -m tests.calibration.families` prints the tables in `tasks/core/statistics/README.md`; it takes some minutes.
+A number behind it is that of families for each figure, 400 unless given.
 """
+
+import sys
+from dataclasses import replace
 
 import numpy as np
 from tabulate import tabulate
 
-from tasks.core.design.columns import RESOLUTION, Measure
-from tasks.core.statistics import inference, verdicts
-from tasks.core.statistics.inference import ALPHA, Differences
+from tasks.core.design.columns import MEASURES_BY_NAME, RESOLUTION
+from tasks.core.statistics import family, inference, verdicts
+from tasks.core.statistics.family import Family, Grid
+from tasks.core.statistics.inference import ALPHA
+from tasks.core.statistics.measures import ERRORS
 from tests.calibration import table
 
 DATASETS = ("iris", "wine", "breast_cancer", "digits")
@@ -18,36 +24,33 @@ PAIRS = np.triu_indices(RIVALS, 1)
 STREAMS, OTHERS = [1, 2, 3, 4], [0, 4, 6, 7]  # of a partial null: streams that are alike, initializers that are not
 
 
-def measure(dataset, name):
-    """Return a measure of a dataset; losses are compared by their logarithms, so they have no step and no margin."""
-    step = 1 / table.cells(dataset, "null").test_rows
-    return (
-        Measure(name, "", "", True, step, step=step) if name == "test_accuracy" else Measure(name, "", "", False, None)
-    )
-
-
-def values(dataset, kind, name):
-    """Return accuracies, or the logarithms of losses, (rivals, seeds)."""
-    found = table.values(dataset, kind, name)
-    return np.log(np.maximum(found, RESOLUTION)) if name == "test_loss" else found
+def measure(dataset, name, values):
+    """Return a measure with the step and margin that hold for values (rivals, seeds) of a dataset; NaN is a hole."""
+    of = MEASURES_BY_NAME[name]
+    if not of.step_is_a_test_row:
+        return of
+    row = 1 / table.cells(dataset, "null").test_rows
+    able = inference.mean(values)[np.isfinite(values).mean(1) >= 0.5]
+    margin = ERRORS * (1 - able.max()) if len(able) else 0.0
+    return replace(of, step=row, margin=max(margin, row / values.shape[1]))
 
 
 def alike(dataset, kind, name):
     """Return cells (rivals, seeds), and which pairs of these rivals are truly alike.
 
-    null: streams of one initializer. centred: initializers, each less its mean, so that nothing but their means is
-    alike. partial: four streams and four initializers. holes: (seeds,), an initializer that diverges in about half of
-    its seeds.
+    null: streams of one initializer. centred: initializers whose losses are scaled to one geometric mean, so that
+    nothing but their means is alike. partial: four streams and four initializers. holes: (seeds,), an initializer that
+    diverges in about half of its seeds.
     """
     if kind == "null":
-        return values(dataset, "null", name), np.ones(len(PAIRS[0]), bool)
+        return table.values(dataset, "null", name), np.ones(len(PAIRS[0]), bool)
     if kind == "centred":
-        found = values(dataset, "truth", name)
-        return found - found.mean(1, keepdims=True), np.ones(len(PAIRS[0]), bool)
+        found = np.log(np.maximum(table.values(dataset, "truth", name), RESOLUTION))
+        return np.exp(found - found.mean(1, keepdims=True)), np.ones(len(PAIRS[0]), bool)
     if kind == "partial":
-        found = [values(dataset, "null", name)[STREAMS], values(dataset, "truth", name)[OTHERS]]
+        found = [table.values(dataset, "null", name)[STREAMS], table.values(dataset, "truth", name)[OTHERS]]
         return np.concatenate(found), PAIRS[1] < len(STREAMS)
-    return values(dataset, "holes", name)[-2], np.ones(len(PAIRS[0]), bool)
+    return table.values(dataset, "holes", name)[-2], np.ones(len(PAIRS[0]), bool)
 
 
 def drawn(rng, cells, seeds, families):
@@ -59,29 +62,35 @@ def drawn(rng, cells, seeds, families):
             yield cells[:, rng.choice(cells.shape[1], seeds, replace=False)]
 
 
-def judged(cells, of, look=1):
-    """Return a row per pair of a family (rivals, seeds), judged by a measure; NaN is a hole."""
-    return verdicts.judged(_grid(cells), *map(list, PAIRS), of, look=look)
+def grid(own):
+    """Return values (rivals, seeds) as a grid; NaN is a hole."""
+    return Grid(own, np.isnan(own), np.zeros(own.shape, np.bool_))
 
 
-def _grid(cells):
-    return verdicts.Grid(cells, np.isnan(cells), np.zeros(cells.shape, np.bool_))
+def of_all(own, of, *, controlled=1, look=1):
+    """Return the family of all pairs of values (rivals, seeds) by a measure, controlled together with others."""
+    left, right = map(list, np.triu_indices(len(own), 1))
+    return Family.of(grid(own), left, right, of, controlled, look)
+
+
+def judged(own, of, *, controlled=1, look=1):
+    """Return a row per pair of a family (rivals, seeds), judged by a measure."""
+    return family.judged(grid(own), *map(list, PAIRS), of, families=controlled, look=look)
 
 
 def finishing(rng, dataset, seeds, families):
-    """Return the shares of families in which of two that diverge alike one is told to finish more often, or always."""
+    """Return the shares of families in which one of two that diverge alike is told to finish more often, or always."""
     cells, _ = alike(dataset, "holes", "test_loss")
-    each = (verdicts.finishing(_grid(part), *map(list, PAIRS)) for part in drawn(rng, cells, seeds, families))
+    each = (family.finishing(grid(part), *map(list, PAIRS)) for part in drawn(rng, cells, seeds, families))
     said = [(verdicts.BETTER, verdicts.WORSE), (verdicts.ALWAYS, verdicts.NEVER)]
     return np.mean([[rows["verdict"].isin(words).any() for words in said] for rows in each], axis=0)
 
 
 def false(rng, dataset, kind, name, seeds, families):
-    """Return the share of families in which a pair of two that are alike is called better or worse."""
+    """Return the share of families in which two that are alike are told apart, be they equivalent, too, or not."""
     cells, pairs = alike(dataset, kind, name)
-    of = measure(dataset, name)
-    found = (judged(each, of)["verdict"][pairs] for each in drawn(rng, cells, seeds, families))
-    return np.mean([each.isin((verdicts.BETTER, verdicts.WORSE)).any() for each in found])
+    each = drawn(rng, cells, seeds, families)
+    return np.mean([of_all(own, measure(dataset, name, own)).p()[pairs].min() < ALPHA for own in each])
 
 
 def power(rng, dataset, name, seeds, families):
@@ -89,17 +98,16 @@ def power(rng, dataset, name, seeds, families):
 
     Pairs with zeros, which is far worse than all others, are left out.
     """
-    cells, of = values(dataset, "truth", name), measure(dataset, name)
-    zeros = table.cells(dataset, "truth").rivals.index("zeros")
+    cells, zeros = table.values(dataset, "truth", name), table.cells(dataset, "truth").rivals.index("zeros")
     left, right = PAIRS
     pairs = (left != zeros) & (right != zeros)
-    truth = np.sign(cells.mean(1)[left] - cells.mean(1)[right])
     found = []
-    for each in drawn(rng, cells, seeds, families):
-        differences = Differences.of(each[left] - each[right], of.step)
-        told = np.sign(differences.mean) == truth
-        now = judged(each, of)["p"].to_numpy() < ALPHA
-        found.append([told & (inference.holm(differences.p_zero()) < ALPHA), told & now])
+    for own in drawn(rng, cells, seeds, families):
+        of = measure(dataset, name, own)
+        mean = of.scaled(cells).mean(1)
+        one = of_all(own, of)
+        told = np.sign(one.paired.mean) == np.sign(mean[left] - mean[right])
+        found.append([told & (inference.holm(one.paired.p_zero()) < ALPHA), told & (one.p() < ALPHA)])
     return np.array(found)[..., pairs].mean((0, 2))
 
 
@@ -130,5 +138,6 @@ def rows_of_finishing(families):
 
 
 if __name__ == "__main__":
-    print(tabulate(list(rows(200)), headers="keys", floatfmt=".3f"))  # noqa: T201
-    print(tabulate(list(rows_of_finishing(200)), headers="keys", floatfmt=".3f"))  # noqa: T201
+    families = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+    for found in (rows(families), rows_of_finishing(families)):
+        print(tabulate(list(found), headers="keys", floatfmt=".3f"))  # noqa: T201

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.core.statistics import verdicts
+from tasks.core.statistics import family, verdicts
 from tests.calibration import families, table
 
 ALLOWED = 0.06  # of 0.05
@@ -43,8 +43,8 @@ def test_always_against_never_is_told():
     """Of real cells at three seeds, the initializer that always diverges is told apart from all that never do."""
     diverged = table.cells("iris", "holes").diverged[:, :3]
     values = np.where(diverged, np.nan, 0.0)
-    grid = verdicts.Grid(values, diverged, np.zeros(values.shape, np.bool_))
+    grid = family.Grid(values, diverged, np.zeros(values.shape, np.bool_))
     always, never = np.flatnonzero(~diverged.any(1)), np.flatnonzero(diverged.all(1))
     left, right = ([int(each) for each in side.ravel()] for side in np.meshgrid(always, never))
     assert len(left) >= 4
-    assert set(verdicts.finishing(grid, left, right)["verdict"]) == {verdicts.ALWAYS}
+    assert set(family.finishing(grid, left, right)["verdict"]) == {verdicts.ALWAYS}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.calibration import families, following, looking
+from tests.calibration import families, looking, table
 
 
 def test_six_looks_err_as_seldom_as_one():
@@ -14,7 +14,8 @@ def test_six_looks_err_as_seldom_as_one():
 
 def test_later_looks_pay():
     """The same cells have p-values times the price of the look, and are told more seeds the later it is."""
-    cells, of = families.values("iris", "null", "test_loss")[:, :10], following.measure("iris", "test_loss")
+    cells = table.values("iris", "null", "test_loss")[:, :10]
+    of = families.measure("iris", "test_loss", cells)
     first, second = families.judged(cells, of), families.judged(cells, of, look=2)
     assert np.allclose(np.minimum(10 * first["p"], 1), second["p"])
     assert set(first["verdict"]) == set(second["verdict"]) == {"undecided"}

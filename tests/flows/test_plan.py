@@ -108,6 +108,8 @@ def test_a_plan_names_verdicts_out_of_reach(folder):
     wide = few.model_copy(update={"margins": {"test_accuracy": 0.2}})
     assert "equivalent by test accuracy" not in str(plan(wide, fresh=False))
     assert "out of reach" not in str(plan(wide.model_copy(update={"seeds": 12}), fresh=False))
+    several = wide.model_copy(update={"seeds": 12, "factors": {"dataset": ("iris", "wine")}})
+    assert "ahead over the datasets" in str(plan(several, fresh=False))
 
 
 def test_studies_that_ship_can_show_equivalence():

@@ -80,6 +80,20 @@ def test_changes_reach_any_depth():
     assert (study.recipe.epochs, study.network.hidden, study.recipe_for("keras").learning_rate) == (5, (8, 8), 0.001)
 
 
+def test_changes_reach_names_of_settings():
+    """Below tune and factors, where a key is the name of a setting, the name's dot does not part it."""
+    rates, depths = "tune.recipe.learning_rate=[0.1, 0.01]", "factors.network.depth=[2, 4]"
+    study = studies.load("iris-tuned", [rates, "tune.seeds=2", "network={width: 8, depth: 2}", depths])
+    assert (study.tune.setting, study.tune.values, study.tune.seeds) == ("recipe.learning_rate", (0.1, 0.01), 2)
+    assert study.factors == {"network.depth": (2, 4)}
+    untuned = studies.load("iris", [rates, "split.validation_fraction=0.25"])
+    assert untuned.tune.values == (0.1, 0.01)
+    (line,) = faults("iris-tuned", "tune.recipe.batch_size=[8, 16]")
+    assert line.endswith("got recipe.learning_rate, recipe.batch_size")
+    remedies = studies.load("remedies", ["factors.remedy.clipping.recipe.clip_norm=2", "checks=[]"])
+    assert remedies.factors["remedy"]["clipping"] == {"recipe.clip_norm": 2}
+
+
 def test_file(tmp_path):
     """A study of one's own is a YAML file; what it leaves out has its default."""
     path = tmp_path / "mine.yaml"

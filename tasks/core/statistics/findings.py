@@ -9,7 +9,7 @@ from tasks.core.design.columns import RANKED_MEASURES
 from tasks.core.design.grid import Picks
 from tasks.core.design.initializers import Backend
 from tasks.core.design.study import Study
-from tasks.core.statistics import checks, spread, table, tuning, verdicts
+from tasks.core.statistics import checks, pairing, spread, table, tuning
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.notes import notes
 from tasks.core.statistics.profiles import Profiles, profiles
@@ -59,16 +59,16 @@ class Findings:
         """Return the findings of cells with the columns `columns.CELLS`."""
         picking = pd.DataFrame() if tuning_cells is None else tuning_cells
         tuned = tuning.tuned(study, picking)
-        pairs = verdicts.pairs(cells, study.margins, look=look)
+        pairs = pairing.pairs(cells, study.margins, look=look)
         return cls(
             study=study,
             cells=cells,
             judged=judged,
             controls=controls,
             look=look,
-            comparison=tuning.with_picks(verdicts.against_best(table.compare(cells), pairs), tuned),
+            comparison=tuning.with_picks(pairing.against_best(table.compare(cells), pairs), tuned),
             pairs=pairs,
-            backends=verdicts.backends(study, cells, look=look),
+            backends=pairing.backends(study, cells, look=look),
             defaults=spread.defaults(study, cells),
             rankings=rankings(cells, pairs),
             reaching=reaching(cells),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.core.design.columns import RANKED_MEASURES, RANKS, Measure
 from tasks.core.statistics.inference import ALPHA, ROUNDING, Array, holm
 from tasks.core.statistics.measures import factors, parts, values
-from tasks.core.statistics.verdicts import controlled
+from tasks.core.statistics.pairing import controlled
 
 LEAST_RIVALS, LEAST_BLOCKS = 3, 2
 FEW = 5  # blocks; with fewer Iman and Davenport's F calls up to 19 % of alike rivals different
@@ -146,7 +146,7 @@ class Ranking:
 def rankings(cells: pd.DataFrame, pairs: pd.DataFrame) -> list[Ranking]:
     """Return the rankings of the initializers of every backend and level, by each measure of RANKED.
 
-    Over the seeds of one dataset the p-values are those of `pairs`, which `verdicts.pairs` returns. Where the cells
+    Over the seeds of one dataset the p-values are those of `pairs`, which `pairing.pairs` returns. Where the cells
     have several datasets, a dataset is a block, and `signed_ranks` tests. A block's value is the mean over seeds, on
     the measure's scale. It is a hole if the initializer did not finish in one of these seeds.
     """

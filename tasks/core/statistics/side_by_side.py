@@ -13,7 +13,7 @@ from tasks.core.design.columns import COMPARED, MEASURES, RANKED, RANKED_MEASURE
 from tasks.core.design.grid import Platform
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.settings import source
-from tasks.core.statistics import verdicts
+from tasks.core.statistics import pairing
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.verdicts import TURNED, UNDECIDED, estimated, seeds_needed, turned
@@ -67,7 +67,7 @@ class SideBySide:
         shared = one.index.intersection(other.index, sort=False)
         parts = [rows.loc[shared].assign(run=run) for run, rows in zip(RUNS, (one, other), strict=True)]
         columns = [name for name in parts[0] if name in parts[1]]  # one run may have a factor that the other one lacks
-        return verdicts.runs(pd.concat([part[columns] for part in parts], ignore_index=True), self.first.study.margins)
+        return pairing.runs(pd.concat([part[columns] for part in parts], ignore_index=True), self.first.study.margins)
 
     @cached_property
     def changed(self) -> list[str]:

@@ -81,7 +81,7 @@ def with_picks(comparison: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 def over_rates(study: Study, pairs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per pair, measure and level of the other factors: at how many learning rates its verdict holds.
 
-    pairs: as `verdicts.pairs` returns them. The columns are `OVER_RATES`. verdict: the one that the left initializer
+    pairs: as `pairing.pairs` returns them. The columns are `OVER_RATES`. verdict: the one that the left initializer
     has at most rates, *undecided* if it has none at any. holds: at how many rates; rates: of how many. reversed: left
     is better at one rate and worse at another one. The table is empty if the learning rate is no factor.
     """

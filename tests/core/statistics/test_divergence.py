@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from tasks.core.design.study import Study
-from tasks.core.statistics import verdicts
+from tasks.core.statistics import pairing
 from tasks.core.statistics.divergence import Finished
 from tasks.core.statistics.table import compare
 from tests.shared.samples import THREE, noisy
@@ -20,7 +20,7 @@ def diverged(seeds, zeros, others=0):
 
 
 def of(frame, measure, right="zeros"):
-    pairs = verdicts.pairs(frame, {})
+    pairs = pairing.pairs(frame, {})
     meant = (pairs["measure"] == measure) & (pairs["left"] == "he_normal") & (pairs["right"] == right)
     return pairs[meant & (pairs["backend"] == "pytorch")].iloc[0]
 
@@ -31,15 +31,15 @@ def test_always_against_never_is_never_undecided(seeds):
     frame = diverged(seeds, seeds)
     for measure in ("finished", "test_accuracy", "test_loss", "brier_score", "loss_area"):
         assert of(frame, measure)["verdict"] == "always finishes"
-    table = verdicts.against_best(compare(frame), verdicts.pairs(frame, {})).set_index(["backend", "initializer"])
+    table = pairing.against_best(compare(frame), pairing.pairs(frame, {})).set_index(["backend", "initializer"])
     assert table.loc[("pytorch", "zeros"), "test_loss_against_best"] == f"never finishes (0 of {seeds})"
 
 
 def test_one_that_never_finishes_is_in_no_family():
     """The others are judged as if it had not been there."""
     frame = diverged(10, 10)
-    family = verdicts.pairs(frame, {}).query("measure == 'test_loss'")
-    two = verdicts.pairs(frame[frame["initializer"] != "zeros"], {}).query("measure == 'test_loss'")
+    family = pairing.pairs(frame, {}).query("measure == 'test_loss'")
+    two = pairing.pairs(frame[frame["initializer"] != "zeros"], {}).query("measure == 'test_loss'")
     both = family.merge(two, on=["backend", "left", "right"])
     assert len(both) == 2
     assert both["p_x"].tolist() == both["p_y"].tolist()
@@ -57,11 +57,35 @@ def test_counts_are_tested_exactly():
     assert row["low"] < 0.8 < row["high"]
 
 
+@pytest.mark.parametrize("counts", [(6, 6, 1, 6), (7, 8, 2, 8), (5, 9, 4, 5)])
+def test_p_is_boschloos_by_hand(counts):
+    """It is twice the largest chance, over what either may finish, of tables whose one-sided Fisher p is no larger."""
+    one, of_one, other, of_other = counts
+    a, b = np.meshgrid(np.arange(of_one + 1), np.arange(of_other + 1), indexing="ij")
+    share = np.linspace(0, 1, 2001)[:, None, None]
+    chance = stats.binom.pmf(a, of_one, share) * stats.binom.pmf(b, of_other, share)
+    hypergeometric = of_one + of_other, a + b, of_one
+    fishers = stats.hypergeom.cdf(a, *hypergeometric), stats.hypergeom.sf(a - 1, *hypergeometric)
+    sides = [(chance * (each <= each[one, other] * (1 + 1e-9))).sum((1, 2)).max() for each in fishers]
+    found = Finished(*(np.array([count]) for count in counts))
+    assert found.p() == pytest.approx(min(2 * min(sides), 1), rel=1e-3)
+
+
+def test_the_ends_are_newcombes():
+    """By hand, from SciPy's Wilson intervals of the two shares."""
+    one, other = (stats.binomtest(finished, 10) for finished in (9, 4))
+    first, second = (each.proportion_ci(method="wilson") for each in (one, other))
+    low = 0.5 - np.hypot(0.9 - first.low, second.high - 0.4)
+    high = 0.5 + np.hypot(first.high - 0.9, 0.4 - second.low)
+    ten = np.array([10])
+    assert np.ravel(Finished(np.array([9]), ten, np.array([4]), ten).ends()) == pytest.approx([low, high])
+
+
 def test_few_holes_decide_nothing():
     """One cell of ten that diverges is no difference; where no cell does there is no row."""
     assert of(diverged(10, 1), "finished")["verdict"] == "undecided"
-    assert "finished" not in set(verdicts.pairs(noisy(), {})["measure"])
-    assert not set(verdicts.pairs(diverged(10, 1), {}).query("measure == 'finished'")["right"]) - {"zeros"}
+    assert "finished" not in set(pairing.pairs(noisy(), {})["measure"])
+    assert not set(pairing.pairs(diverged(10, 1), {}).query("measure == 'finished'")["right"]) - {"zeros"}
 
 
 def test_nobody_is_told_from_nobody():
@@ -78,6 +102,6 @@ def test_backends_are_told_apart_by_what_finishes():
     """An initializer that never finishes in one backend and always in the other one is told, too."""
     frame = noisy()
     frame.loc[(frame["initializer"] == "zeros") & (frame["backend"] == "keras"), "status"] = "diverged"
-    rows = verdicts.backends(Study(initializers=THREE), frame).set_index(["measure", "initializer"])
+    rows = pairing.backends(Study(initializers=THREE), frame).set_index(["measure", "initializer"])
     assert rows.loc[("finished", "zeros"), "verdict"] == "always finishes"
     assert rows.loc[("test_loss", "zeros"), "verdict"] == "always finishes"

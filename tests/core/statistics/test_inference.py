@@ -141,3 +141,12 @@ def test_sign_test_is_the_binomial_one():
     pairs = zip(wins, losses, strict=True)
     expected = [stats.binomtest(won, won + lost).pvalue if won + lost else 1 for won, lost in pairs]
     assert inference.sign_test(wins, losses) == pytest.approx(expected)
+
+
+def test_shares_have_wilsons_interval():
+    """Its ends are SciPy's; of no seeds there is none."""
+    low, high = inference.share_interval(np.array([0.0, 3.0, 10.0, 0.0]), np.array([10, 10, 10, 0]))
+    expected = [stats.binomtest(wins, 10).proportion_ci(method="wilson") for wins in (0, 3, 10)]
+    assert low[:3] == pytest.approx([each.low for each in expected])
+    assert high[:3] == pytest.approx([each.high for each in expected])
+    assert np.isnan([low[3], high[3]]).all()

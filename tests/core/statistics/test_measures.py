@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from tasks.core.design import columns
-from tasks.core.statistics import measures, verdicts
+from tasks.core.statistics import measures, pairing
 from tests.shared.samples import noisy
 
 
@@ -15,7 +15,7 @@ def test_what_holds_for_a_measure_does_not_hang_on_its_name(monkeypatch):
     monkeypatch.setattr(measures, "MEASURES", (*copies, *columns.MEASURES))
     monkeypatch.setattr(measures, "CELLS", (*kinds, *columns.CELLS))
     monkeypatch.setattr(columns, "RANKED", ("top_accuracy", *columns.RANKED))
-    pairs = verdicts.pairs(frame, {}).set_index("measure")
+    pairs = pairing.pairs(frame, {}).set_index("measure")
     for copy, name in kinds.items():
         assert pairs.loc[copy].reset_index(drop=True).equals(pairs.loc[name].reset_index(drop=True))
 

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
 from tasks.core.statistics import ranks
-from tasks.core.statistics.verdicts import pairs
+from tasks.core.statistics.pairing import pairs
 from tests.shared.samples import THREE, noisy
 
 
@@ -20,6 +22,15 @@ def test_signed_ranks_are_wilcoxons():
     assert found[pairs] == pytest.approx(multipletests(own, method="holm")[1])
     assert np.array_equal(found, found.T)
     assert ranks.signed_ranks(values, families=2)[0, 3] == pytest.approx(2 * found[0, 3])
+
+
+def test_signed_ranks_are_exact():
+    """Of few blocks p is the share of all signs whose sum of ranks is as far from zero, ties and zeros included."""
+    apart = np.array([3.0, -1.0, 2.0, 2.0, 0.0, 5.0, 4.0, -1.0])
+    ranked = stats.rankdata(np.abs(apart[apart != 0]))
+    signs = np.array([*product([-1, 1], repeat=len(ranked))])
+    expected = np.mean(np.abs(signs @ ranked) >= abs(np.sign(apart[apart != 0]) @ ranked))
+    assert ranks.signed_ranks(np.array([apart, 0 * apart]))[0, 1] == pytest.approx(expected)
 
 
 def test_signed_ranks_survive_holes():

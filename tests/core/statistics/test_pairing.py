@@ -8,7 +8,7 @@ from scipy import stats
 from tasks.core.design.columns import MEASURES, MEASURES_BY_NAME, MeasureName
 from tasks.core.design.settings import RecipeChanges
 from tasks.core.design.study import Study
-from tasks.core.statistics import ranks, verdicts
+from tasks.core.statistics import pairing, ranks, verdicts
 from tasks.core.statistics.measures import sample, values
 from tasks.core.statistics.table import compare
 from tests.shared.samples import THREE, noisy
@@ -26,7 +26,7 @@ def pair(pairs, measure, left="he_normal", right="zeros", backend="pytorch"):
 
 def test_every_pair_by_every_measure():
     """Each two initializers of a backend are compared once by each measure; a poor one is worse by all but its time."""
-    pairs = verdicts.pairs(noisy(), {})
+    pairs = pairing.pairs(noisy(), {})
     assert len(pairs) == 2 * 3 * len(MEASURES)
     for measure in ("test_accuracy", "test_loss", "brier_score", "loss_area", "epochs_to_target"):
         assert pair(pairs, measure)["verdict"] == "better"
@@ -40,14 +40,14 @@ def test_pairs_are_by_seed():
     p is paid for all backends and primary measures, and never below that of the pair by itself.
     """
     frame = noisy()
-    row = pair(verdicts.pairs(frame, {}), "test_loss")
+    row = pair(pairing.pairs(frame, {}), "test_loss")
     wide = frame[frame["backend"] == "pytorch"].pivot_table("test_loss", "seed", "initializer")
     test = stats.ttest_rel(np.log(wide["he_normal"]), np.log(wide["zeros"]))
     assert row["estimate"] == pytest.approx(stats.gmean(wide["he_normal"] / wide["zeros"]))
     assert (row["low"], row["high"]) == pytest.approx(tuple(np.exp(test.confidence_interval(0.95))))
     assert row["sd"] == pytest.approx(stats.gstd(wide["he_normal"] / wide["zeros"]))
     assert row["difference"] == pytest.approx((wide["he_normal"] - wide["zeros"]).mean())
-    brier = pair(verdicts.pairs(frame, {}), "brier_score")
+    brier = pair(pairing.pairs(frame, {}), "brier_score")
     wide = frame[frame["backend"] == "pytorch"].pivot_table("brier_score", "seed", "initializer")
     plain = stats.ttest_rel(wide["he_normal"], wide["zeros"])
     assert (brier["low"], brier["high"]) == pytest.approx(tuple(plain.confidence_interval(0.95)))
@@ -60,17 +60,17 @@ def test_pairs_are_by_seed():
 def test_margins_make_equivalence():
     """What is surely within the margin is equivalent; without a margin nothing is."""
     frame = noisy()
-    assert pair(verdicts.pairs(frame, {}), "test_loss", "glorot_uniform", "he_normal")["verdict"] == "undecided"
-    wide = verdicts.pairs(frame, {"test_loss": 1.0})
+    assert pair(pairing.pairs(frame, {}), "test_loss", "glorot_uniform", "he_normal")["verdict"] == "undecided"
+    wide = pairing.pairs(frame, {"test_loss": 1.0})
     assert pair(wide, "test_loss", "glorot_uniform", "he_normal")["verdict"] == "equivalent"
     assert pair(wide, "test_loss")["verdict"] == "better"
     tied = frame.assign(test_accuracy=0.9)
-    assert pair(verdicts.pairs(tied, {}), "test_accuracy")["verdict"] == "equivalent"  # the margin is one test row
+    assert pair(pairing.pairs(tied, {}), "test_accuracy")["verdict"] == "equivalent"  # the margin is one test row
 
 
 def test_undecided_says_how_many_more_seeds():
     """What is undecided has a number of seeds to settle it; what is decided has none."""
-    pairs = verdicts.pairs(noisy(), {})
+    pairs = pairing.pairs(noisy(), {})
     undecided = pairs["verdict"] == "undecided"
     with_time = pairs["measure"] == "train_seconds"
     assert (pairs.loc[undecided & ~with_time, "more_seeds"] >= 1).all()
@@ -81,16 +81,16 @@ def test_a_loss_of_zero_has_a_ratio():
     """A loss of 0 counts as the least that float32 tells: two such losses are equal, and any real loss is far above."""
     frame = noisy()
     lost = frame["initializer"] == "he_normal"
-    zeros = pair(verdicts.pairs(frame.assign(test_loss=0.0), {}), "test_loss")
+    zeros = pair(pairing.pairs(frame.assign(test_loss=0.0), {}), "test_loss")
     assert (zeros["estimate"], zeros["verdict"]) == (1, "equivalent")
-    row = pair(verdicts.pairs(frame.assign(test_loss=frame["test_loss"].mask(lost, 0.0)), {}), "test_loss")
+    row = pair(pairing.pairs(frame.assign(test_loss=frame["test_loss"].mask(lost, 0.0)), {}), "test_loss")
     assert row["verdict"] == "better"
     assert 0 < row["estimate"] < 1e-6
 
 
 def test_the_other_side_of_a_ratio():
     """Seen from the other side a ratio is its reciprocal, and its interval turns around."""
-    pairs = verdicts.pairs(noisy(), {})
+    pairs = pairing.pairs(noisy(), {})
     back = verdicts.turned(pairs)
     ratio = (pairs["scale"] == "ratio") & pairs["estimate"].notna()
     assert (back["estimate"] * pairs["estimate"])[ratio].to_numpy() == pytest.approx(1)
@@ -104,7 +104,7 @@ def test_a_hole_loses():
     """Of one that diverged in every seed this is told, although there is no difference to measure; it is counted."""
     frame = noisy()
     frame.loc[frame["initializer"] == "zeros", "status"] = "diverged"
-    row = pair(verdicts.pairs(frame, {}), "test_loss")
+    row = pair(pairing.pairs(frame, {}), "test_loss")
     assert (row["verdict"], row["n"], row["left_out"], row["better_share"]) == ("always finishes", 0, 10, 1.0)
     assert np.isnan(row["difference"])
 
@@ -115,7 +115,7 @@ def test_a_lucky_survivor_is_not_equivalent():
     zeros = (frame["initializer"] == "zeros") & (frame["seed"] < 3)
     frame.loc[zeros, "status"] = "failed"
     frame.loc[frame["initializer"] == "zeros", "test_loss"] = 0.15
-    row = pair(verdicts.pairs(frame, {}), "test_loss")
+    row = pair(pairing.pairs(frame, {}), "test_loss")
     assert row["verdict"] == "undecided"
     assert row["left_out"] == 3
 
@@ -123,9 +123,9 @@ def test_a_lucky_survivor_is_not_equivalent():
 def test_holes_on_both_sides_decide_nothing():
     """Seeds in which neither finished say nothing; a grid of holes alone is undecided throughout."""
     frame = noisy().assign(status="failed", test_accuracy=np.nan)
-    pairs = verdicts.pairs(frame, {})
+    pairs = pairing.pairs(frame, {})
     assert set(pairs["verdict"]) == {"undecided"}
-    assert set(verdicts.backends(Study(initializers=THREE), frame)["verdict"]) == {"undecided"}
+    assert set(pairing.backends(Study(initializers=THREE), frame)["verdict"]) == {"undecided"}
     assert ranks.rankings(frame, pairs)[0].ranks.friedman == 1
 
 
@@ -133,11 +133,11 @@ def test_a_measure_that_was_not_recorded_is_no_hole():
     """A finished cell without a number, as an older release left it, decides nothing; it has not lost."""
     frame = noisy()
     frame.loc[frame["initializer"] == "zeros", "brier_score"] = np.nan
-    row = pair(verdicts.pairs(frame, {}), "brier_score")
+    row = pair(pairing.pairs(frame, {}), "brier_score")
     assert (row["verdict"], row["n"], row["left_out"]) == ("undecided", 0, 0)
-    assert pair(verdicts.pairs(frame.assign(test_rows=np.nan), {}), "test_accuracy")["verdict"] == "better"
+    assert pair(pairing.pairs(frame.assign(test_rows=np.nan), {}), "test_accuracy")["verdict"] == "better"
     before = noisy().assign(run="first", loss_area=np.nan)
-    rows = verdicts.runs(pd.concat([before, noisy().assign(run="second")]), {})
+    rows = pairing.runs(pd.concat([before, noisy().assign(run="second")]), {})
     assert set(rows.loc[rows["measure"] == "loss_area", "verdict"]) == {"undecided"}
 
 
@@ -145,7 +145,7 @@ def test_a_group_that_one_side_lacks_is_survived():
     """Where a backend, or a run, has no cell of an initializer at all, its other initializers are compared."""
     frame = noisy()
     frame = frame[(frame["backend"] != "keras") | (frame["initializer"] != "zeros")]
-    rows = verdicts.backends(Study(initializers=THREE), frame).set_index(["measure", "initializer"])
+    rows = pairing.backends(Study(initializers=THREE), frame).set_index(["measure", "initializer"])
     assert rows.loc[("test_loss", "zeros"), ["n", "verdict"]].tolist() == [0, "undecided"]
     assert rows.loc[("test_loss", "he_normal"), "n"] == 10
 
@@ -154,7 +154,7 @@ def test_missing_rows_are_survived():
     """A grid that lacks some rows altogether is compared over the seeds that there are."""
     frame = noisy()
     frame = frame.drop(frame.index[(frame["initializer"] == "zeros") & (frame["seed"] > 6)])
-    row = pair(verdicts.pairs(frame, {}), "test_loss")
+    row = pair(pairing.pairs(frame, {}), "test_loss")
     assert (row["n"], row["left_out"], row["verdict"]) == (7, 0, "better")
 
 
@@ -162,7 +162,7 @@ def test_misses_are_censored():
     """Two that never reach the target are not equivalent for it; one that reaches it is better than one that misses."""
     frame = noisy()
     frame.loc[frame["initializer"] == "glorot_uniform", "epochs_to_target"] = np.nan
-    pairs = verdicts.pairs(frame, {"epochs_to_target": 5.0})
+    pairs = pairing.pairs(frame, {"epochs_to_target": 5.0})
     assert pair(pairs, "epochs_to_target", "glorot_uniform", "zeros")["verdict"] == "undecided"
     assert pair(pairs, "epochs_to_target")["verdict"] == "better"
     assert values(frame, MEASURES_BY_NAME["epochs_to_target"]).max() == 20
@@ -175,7 +175,7 @@ def test_a_batch_has_one_train_time():
     """Cells of a batch share its time, so ten seeds of two batches are two times, and decide nothing."""
     frame = noisy()
     frame["train_seconds"] = 0.01 + (frame["initializer"] == "zeros") * (0.2 + 0.1 * (frame["seed"] > 4))
-    row = pair(verdicts.pairs(frame, {}), "train_seconds")
+    row = pair(pairing.pairs(frame, {}), "train_seconds")
     assert (row["n"], row["verdict"]) == (2, "undecided")
     poor = frame[frame["initializer"] == "zeros"]
     assert len(sample(poor, MEASURES_BY_NAME["train_seconds"])) == 2
@@ -186,18 +186,18 @@ def test_backends_are_compared_where_they_can_be():
     """Each initializer's PyTorch − Keras has a verdict, and none where their recipes differ."""
     frame = noisy()
     frame.loc[frame["backend"] == "keras", "test_loss"] += 1.0
-    rows = verdicts.backends(Study(initializers=THREE), frame).set_index(["measure", "initializer"])
+    rows = pairing.backends(Study(initializers=THREE), frame).set_index(["measure", "initializer"])
     assert rows.loc[("test_loss", "he_normal"), "verdict"] == "better"
     assert rows.loc[("test_loss", "he_normal"), "difference"] == pytest.approx(-1, abs=0.1)
     unlike = Study(initializers=THREE, overrides={"keras": RecipeChanges(learning_rate=0.1)})
-    assert set(verdicts.backends(unlike, frame)["verdict"]) == {"not comparable"}
-    assert verdicts.backends(Study(backends=("keras",)), frame[frame["backend"] == "keras"]).empty
+    assert set(pairing.backends(unlike, frame)["verdict"]) == {"not comparable"}
+    assert pairing.backends(Study(backends=("keras",)), frame[frame["backend"] == "keras"]).empty
 
 
 def test_against_the_best():
     """Each initializer stands against the best mean of its backend and level."""
     frame = noisy()
-    table = verdicts.against_best(compare(frame), verdicts.pairs(frame, {})).set_index(["backend", "initializer"])
+    table = pairing.against_best(compare(frame), pairing.pairs(frame, {})).set_index(["backend", "initializer"])
     assert table.loc[("pytorch", "zeros"), "test_accuracy_against_best"] == "worse"
     assert sorted(table.loc["pytorch", "test_loss_against_best"].str.partition(" ")[0]) == [
         "best",
@@ -205,12 +205,12 @@ def test_against_the_best():
         "worse",
     ]
     lone = frame[frame["initializer"] == "zeros"]
-    assert set(verdicts.against_best(compare(lone), verdicts.pairs(lone, {}))["test_loss_against_best"]) == {""}
+    assert set(pairing.against_best(compare(lone), pairing.pairs(lone, {}))["test_loss_against_best"]) == {""}
     frame.loc[frame["initializer"] != "he_normal", "status"] = "failed"
-    rest = verdicts.against_best(compare(frame), verdicts.pairs(frame, {})).set_index("initializer")
+    rest = pairing.against_best(compare(frame), pairing.pairs(frame, {})).set_index("initializer")
     assert set(rest.loc["he_normal", "test_loss_against_best"]) == {"best"}
     frame["status"] = "failed"
-    table = verdicts.against_best(compare(frame), verdicts.pairs(frame, {}))
+    table = pairing.against_best(compare(frame), pairing.pairs(frame, {}))
     assert set(table["test_accuracy_against_best"]) == {""}
 
 
@@ -218,7 +218,7 @@ def test_runs_are_set_side_by_side():
     """A second run of which all losses rose is worse by loss and equivalent by accuracy."""
     first = noisy()
     second = first.assign(test_loss=1.5 * first["test_loss"])
-    rows = verdicts.runs(pd.concat([first.assign(run="first"), second.assign(run="second")]), {})
+    rows = pairing.runs(pd.concat([first.assign(run="first"), second.assign(run="second")]), {})
     assert list(rows.columns[:3]) == ["backend", "measure", "initializer"]
     assert set(rows.loc[rows["measure"] == "test_loss", "verdict"]) == {"worse"}
     assert set(rows.loc[rows["measure"] == "test_accuracy", "verdict"]) == {"equivalent"}
