@@ -71,6 +71,7 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
         misbehaved = findings.misbehaved
         tags = {} if findings.controls is None else {"initbench.valid": str(not misbehaved).lower()}
         recording.publish(benchmark, folder, table.metrics(findings.comparison), tags)
+        recording.groups(benchmark, findings.study)
         pictures = [picture.name for picture in sorted(folder.glob("*.svg"))]
     rows = [dict(row) for _, row in tables.shown(findings.comparison).astype(str).iterrows()]
     first, *_ = answer(findings)

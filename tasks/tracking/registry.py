@@ -13,16 +13,22 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from tasks.core.design.initializers import Backend
-from tasks.tracking import store
+from tasks.tracking import parts, store
 from tasks.tracking.store import Benchmark
 
 CHAMPION = "champion"
+CELL = "initbench.cell"  # tag of a version: the id of its cell's run, or the cell's address
 MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
 
 
 def version_of(benchmark: Benchmark, model: str, run_id: str) -> str | None:
-    """Return the version under which a cell's model is already registered, or None if it is not."""
-    found = store.client(benchmark.uri).search_model_versions(f"name = '{model}' AND run_id = '{run_id}'")
+    """Return the version under which a cell's model is already registered, or None if it is not.
+
+    run_id: the id of the cell's run, or the cell's address: several cells can be in the run that it names.
+    """
+    query = f"name = '{model}' AND run_id = '{parts.run_of(run_id)}'"
+    versions = store.client(benchmark.uri).search_model_versions(query)
+    found = [each for each in versions if each.tags.get(CELL, each.run_id) == run_id]
     return str(found[0].version) if found else None
 
 
@@ -39,7 +45,7 @@ def log_model(
     requirements: Sequence[str],
     metadata: Mapping[str, object],
 ) -> str:
-    """Log a framework's model with a cell's run and register it; return its version.
+    """Log a framework's model with the run that holds its cell and register it; return its version.
 
     The model takes features (rows, features) as in `example`, and gives logits (rows, classes). MLflow shows the
     metrics of epoch `step` as the model's. It saves a PyTorch model as an exported program and a Keras model as
@@ -53,7 +59,7 @@ def log_model(
         None,
         _flavor(backend),
         name="model",
-        run_id=run_id,
+        run_id=parts.run_of(run_id),
         registered_model_name=name,
         metadata=dict(metadata),
         step=step,
@@ -63,7 +69,9 @@ def log_model(
         validate_serving_input=False,  # the validation would load the model again
         **{MODEL_ARGUMENTS[backend]: model},
     )
-    return str(logged.registered_model_version)
+    version = str(logged.registered_model_version)
+    store.client(benchmark.uri).set_model_version_tag(name, version, CELL, run_id)
+    return version
 
 
 def _flavor(backend: Backend) -> Any:
