@@ -69,9 +69,7 @@ def log_model(
         validate_serving_input=False,  # the validation would load the model again
         **{MODEL_ARGUMENTS[backend]: model},
     )
-    version = str(logged.registered_model_version)
-    store.client(benchmark.uri).set_model_version_tag(name, version, CELL, run_id)
-    return version
+    return str(logged.registered_model_version)
 
 
 def _flavor(backend: Backend) -> Any:
@@ -86,14 +84,17 @@ def _flavor(backend: Backend) -> Any:
     return SimpleNamespace(__name__=flavor.__name__, save_model=save_model)
 
 
-def crown(benchmark: Benchmark, model: str, version: str, words: str, numbers: Mapping[str, float]) -> None:
+def crown(
+    benchmark: Benchmark, model: str, version: str, run_id: str, words: str, numbers: Mapping[str, float]
+) -> None:
     """Describe a version of a registered model by what a benchmark found, and give it the alias `champion`.
 
-    The tags of the version are the numbers, under `initbench.<name>`, and the run id of the benchmark. A version that
-    had the alias stays registered, with its own description and tags.
+    The tags of the version are the numbers, under `initbench.<name>`, the run id of the benchmark, and that
+    of the cell, or its address. A version that had the alias stays registered, with its own description and tags.
     """
     client = store.client(benchmark.uri)
     client.update_model_version(model, version, words)
-    for name, value in {**numbers, "benchmark": benchmark.run_id}.items():
-        client.set_model_version_tag(model, version, f"initbench.{name}", str(value))
+    tags = {f"initbench.{name}": str(value) for name, value in {**numbers, "benchmark": benchmark.run_id}.items()}
+    for name, value in {**tags, CELL: run_id}.items():
+        client.set_model_version_tag(model, version, name, value)
     client.set_registered_model_alias(model, CHAMPION, version)
