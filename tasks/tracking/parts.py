@@ -10,7 +10,7 @@ because their networks have fewer layers, is empty for these.
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -133,12 +133,17 @@ def rows(uri: str, run_id: str, columns: Sequence[str]) -> pd.DataFrame:
     return table.drop_duplicates(columns[0], keep="last")
 
 
-def tables(uri: str, run_id: str, ids: Iterable[str], name: str) -> pd.DataFrame:
-    """Return the rows of this table of many cells, those with these run ids or addresses, with a column `run_id`."""
-    wanted = pa.array([*ids], pa.string())
-    parts = _read(uri, run_id, CELLS, lambda column: column == "run_id" or column.startswith(f"{name}/"))
-    chosen = (part.filter(pc.is_in(part["run_id"], wanted)) for part in parts)
-    found = [_long(part, f"{name}/") for part in chosen if len(part)]
+def tables(uri: str, run_id: str, ids: Collection[str], name: str) -> pd.DataFrame:
+    """Return the rows of this table of many cells, those with these run ids or addresses, with a column `run_id`.
+
+    Of a cell that is there twice, the rows are those of the newest part.
+    """
+    left, found = {*ids}, []
+    parts = [*_read(uri, run_id, CELLS, lambda column: column == "run_id" or column.startswith(f"{name}/"))]
+    for part in parts[::-1]:
+        chosen = part.filter(pc.is_in(part["run_id"], pa.array([*left], pa.string())))
+        left -= {*chosen["run_id"].to_pylist()}
+        found += [_long(chosen, f"{name}/")] if len(chosen) else []
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["run_id"])
 
 

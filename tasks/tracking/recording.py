@@ -143,30 +143,34 @@ def record(benchmark: Benchmark, batch: Batch, outcomes: Iterable[Outcome], tags
     return _turns.write(_Request(benchmark, batch, tuple(outcomes), tags))
 
 
-def _record_together(requests: Sequence[_Request]) -> list[dict[str, str]]:
-    """Record what waits, as few runs and files as can be; return the ids by cell key of each request."""
+def _record_together(requests: Sequence[_Request]) -> list[dict[str, str] | Exception]:
+    """Record what waits, as few runs and files as can be; return the ids by cell key of each request, or its error."""
     found: list[dict[str, str]] = [{} for _ in requests]
+    errors: dict[int, Exception] = {}
     for benchmark, grouped in dict.fromkeys((each.benchmark, each.grouped) for each in requests if each.outcomes):
         own = [at for at, each in enumerate(requests) if (each.benchmark, each.grouped) == (benchmark, grouped)]
-        cells = [(at, outcome) for at in own for outcome in requests[at].outcomes]
-        kept = [_kept(requests[at], outcome) for at, outcome in cells]
-        for (at, _), each in zip(cells, _keep(benchmark, kept, grouped=grouped), strict=True):
-            found[at][each.key] = each.run_id
-    return found
+        cells = [(at, _kept(requests[at], outcome)) for at in own for outcome in requests[at].outcomes]
+        ids = _keep(benchmark, [each for _, each in cells], grouped=grouped)
+        for (at, each), run_id in zip(cells, ids, strict=True):
+            if isinstance(run_id, Exception):
+                errors[at] = run_id
+            else:
+                found[at][each.key] = run_id
+    return [errors.get(at, each) for at, each in enumerate(found)]
 
 
 _turns = Turns(_record_together)  # SQLite takes one writer at a time, and a turn costs as much as some cells
 
 
-def _keep(benchmark: Benchmark, cells: Sequence[Kept], *, grouped: bool) -> list[Kept]:
-    """Record cells of a benchmark, and return them with their ids."""
+def _keep(benchmark: Benchmark, cells: Sequence[Kept], *, grouped: bool) -> list[str | Exception]:
+    """Record cells of a benchmark, and return their ids; a cell that the store refuses has an error in place of one."""
+    ids: list[str | Exception] = [parts.address(benchmark.run_id, each.key) for each in cells]
     if not grouped:
         ids = runs.write(benchmark.uri, benchmark.experiment_id, [each.run for each in cells])
-    else:
-        ids = [parts.address(benchmark.run_id, each.key) for each in cells]
-    found = [replace(each, run_id=run_id) for each, run_id in zip(cells, ids, strict=True)]
-    parts.put(benchmark.uri, benchmark.run_id, found, whole=grouped)
-    return found
+    kept = [replace(cell, run_id=each) for cell, each in zip(cells, ids, strict=True) if isinstance(each, str)]
+    if kept:
+        parts.put(benchmark.uri, benchmark.run_id, kept, whole=grouped)
+    return ids
 
 
 def _kept(request: _Request, outcome: Outcome) -> Kept:
@@ -194,9 +198,10 @@ def _point(outcome: Outcome) -> dict[str, str]:
 
 def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
     """Return the tags of a cell: for finding it by key, for grouping it in MLflow's page, and for the comparison."""
+    name = str(outcome.cell).rpartition(" · seed ")[0]
     health = {"initbench.health": outcome.trained.health} if outcome.trained else {}
     return {
-        view.GROUP: _group(batch, outcome),
+        view.GROUP: f"{name} · {batch.key[:4]}",
         "initbench.cell": batch.keys[outcome.cell],
         "initbench.settings": batch.key,
         "initbench.status": outcome.status,
@@ -205,10 +210,6 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
         "initbench.device": batch.platform.device,
         **health,
     }
-
-
-def _group(batch: Batch, outcome: Outcome) -> str:
-    return f"{str(outcome.cell).rpartition(' · seed ')[0]} · {batch.key[:4]}"
 
 
 def _points(trained: Trained, batch: Batch) -> list[Point]:

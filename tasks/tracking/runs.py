@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.uri import append_to_uri_path
@@ -44,8 +45,12 @@ class Run:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def write(uri: str, experiment_id: str, runs: Sequence[Run]) -> list[str]:
-    """Write runs into an experiment and return their ids. In a database, either all of the runs are written or none."""
+def write(uri: str, experiment_id: str, runs: Sequence[Run]) -> list[str | Exception]:
+    """Write runs into an experiment and return their ids.
+
+    In a database, either all of the runs are written or none. A server may refuse some of them: these have an error in
+    place of an id.
+    """
     client = store.client(uri)
     database = _database(client)
     if database is None:
@@ -62,7 +67,7 @@ def write(uri: str, experiment_id: str, runs: Sequence[Run]) -> list[str]:
         for table, rows in _rows(experiment_id, runs, ids, locations).items():
             if rows:
                 session.execute(table.insert(), rows)
-    return ids
+    return [*ids]
 
 
 def _database(client: MlflowClient) -> Any:
@@ -122,14 +127,17 @@ def _points(run: Run, run_id: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _by_requests(client: MlflowClient, experiment_id: str, run: Run) -> str:
-    created = client.create_run(experiment_id, run.started, dict(run.tags), run_name=run.name)
-    run_id, status = str(created.info.run_id), "FAILED"
+def _by_requests(client: MlflowClient, experiment_id: str, run: Run) -> str | Exception:
     try:
-        points = [Metric(name, value, run.ended, step) for name, step, value in run.points]
-        client.log_batch(run_id, points, [Param(name, value) for name, value in run.params.items()])
-        places.put(created.info.artifact_uri, client.tracking_uri, run.files)
-        status = run.status
-    finally:
-        client.set_terminated(run_id, status, run.ended)
+        created = client.create_run(experiment_id, run.started, dict(run.tags), run_name=run.name)
+        run_id, status = str(created.info.run_id), "FAILED"
+        try:
+            points = [Metric(name, value, run.ended, step) for name, step, value in run.points]
+            client.log_batch(run_id, points, [Param(name, value) for name, value in run.params.items()])
+            places.put(created.info.artifact_uri, client.tracking_uri, run.files)
+            status = run.status
+        finally:
+            client.set_terminated(run_id, status, run.ended)
+    except MlflowException as error:
+        return error
     return run_id

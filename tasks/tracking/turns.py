@@ -12,9 +12,9 @@ R = TypeVar("R")
 
 
 class Turns(Generic[T, R]):
-    """Writes what waits, in turns. `write` gets everything that waits, and returns a result for each."""
+    """Writes what waits, in turns. `write` gets everything that waits, and returns a result or an error for each."""
 
-    def __init__(self, write: Callable[[Sequence[T]], Sequence[R]]) -> None:
+    def __init__(self, write: Callable[[Sequence[T]], Sequence[R | Exception]]) -> None:
         self._write = write
         self._waiting: SimpleQueue[tuple[T, Future[R]]] = SimpleQueue()
         self.writing = threading.Lock()
@@ -43,7 +43,10 @@ class Turns(Generic[T, R]):
                 raise
         else:
             for (_, done), result in zip(taken, results, strict=True):
-                done.set_result(result)
+                if isinstance(result, Exception):
+                    done.set_exception(result)
+                else:
+                    done.set_result(result)
 
     def _taken(self) -> Iterator[tuple[T, Future[R]]]:
         with suppress(Empty):

@@ -27,9 +27,9 @@ from tests.shared.keys import HERE
 
 CELLS = 64  # trained once, and recorded again and again under other seeds
 POINTS, PARAMS, TAGS = 106, 34, 12  # of a cell in the default record
-ROUNDS = 4
+ROUNDS = 2
 TASKS = 32  # that record at the same time
-CLIENT_RUNS = 64  # of each process
+CLIENT_RUNS = 32  # of each process
 
 
 def client_alone(uri, runs):

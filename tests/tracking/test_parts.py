@@ -116,6 +116,17 @@ def test_parts_of_earlier_benchmarks_are_read_once(stored, monkeypatch):
     assert len(history) == 3 * len(CELLS)
 
 
+def test_a_cell_that_is_recorded_twice_is_there_once(stored):
+    """A task that is run again can record a cell anew; the newest counts, in rows and in the rows of files."""
+    with recording.benchmark(GROUP, {}, {}) as parent:
+        record(parent, GROUP, [outcome(CELLS[0])])
+        ids = record(parent, GROUP, [outcome(CELLS[0], accuracies=(0.1, 0.2, 0.3))])
+    rows = reading.read(parent, GROUP, ids)
+    assert rows["test_accuracy"].tolist() == pytest.approx([0.3])
+    (history,) = reading.read_files(parent, rows, "history.csv")
+    assert history["test_accuracy"].tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
 def test_levels_of_different_depth_share_a_part(stored):
     """Where networks have different numbers of layers, a cell has no column for layers that it has not."""
     trained = outcome(CELLS[0]).trained

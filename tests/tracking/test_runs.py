@@ -96,3 +96,11 @@ def test_everybody_gets_the_error_of_a_turn():
             turn.write(1)
     turn._write = list
     assert turn.write(2) == 2
+
+
+def test_an_error_of_one_is_not_that_of_others():
+    """What a turn could not write for one of those who waited is told to that one alone."""
+    turn = turns.Turns(lambda asked: [ValueError("refused") if each < 0 else each for each in asked])
+    with pytest.raises(ValueError, match="refused"):
+        turn.write(-1)
+    assert turn.write(1) == 1
