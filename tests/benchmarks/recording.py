@@ -64,27 +64,28 @@ def trained():
     return study, batches.train(pytorch, study.settings("pytorch", ()), cells, clock=time.perf_counter)
 
 
-def under_other_seeds(outcomes, shift):
-    return [replace(each, cell=replace(each.cell, seed=each.cell.seed + shift)) for each in outcomes]
-
-
-def own(study, outcomes, cells_a_task):
-    """Return what `clients` returns, of initbench with so many cells in each task."""
-    rounds = [under_other_seeds(outcomes, 100 * at) for at in range(ROUNDS)]
-    parts = [each[at : at + cells_a_task] for each in rounds for at in range(0, CELLS, cells_a_task)]
+def recorded_by(benchmark, study, outcomes, cells_a_task, shift=0):
+    """Record outcomes under other seeds in a benchmark, as tasks of so many cells do; return how many cells."""
+    cells = [replace(each, cell=replace(each.cell, seed=each.cell.seed + shift)) for each in outcomes]
     settings = study.settings("pytorch", ())
 
     def record(part):
         batch = grid.Batch.of(settings, [each.cell for each in part], HERE, study.target, study.record)
         return recording.record(benchmark, batch, part, {})
 
+    with ThreadPoolExecutor(TASKS) as threads:
+        parts = (cells[at : at + cells_a_task] for at in range(0, CELLS, cells_a_task))
+        return sum(len(found) for found in threads.map(record, parts))
+
+
+def own(study, outcomes, cells_a_task):
+    """Return what `clients` returns, of initbench with so many cells in each task."""
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         experiment = store.client(uri).create_experiment("cells", Path(folder, "mlruns").as_uri())
         benchmark = store.Benchmark(uri, experiment, store.client(uri).create_run(experiment).info.run_id)
         begun, spent = time.perf_counter(), time.process_time()
-        with ThreadPoolExecutor(TASKS) as threads:
-            recorded = sum(len(found) for found in threads.map(record, parts))
+        recorded = sum(recorded_by(benchmark, study, outcomes, cells_a_task, 100 * at) for at in range(ROUNDS))
         return recorded / (time.perf_counter() - begun), (time.process_time() - spent) / recorded
 
 
