@@ -24,7 +24,7 @@ from tabulate import tabulate
 from tests.benchmarks import peer_ways
 
 SEEDS = 4
-OWN_SEEDS = 80  # initbench's own rate is that of a large grid; it trains 2 x 8 x 80 cells
+LARGER = 20  # times as many seeds initbench trains, of 8 initializers: its rate is that of a large grid
 INITIALIZERS = ("he_normal", "glorot_uniform")  # of the peers; all of initbench's initializers take the same time
 CELL_BY_CELL = ("notebook", "prefect", "joblib", "hydra", "ray", "benchopt")
 
@@ -48,7 +48,7 @@ def ran(way, seeds):
         environment = {**os.environ, **settings, **threads, "PYTHONPATH": str(Path(__file__).parents[2])}
         if way == "initbench":
             run = "from flows.cli import main; main()"
-            command = ["-c", run, "run", "--no-parity", "--set", "controls=null", "--set", f"seeds={OWN_SEEDS}"]
+            command = ["-c", run, "run", "--no-parity", "--set", "controls=null", "--set", f"seeds={LARGER * seeds}"]
         else:
             command = ["-m", "tests.benchmarks.peer_ways", way, str(seeds), *INITIALIZERS]
         log = Path(folder, "log")
@@ -94,11 +94,11 @@ def disagreements(found, own):
 
 
 def main():
-    seeds, *ways = [*sys.argv[1:], *([] if sys.argv[1:] else [SEEDS])]
-    own = ran("initbench", OWN_SEEDS)
+    seeds, ways = int(sys.argv[1]) if sys.argv[1:] else SEEDS, sys.argv[2:] or CELL_BY_CELL
+    own = ran("initbench", seeds)
     rows = [["initbench", own.rate, 1.0, own.points, peer_ways.RECORDED["initbench"], "it is the measure"]]
-    for way in ways or CELL_BY_CELL:
-        found = ran(way, int(seeds))
+    for way in ways:
+        found = ran(way, seeds)
         agrees = "; ".join(disagreements(found, own)) or "yes"
         rows.append([way, found.rate, own.rate / found.rate, found.points, peer_ways.RECORDED[way], agrees])
         print(json.dumps(rows[-1]), file=sys.stderr)  # noqa: T201
