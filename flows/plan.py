@@ -239,7 +239,8 @@ def _controls(study: Study) -> Study | None:
     if shipped is None or not shipped.checks:
         able = [name for name in studies.names() if studies.load(name).checks]
         raise ValueError(f"controls must be a study that has checks: {', '.join(able)}; got {study.controls!r}")
-    changes = {"name": study.name, "backends": study.backends, "runner": study.runner, "controls": None}
+    own = {"name": study.name, "backends": study.backends, "runner": study.runner, "record": study.record}
+    changes = {**own, "controls": None}
     return shipped.model_copy(update=changes)
 
 

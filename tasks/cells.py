@@ -52,11 +52,11 @@ def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG
 @task(task_run_name="{batch}", retries=RETRIES, retry_condition_fn=worth_a_retry, cache_policy=NO_CACHE)
 def train_cells(batch: Batch, benchmark: Benchmark) -> dict[str, str]:
     """Train these cells on a free slot, together with waiting cells, and record them; return run ids by cell key."""
-    outcomes = pool.current().train(batch.settings, batch.cells)
     asked = batch.settings.dataset
-    with _checking:
-        datasets.unchanged(asked, batch.platform.data[source(asked)])
-    return recording.record(benchmark, batch, fence.each(outcomes), prefect_tags())
+    with pool.current().trained(batch.settings, batch.cells) as outcomes:
+        with _checking:
+            datasets.unchanged(asked, batch.platform.data[source(asked)])
+        return recording.record(benchmark, batch, fence.each(outcomes), prefect_tags())
 
 
 def settle(

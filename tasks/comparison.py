@@ -21,6 +21,7 @@ from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.side_by_side import SideBySide
 from tasks.tracking import reading, recording
 from tasks.tracking.store import Benchmark
+from tasks.trainers import pool
 
 REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
 TUNING = "tuning.csv"  # the cells by which initializers have picked
@@ -30,6 +31,7 @@ TABLES = (
 )
 """A benchmark has those from defaults.csv on only if its study asks for them."""
 BESIDE, PAGE = "compare", "compare.html"  # the folder in a benchmark's run, and the page, that hold it against another
+MIB = 2**20
 ANSWERED = "comparison.svg"  # the picture that stands beside the answer
 OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the study's or its controls'
 
@@ -71,7 +73,9 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
         write(benchmark, findings, folder)
         misbehaved = findings.misbehaved
         tags = {} if findings.controls is None else {"initbench.valid": str(not misbehaved).lower()}
-        recording.publish(benchmark, folder, table.metrics(findings.comparison), tags)
+        peaks = {f"peak_memory_{name}": held / MIB for name, held in pool.peaks().items()}
+        recording.publish(benchmark, folder, table.metrics(findings.comparison) | peaks, tags)
+        recording.groups(benchmark, findings.study)
         pictures = [picture.name for picture in sorted(folder.glob("*.svg"))]
     rows = [dict(row) for _, row in tables.shown(findings.comparison).astype(str).iterrows()]
     first, *_ = answer(findings)

@@ -26,7 +26,7 @@ RETRIES = 1  # a trainer that died is replaced
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cell whose model will be registered under a name; run_id: the MLflow run in which the cell is recorded."""
+    """A cell whose model will be registered under a name; run_id: the id of the cell's run, or the cell's address."""
 
     name: str
     settings: CellSettings
@@ -57,7 +57,7 @@ def register(
     candidate = Candidate(model_name(study.name, settings.dataset, backend), settings, cell, run_id)
     version = registry.version_of(benchmark, candidate.name, run_id) or log(candidate, benchmark)
     fence.check()
-    registry.crown(benchmark, candidate.name, version, found.describe(cell, study), found.numbers)
+    registry.crown(benchmark, candidate.name, version, run_id, found.describe(cell, study), found.numbers)
     return version
 
 

@@ -8,6 +8,7 @@ from tasks import models
 from tasks.core.design.settings import CsvFile
 from tasks.core.design.study import Study
 from tasks.core.statistics.findings import Findings
+from tasks.tracking import parts
 from tests.shared import samples
 
 STUDY = Study(name="small", initializers=("zeros", "he_normal"), seeds=3)
@@ -31,8 +32,9 @@ def log(client):
         register.asked.append(candidate)
         if not client.search_registered_models(f"name = '{candidate.name}'"):
             client.create_registered_model(candidate.name)
-        source = client.get_run(candidate.run_id).info.artifact_uri
-        return str(client.create_model_version(candidate.name, source, candidate.run_id).version)
+        run_id = parts.run_of(candidate.run_id)
+        source = client.get_run(run_id).info.artifact_uri
+        return str(client.create_model_version(candidate.name, source, run_id).version)
 
     register.asked = []
     return register
@@ -70,6 +72,17 @@ def test_registered_cell_is_not_logged_again(cells, client, log, crown):
     """A cell that is registered already keeps its version."""
     assert crown(cells) == crown(cells)
     assert len(log.asked) == len(client.search_model_versions(f"name = '{MODEL}'")) == 1
+
+
+def test_cells_of_one_run_are_told_apart(parent, cells, client, log, crown):
+    """Cells without runs of their own share their benchmark's; each is a version of its own, which it keeps."""
+    cells["run_id"] = [parts.address(parent.run_id, f"{at:016x}") for at in cells.index]
+    first = crown(cells)
+    assert crown(cells) == first
+    assert client.get_model_version(MODEL, first).tags["initbench.cell"] == cells["run_id"][MEDIAN]
+    cells.loc[cells["initializer"] == "he_normal", "status"] = "diverged"
+    assert crown(cells) != first
+    assert len(log.asked) == 2
 
 
 def test_champion_follows_the_newest_evidence(cells, client, crown):

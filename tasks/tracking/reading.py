@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -31,8 +31,18 @@ from tasks.core.design.settings import short
 from tasks.core.design.study import Study
 from tasks.core.statistics.measures import factors
 from tasks.core.training.outcome import epochs_to_target, first_line
-from tasks.tracking import store
-from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, QUESTION, SEEDS, Benchmark, StoreError
+from tasks.tracking import parts, store
+from tasks.tracking.store import (
+    BENCHMARK,
+    CELLS,
+    GROUPED,
+    NIGHTLY,
+    QUESTION,
+    REVOKED,
+    SEEDS,
+    Benchmark,
+    StoreError,
+)
 
 IDS = 200  # run ids in one filter
 ID_LENGTH = 32  # hexadecimal digits of a run id
@@ -77,7 +87,20 @@ def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> Fou
                     found[key] = run.info.run_id
                 else:
                     bare.add(key)
+    found = _in_parts(client, experiment, set().union(*wanted.values()), parent) | found
     return Found(found, frozenset(bare - found.keys()))
+
+
+def _in_parts(client: MlflowClient, experiment: Experiment, keys: set[str], parent: str | None) -> dict[str, str]:
+    """Return the addresses of cells that have no run of their own, by key: those in the newest benchmark."""
+    found: dict[str, str] = {}
+    query = f"tags.`{GROUPED}` = 'yes'" + (f" AND attributes.run_id = '{parent}'" if parent else "")
+    for run in [*store.search(client, [experiment.experiment_id], query)][::-1]:
+        if REVOKED not in run.data.tags:
+            cells = parts.rows(store.uri(), run.info.run_id, ["key", "run_id", "status"])
+            there = cells[cells["key"].isin(keys) & cells["status"].isin(REUSABLE)]
+            found |= dict(zip(there["key"], there["run_id"], strict=True))
+    return {key: address for key, address in found.items() if parts.has_no_run(address)}
 
 
 def _whole_runs(experiment: Experiment) -> Callable[[Run], bool]:
@@ -102,19 +125,75 @@ def experiment(study: Study) -> Benchmark:
     return Benchmark(store.uri(), found.experiment_id, "")
 
 
+@dataclass(frozen=True)
+class _Recorded:
+    """What the record holds of a cell beside its files: tags and params by name, and the last value of each metric."""
+
+    about: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
 def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
     """Return cells as the store holds them, one row each, in the given order; `columns.CELLS` has the columns.
 
     Raises:
         StoreError: if the run of a cell was deleted.
     """
-    client = store.client(benchmark.uri)
-    runs = _runs(client, benchmark, list(run_ids.values()))
-    gone = [run_id for run_id in run_ids.values() if run_id not in runs]
+    recorded = _recorded(benchmark, list(run_ids.values()))
+    gone = [run_id for run_id in run_ids.values() if run_id not in recorded]
     if gone:
         raise StoreError(f"{len(gone)} of {len(run_ids)} cells' runs must be in {benchmark.uri}; gone is {gone[0]}")
-    rows = [_row(client, cell, runs[run_id], study) for cell, run_id in run_ids.items()]
+    other = {run_id for run_id, each in recorded.items() if _aimed_elsewhere(each, study)}
+    curves = _curves(benchmark, other)
+    rows = [_row(cell, run_id, recorded[run_id], study, curves.get(run_id)) for cell, run_id in run_ids.items()]
     return pd.DataFrame(rows, columns=columns.cell_columns(map(short, study.factors), validation=study.validates))
+
+
+def _recorded(benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, _Recorded]:
+    """Return what there is of each of these runs and addresses, by run id and address."""
+    client = store.client(benchmark.uri)
+    runs = _runs(client, benchmark, [each for each in run_ids if not parts.has_no_run(each)])
+    found = {each: _Recorded({**run.data.tags, **run.data.params}, run.data.metrics) for each, run in runs.items()}
+    addresses = {each for each in run_ids if parts.has_no_run(each)}
+    for parent in dict.fromkeys(map(parts.run_of, addresses)):
+        cells = parts.rows(benchmark.uri, parent, ["key", "run_id", "tags", "params", "metrics"])
+        for cell in cells[cells["run_id"].isin(addresses)].itertuples():
+            found[cell.run_id] = _Recorded(json.loads(cell.tags) | json.loads(cell.params), json.loads(cell.metrics))
+    return found
+
+
+def _aimed_elsewhere(recorded: _Recorded, study: Study) -> bool:
+    """Tell whether a trained cell was recorded for another target than the study's."""
+    return float(recorded.about["target"]) != study.target and "test_accuracy" in recorded.metrics
+
+
+def _curves(benchmark: Benchmark, run_ids: Collection[str]) -> dict[str, NDArray[np.float32]]:
+    """Return the test accuracy of each of these cells, at the start and after each epoch, by run id or address."""
+    client = store.client(benchmark.uri)
+    found = {}
+    for run_id in (each for each in run_ids if not parts.has_no_run(each)):
+        history = sorted(client.get_metric_history(run_id, "test_accuracy"), key=lambda point: point.step)
+        found[run_id] = np.array([point.value for point in history], np.float32)
+    kept = _from_parts(benchmark, {each for each in run_ids if parts.has_no_run(each)}, "history")
+    return found | {str(each): rows["test_accuracy"].to_numpy(np.float32) for each, rows in kept.groupby("run_id")}
+
+
+def _from_parts(benchmark: Benchmark, run_ids: Collection[str], table: str) -> pd.DataFrame:
+    """Return the rows of a table of those cells that are in the parts of a benchmark, with a column `run_id`.
+
+    Cells with a run of their own are looked for in the parts of this benchmark, then in those of their own ones.
+    """
+    found = [pd.DataFrame({"run_id": []})]
+    left = {*run_ids}
+    parents = dict.fromkeys([benchmark.run_id, *(parts.run_of(each) for each in left if parts.has_no_run(each))])
+    while parents:
+        for parent in filter(None, parents):
+            found.append(parts.tables(benchmark.uri, parent, left, table))
+            left -= {*found[-1]["run_id"]}
+        runs = _runs(store.client(benchmark.uri), benchmark, [each for each in left if not parts.has_no_run(each)])
+        others = (run.data.tags.get("mlflow.parentRunId", "") for run in runs.values())
+        parents = dict.fromkeys(each for each in others if each not in parents)
+    return pd.concat(found, ignore_index=True)
 
 
 def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Run]:
@@ -126,13 +205,12 @@ def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) ->
     return runs
 
 
-def _row(client: MlflowClient, cell: Cell, run: Run, study: Study) -> dict[str, object]:
-    metrics, params, tags = run.data.metrics, run.data.params, run.data.tags
-    reached = metrics.get("epochs_to_target")
-    if float(params["target"]) != study.target and "test_accuracy" in metrics:  # recorded for another target
-        history = client.get_metric_history(run.info.run_id, "test_accuracy")
-        curve = np.array([point.value for point in sorted(history, key=lambda point: point.step)], np.float32)
-        reached = epochs_to_target(curve, study.target)
+def _row(
+    cell: Cell, run_id: str, recorded: _Recorded, study: Study, curve: NDArray[np.float32] | None
+) -> dict[str, object]:
+    """Return the row of a cell; curve: its test accuracy, if it was recorded for another target than the study's."""
+    metrics, about = recorded.metrics, recorded.about
+    reached = metrics.get("epochs_to_target") if curve is None else epochs_to_target(curve, study.target)
     measures = {name: metrics.get(name, np.nan) for name in columns.CELLS}
     largest = np.finfo(np.float64).max  # SQL stores keep infinity as this number
     return {name: np.inf if value >= largest else value for name, value in measures.items()} | {
@@ -141,42 +219,62 @@ def _row(client: MlflowClient, cell: Cell, run: Run, study: Study) -> dict[str, 
         **{short(factor): level for factor, level in cell.levels},
         "initializer": cell.initializer,
         "seed": cell.seed,
-        "status": tags["initbench.status"],
-        "health": tags.get("initbench.health", ""),
+        "status": about["initbench.status"],
+        "health": about.get("initbench.health", ""),
         "epochs_to_target": np.nan if reached is None else reached,
-        "horizon": int(params["recipe.epochs"]),
-        "test_rows": float(params.get("test_rows", np.nan)),
-        "run_id": run.info.run_id,
-        "reason": tags["initbench.reason"],
+        "horizon": int(about["recipe.epochs"]),
+        "test_rows": float(about.get("test_rows", np.nan)),
+        "run_id": run_id,
+        "reason": about["initbench.reason"],
     }
 
 
 def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[pd.DataFrame]:
     """Return a table for each name: the rows of this file of every trained cell, with columns that name the cell.
 
-    The names are `history.csv` and `layers.csv`. If no cell was trained, the tables are empty.
+    The names are `history.csv` and `layers.csv`. If no cell was trained, the tables are empty. The rows come from the
+    parts of benchmarks; only for cells that are in none, such as those of earlier releases, their own files are read.
+
+    Raises:
+        StoreError: if a cell's files are gone.
     """
     trained = cells[cells["status"].isin(REUSABLE)]
-    runs = _runs(store.client(benchmark.uri), benchmark, trained["run_id"].tolist())
-    stores = [
-        get_artifact_repository(runs[run_id].info.artifact_uri, tracking_uri=benchmark.uri)
-        for run_id in trained["run_id"]
-    ]
-    if not stores:
+    if not len(trained):
         return [pd.DataFrame() for _ in names]
-    here = [Path(each.artifact_dir) for each in stores if isinstance(each, LocalArtifactRepository)]
-    gone = [folder for folder in here if not _has(folder, names)]
-    if gone:
+    return [_rows_of(benchmark, trained, name) for name in names]
+
+
+def _rows_of(benchmark: Benchmark, trained: pd.DataFrame, name: str) -> pd.DataFrame:
+    kept = _from_parts(benchmark, {*trained["run_id"]}, name.removesuffix(".csv"))
+    left = trained[~trained["run_id"].isin(kept["run_id"])]
+    rows = pd.concat([kept, _from_files(benchmark, left["run_id"].tolist(), name)], ignore_index=True)
+    about = trained[[*factors(trained), "backend", "initializer", "seed", "status"]]
+    places = pd.Series(trained.index, trained["run_id"]).groupby(level=0).agg(list)  # two cells can have one key
+    rows = rows.assign(place=rows["run_id"].map(places)).explode("place")
+    rows = rows.sort_values("place", kind="stable").set_index("place").drop(columns="run_id")
+    return rows.join(about).reset_index(drop=True)
+
+
+def _from_files(benchmark: Benchmark, run_ids: Sequence[str], name: str) -> pd.DataFrame:
+    """Return the rows of this file of these cells' own runs, with a column `run_id`."""
+    runs = _runs(store.client(benchmark.uri), benchmark, run_ids)
+    stores = {
+        run_id: get_artifact_repository(run.info.artifact_uri, tracking_uri=benchmark.uri)
+        for run_id, run in runs.items()
+    }
+    here = [Path(each.artifact_dir) for each in stores.values() if isinstance(each, LocalArtifactRepository)]
+    gone = [folder for folder in here if not _has(folder, [name])]
+    lost = [each for each in run_ids if each not in runs]
+    if gone or lost:
         raise StoreError(
-            f"{len(gone)} of {len(stores)} cells' files are gone, such as those in {gone[0]}; run the "
-            "study again: it trains these cells anew"
+            f"{len(gone) + len(lost)} of {len(run_ids)} cells' files are gone, such as those in {[*gone, *lost][0]}; "
+            "run the study again: it trains these cells anew"
         )
-    about = cells[[*factors(cells), "backend", "initializer", "seed", "status"]]
     try:
-        files = [pd.concat([_csv(each, name) for each in stores], keys=trained.index) for name in names]
+        found = [_csv(each, name).assign(run_id=run_id) for run_id, each in stores.items()]
     except MlflowException as error:  # MLflow's server has lost the files
         raise StoreError(f"the files of all cells must be in {benchmark.uri}; it says: {first_line(error)}") from None
-    return [rows.reset_index(level=1, drop=True).join(about).reset_index(drop=True) for rows in files]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame({"run_id": []})
 
 
 def _csv(files: ArtifactRepository, name: str) -> pd.DataFrame:
@@ -325,5 +423,7 @@ def export(run_id: str, names: Sequence[str], folder: Path) -> list[str]:
 
 def weights(benchmark: Benchmark, run_id: str) -> dict[str, NDArray[np.float32]]:
     """Return the trained variables of a cell, by their names in the framework's own model."""
+    if parts.has_no_run(run_id):
+        return parts.weights(benchmark.uri, run_id)
     with tempfile.TemporaryDirectory() as folder:
         return dict(load_file(store.client(benchmark.uri).download_artifacts(run_id, "weights.safetensors", folder)))

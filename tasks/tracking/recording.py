@@ -1,20 +1,19 @@
 """Write the record: a benchmark's run, and the run of each of its cells."""
 
 import json
-import tempfile
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from tasks import documents
 from tasks.core.design.grid import Batch, digest
@@ -22,21 +21,26 @@ from tasks.core.design.settings import CsvFile, short
 from tasks.core.design.study import Study
 from tasks.core.training import datasets, files
 from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, first_line
-from tasks.tracking import lease, local, store, view
-from tasks.tracking.store import BENCHMARK, QUESTION, SEEDS, Benchmark, RecordError
+from tasks.tracking import lease, local, parts, runs, store, view
+from tasks.tracking.parts import Kept
+from tasks.tracking.runs import Point, Run
+from tasks.tracking.store import BENCHMARK, GROUPED, QUESTION, REVOKED, SEEDS, Benchmark, RecordError
+from tasks.tracking.turns import Turns
 
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
+SHARED = ("mlflow.parentRunId", "mlflow.note.content", view.GROUP, "initbench.framework", "initbench.device")
+"""Tags of a cell that the run of its group has, too."""
+GROUP_STATUS = "group"  # the status that the run of a group has in place of a cell's
+
 NO_QUESTION = ("margins", "reported", "checks", "controls", "record", "max_tasks", "runner")
 """Settings that do not change what is trained; with others the question is the same."""
 
-_writing = threading.Lock()  # SQLite takes one writer at a time, and MLflow fails if several wait
-
 
 @contextmanager
-def _kept() -> Iterator[None]:
+def _failures_told() -> Iterator[None]:
     """Turn what goes wrong with the store or its disk into one kind of error.
 
     Raises:
@@ -44,7 +48,7 @@ def _kept() -> Iterator[None]:
     """
     try:
         yield
-    except (MlflowException, OSError, SafetensorError) as error:
+    except (MlflowException, OSError) as error:
         words = f"the record cannot be kept; the cells that it holds will be reused: {first_line(error)}"
         raise RecordError(words) from error
 
@@ -58,16 +62,17 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
         RecordError: if the store fails during the benchmark.
     """
     client = store.client(store.uri())
-    with _kept():
+    with _failures_told():
         experiment = _experiment(client, study)
         client.set_experiment_tag(experiment, KIND, "custom_model_development")
         client.set_experiment_tag(experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
         lease.close_dead(client)
         labels = {**tags, **lease.tags(), BENCHMARK: "yes", **_looked(study)}
+        labels |= {GROUPED: "yes"} if study.record == "group" else {}
         run_id = client.create_run(experiment, tags=labels, run_name=study.summary).info.run_id
         try:
             _log_study(client, run_id, study, environment)
-            with lease.renewed(client, run_id, _writing):
+            with lease.renewed(client, run_id, _turns.writing):
                 yield Benchmark(store.uri(), experiment, run_id)
         except BaseException as error:
             with suppress(MlflowException):  # if this fails as well, the next benchmark ends the run
@@ -77,8 +82,8 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
 
 
 def _log_study(client: MlflowClient, run_id: str, study: Study, environment: Mapping[str, object]) -> None:
-    params = _params(_flat(study.spelled_out.model_dump(mode="json", exclude=set(WHOLE))))
-    client.log_batch(run_id, params=params)
+    settings = _params(study.spelled_out.model_dump(mode="json", exclude=set(WHOLE)))
+    client.log_batch(run_id, params=[Param(name, value) for name, value in settings.items()])
     client.log_text(run_id, documents.write(study.model_dump(mode="json")), "study.yaml")
     client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
     client.log_inputs(run_id, [_dataset_input(dataset) for dataset in study.datasets])
@@ -117,43 +122,92 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]
     return flat
 
 
-def _params(settings: Mapping[str, object]) -> list[Param]:
-    return [Param(name, str(value)) for name, value in settings.items()]
+def _params(settings: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in _flat(settings).items()}
 
 
-@_kept()
+@dataclass(frozen=True)
+class _Request:
+    """Outcomes of a batch that wait to be recorded, and the tags that name the Prefect run which has them.
+
+    Outcomes are taken one by one when they are written, which may be the last moment to find that the run has ended.
+    """
+
+    benchmark: Benchmark
+    batch: Batch
+    outcomes: Iterable[Outcome]
+    tags: Mapping[str, str]
+
+    @cached_property
+    def shared(self) -> dict[str, str]:
+        """The params that all cells of the batch share."""
+        return _params({**self.batch.settings.model_dump(), "target": self.batch.target})
+
+    @property
+    def grouped(self) -> bool:
+        """Whether cells get no runs of their own."""
+        return self.batch.record == "group"
+
+
+@_failures_told()
 def record(benchmark: Benchmark, batch: Batch, outcomes: Iterable[Outcome], tags: Mapping[str, str]) -> dict[str, str]:
-    """Record each outcome of a batch as a run nested under the benchmark's run; return the run ids by cell key.
+    """Record each outcome of a batch as `record` says, in a run nested under the benchmark's run or in its parts.
+
+    Return by cell key the ids of the runs, or the addresses of cells without a run. Outcomes that other threads record
+    at the same time are written together with these.
 
     Raises:
         RecordError: if the store fails.
     """
-    shared = _params(_flat({**batch.settings.model_dump(), "target": batch.target}))
-    return {batch.keys[each.cell]: _record(benchmark, batch, shared, each, tags) for each in outcomes}
+    return _turns.write(_Request(benchmark, batch, outcomes, tags))
 
 
-def _record(benchmark: Benchmark, batch: Batch, shared: list[Param], outcome: Outcome, tags: Mapping[str, str]) -> str:
-    client, cell = store.client(benchmark.uri), outcome.cell
-    ended = int(time.time() * 1000)
-    started = ended - int(1000 * outcome.trained.seconds) if outcome.trained else ended
-    labels = {"mlflow.parentRunId": benchmark.run_id, **_labels(batch, outcome), **tags}
-    params = [*shared, *_point(outcome)]
-    with _writing:
-        run = client.create_run(benchmark.experiment_id, started, labels, run_name=str(cell))
-        status = "FAILED"
-        try:
-            if outcome.trained:
-                client.log_batch(run.info.run_id, _metrics(outcome.trained, batch, ended), params)
-                _log_artifacts(run, benchmark.uri, outcome.trained)
+def _record_together(requests: Sequence[_Request]) -> list[dict[str, str] | Exception]:
+    """Record what waits, as few runs and files as can be; return the ids by cell key of each request, or its error."""
+    found: list[dict[str, str]] = [{} for _ in requests]
+    errors: dict[int, Exception] = {}
+    for benchmark, grouped in dict.fromkeys((each.benchmark, each.grouped) for each in requests):
+        own = [at for at, each in enumerate(requests) if (each.benchmark, each.grouped) == (benchmark, grouped)]
+        cells = [(at, _kept(requests[at], outcome)) for at in own for outcome in requests[at].outcomes]
+        ids = _keep(benchmark, [each for _, each in cells], grouped=grouped)
+        for (at, each), run_id in zip(cells, ids, strict=True):
+            if isinstance(run_id, Exception):
+                errors[at] = run_id
             else:
-                client.log_batch(run.info.run_id, params=params)
-            status = "FAILED" if outcome.status == "failed" else "FINISHED"
-        finally:
-            client.set_terminated(run.info.run_id, status, ended)
-    return str(run.info.run_id)
+                found[at][each.key] = run_id
+    return [errors.get(at, each) for at, each in enumerate(found)]
 
 
-def _point(outcome: Outcome) -> list[Param]:
+_turns = Turns(_record_together)  # SQLite takes one writer at a time, and a turn costs as much as some cells
+
+
+def _keep(benchmark: Benchmark, cells: Sequence[Kept], *, grouped: bool) -> list[str | Exception]:
+    """Record cells of a benchmark, and return their ids; a cell that the store refuses has an error in place of one."""
+    ids: list[str | Exception] = [parts.address(benchmark.run_id, each.key) for each in cells]
+    if not grouped:
+        ids = runs.write(benchmark.uri, benchmark.experiment_id, [each.run for each in cells])
+    kept = [replace(cell, run_id=each) for cell, each in zip(cells, ids, strict=True) if isinstance(each, str)]
+    if kept:
+        parts.put(benchmark.uri, benchmark.run_id, kept, whole=grouped)
+    return ids
+
+
+def _kept(request: _Request, outcome: Outcome) -> Kept:
+    batch, trained, ended = request.batch, outcome.trained, int(time.time() * 1000)
+    run = Run(
+        name=str(outcome.cell),
+        status="FAILED" if outcome.status == "failed" else "FINISHED",
+        started=ended - int(1000 * trained.seconds) if trained else ended,
+        ended=ended,
+        tags={"mlflow.parentRunId": request.benchmark.run_id, **_labels(batch, outcome), **request.tags},
+        params={**request.shared, **_point(outcome)},
+        points=_points(trained, batch) if trained else [],
+        files=_files(trained) if trained and not request.grouped else {},
+    )
+    return Kept(batch.keys[outcome.cell], run, outcome)
+
+
+def _point(outcome: Outcome) -> dict[str, str]:
     """Return the params that say which cell it is, and on how many test rows it was measured."""
     cell = outcome.cell
     levels = {f"factor.{short(factor)}": level for factor, level in cell.levels}
@@ -177,32 +231,60 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
     }
 
 
-def _metrics(trained: Trained, batch: Batch, timestamp: int) -> list[Metric]:
-    metrics = [
-        Metric(name, float(value), timestamp, epoch)
-        for name, values in trained.curves.items()
-        for epoch, value in enumerate(values)
+def _points(trained: Trained, batch: Batch) -> list[Point]:
+    points = [
+        (name, epoch, value) for name, values in trained.curves.items() for epoch, value in enumerate(values.tolist())
     ]
     if batch.record == "full":
-        metrics += [Metric(name, value, timestamp, epoch) for name, epoch, value in trained.signals.by_layer()]
-    metrics += [Metric(name, value, timestamp, 0) for name, value in trained.scalars.items() if not np.isnan(value)]
+        points += trained.signals.by_layer()
+    points += [(name, 0, value) for name, value in trained.scalars.items() if not np.isnan(value)]
     reached = epochs_to_target(trained.curves.test_accuracy, batch.target)
-    if reached is not None:
-        metrics.append(Metric("epochs_to_target", reached, timestamp, 0))
-    return metrics
+    return points if reached is None else [*points, ("epochs_to_target", 0, float(reached))]
 
 
-def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        save_file(trained.weights, Path(folder, "weights.safetensors"))
-        files.history(trained).to_csv(Path(folder, "history.csv"), index=False)
-        files.layers(trained.signals).to_csv(Path(folder, "layers.csv"), index=False)
-        files.predictions(trained.predictions).to_csv(Path(folder, "predictions.csv"), index=False)
-        # MlflowClient.log_artifacts would read the run back first, and take twice as long
-        get_artifact_repository(run.info.artifact_uri, tracking_uri=uri).log_artifacts(folder)
+def _files(trained: Trained) -> dict[str, bytes]:
+    """Return the files of a cell's run, `store.FILES`: their contents by name."""
+    tables = {
+        "history.csv": files.history(trained),
+        "layers.csv": files.layers(trained.signals),
+        "predictions.csv": files.predictions(trained.predictions),
+    }
+    return {
+        "weights.safetensors": save(trained.weights),
+        **{name: files.csv(table).encode() for name, table in tables.items()},
+    }
 
 
-@_kept()
+def groups(benchmark: Benchmark, study: Study) -> None:
+    """Show the cells that a benchmark has recorded without runs: in a run for each group, with the seed as step."""
+    if study.record != "group":
+        return
+    cells = parts.rows(benchmark.uri, benchmark.run_id, ["key", "tags", "params", "metrics"])
+    read = cells[["tags", "params", "metrics"]].map(json.loads)
+    shown = [_shown(group) for _, group in read.groupby(read["tags"].str[view.GROUP], sort=False)]
+    runs.write(benchmark.uri, benchmark.experiment_id, shown)
+
+
+def _shown(cells: pd.DataFrame) -> Run:
+    """Return the run that shows cells which differ in their seed alone; cells: their tags, params and metrics."""
+    first, now = cells.iloc[0], int(time.time() * 1000)
+    shared = {name: first["tags"][name] for name in SHARED if name in first["tags"]}
+    return Run(
+        name=first["tags"][view.GROUP].rpartition(" · ")[0],
+        status="FINISHED",
+        started=now,
+        ended=now,
+        tags={**shared, "initbench.status": GROUP_STATUS},
+        params={name: value for name, value in first["params"].items() if name not in ("seed", "test_rows")},
+        points=[
+            (name, int(params["seed"]), value)
+            for params, metrics in zip(cells["params"], cells["metrics"], strict=True)
+            for name, value in metrics.items()
+        ],
+    )
+
+
+@_failures_told()
 def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
     """Store the files of a folder, summary metrics and tags in the benchmark's run."""
     client, now = store.client(benchmark.uri), int(time.time() * 1000)
@@ -213,23 +295,24 @@ def publish(benchmark: Benchmark, folder: Path, metrics: Mapping[str, float], ta
     client.log_artifacts(benchmark.run_id, str(folder))
 
 
-@_kept()
+@_failures_told()
 def attach(benchmark: Benchmark, folder: Path, name: str) -> None:
     """Store the files of a folder in the benchmark's run, in a folder of this name."""
     store.client(benchmark.uri).log_artifacts(benchmark.run_id, str(folder), name)
 
 
-@_kept()
+@_failures_told()
 def revoke(benchmark: Benchmark, reason: str) -> None:
     """Mark the cells that a benchmark has recorded as failed, so that no later benchmark takes them as its own."""
     client = store.client(benchmark.uri)
+    client.set_tag(benchmark.run_id, REVOKED, reason)
     tags = [RunTag("initbench.status", "failed"), RunTag("initbench.reason", reason)]
     query = f"tags.`mlflow.parentRunId` = '{benchmark.run_id}' AND tags.`initbench.cell` != ''"
     for run in store.search(client, [benchmark.experiment_id], query):
         client.log_batch(run.info.run_id, tags=tags)
 
 
-@_kept()
+@_failures_told()
 def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
     """Store a worker's result as JSON in the benchmark's run; `reading.handed_over` reads it."""
     store.client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")

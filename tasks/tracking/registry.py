@@ -13,16 +13,22 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from tasks.core.design.initializers import Backend
-from tasks.tracking import store
+from tasks.tracking import parts, store
 from tasks.tracking.store import Benchmark
 
 CHAMPION = "champion"
+CELL = "initbench.cell"  # tag of a version: the id of its cell's run, or the cell's address
 MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
 
 
 def version_of(benchmark: Benchmark, model: str, run_id: str) -> str | None:
-    """Return the version under which a cell's model is already registered, or None if it is not."""
-    found = store.client(benchmark.uri).search_model_versions(f"name = '{model}' AND run_id = '{run_id}'")
+    """Return the version under which a cell's model is already registered, or None if it is not.
+
+    run_id: the id of the cell's run, or the cell's address: several cells can be in the run that it names.
+    """
+    query = f"name = '{model}' AND run_id = '{parts.run_of(run_id)}'"
+    versions = store.client(benchmark.uri).search_model_versions(query)
+    found = [each for each in versions if each.tags.get(CELL, each.run_id) == run_id]
     return str(found[0].version) if found else None
 
 
@@ -39,7 +45,7 @@ def log_model(
     requirements: Sequence[str],
     metadata: Mapping[str, object],
 ) -> str:
-    """Log a framework's model with a cell's run and register it; return its version.
+    """Log a framework's model with the run that holds its cell and register it; return its version.
 
     The model takes features (rows, features) as in `example`, and gives logits (rows, classes). MLflow shows the
     metrics of epoch `step` as the model's. It saves a PyTorch model as an exported program and a Keras model as
@@ -53,7 +59,7 @@ def log_model(
         None,
         _flavor(backend),
         name="model",
-        run_id=run_id,
+        run_id=parts.run_of(run_id),
         registered_model_name=name,
         metadata=dict(metadata),
         step=step,
@@ -78,14 +84,17 @@ def _flavor(backend: Backend) -> Any:
     return SimpleNamespace(__name__=flavor.__name__, save_model=save_model)
 
 
-def crown(benchmark: Benchmark, model: str, version: str, words: str, numbers: Mapping[str, float]) -> None:
+def crown(
+    benchmark: Benchmark, model: str, version: str, run_id: str, words: str, numbers: Mapping[str, float]
+) -> None:
     """Describe a version of a registered model by what a benchmark found, and give it the alias `champion`.
 
-    The tags of the version are the numbers, under `initbench.<name>`, and the run id of the benchmark. A version that
-    had the alias stays registered, with its own description and tags.
+    The tags of the version are the numbers, under `initbench.<name>`, the run id of the benchmark, and that
+    of the cell, or its address. A version that had the alias stays registered, with its own description and tags.
     """
     client = store.client(benchmark.uri)
     client.update_model_version(model, version, words)
-    for name, value in {**numbers, "benchmark": benchmark.run_id}.items():
-        client.set_model_version_tag(model, version, f"initbench.{name}", str(value))
+    tags = {f"initbench.{name}": str(value) for name, value in {**numbers, "benchmark": benchmark.run_id}.items()}
+    for name, value in {**tags, CELL: run_id}.items():
+        client.set_model_version_tag(model, version, name, value)
     client.set_registered_model_alias(model, CHAMPION, version)

@@ -30,6 +30,8 @@ BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
 NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in MLflow and in Prefect
 QUESTION = "initbench.question"  # tag of a benchmark's run: a hash of its study without its seeds
 SEEDS = "initbench.seeds"  # and of its seeds
+GROUPED = "initbench.grouped"  # tag of a benchmark whose cells have no runs of their own
+REVOKED = "initbench.revoked"  # tag of such a benchmark that says why its cells are not to be used again
 CELLS = "cells.csv"
 FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
 PAGE = 1000  # runs in one answer to a search
@@ -57,7 +59,8 @@ class Benchmark:
         return self.link_to(self.run_id)
 
     def link_to(self, run_id: str) -> str:
-        """Return the address at which MLflow's page shows a run of the same experiment."""
+        """Return the address at which MLflow's page shows a run of the same experiment, or that of a cell."""
+        run_id, _, _ = run_id.partition("#")
         return f"{self._ui}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     @property

@@ -1,4 +1,4 @@
-"""How much memory is free on this machine, and on its GPUs."""
+"""How much memory is free on this machine and on its GPUs, and how much a process takes."""
 
 import re
 import subprocess
@@ -6,6 +6,8 @@ from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")  # of a container; its limit can be far below what the machine has
+PROCESSES = Path("/proc")
+SHARE = 1 / 3  # of all memory; a trainer that holds more after a batch is replaced: the other one needs as much
 
 
 def free() -> int:
@@ -30,3 +32,31 @@ def free_on(gpu: int) -> int:
     except FileNotFoundError:
         said = ""
     return int(said) * 2**20 if said.isdigit() else free()
+
+
+def whole() -> int:
+    """Return how many bytes there are in all: of the machine or, if that is less, those that the container may take."""
+    total = re.search(r"MemTotal: +(\d+) kB", MEMINFO.read_text())
+    found = [int(total[1]) * 1024] if total else []
+    limit = GROUP / "memory.max"
+    if limit.exists() and (most := limit.read_text().strip()).isdigit():
+        found.append(int(most))
+    return min(found)
+
+
+def held(process: int) -> int:
+    """Return how many bytes a process holds now; 0 if there is no such process any more."""
+    return _of(process, "VmRSS")
+
+
+def peak(process: int) -> int:
+    """Return how many bytes a process held at most; 0 if there is no such process any more."""
+    return _of(process, "VmHWM")
+
+
+def _of(process: int, name: str) -> int:
+    try:
+        found = re.search(rf"^{name}:\s+(\d+) kB", (PROCESSES / str(process) / "status").read_text(), re.MULTILINE)
+    except FileNotFoundError:
+        return 0
+    return int(found[1]) * 1024 if found else 0

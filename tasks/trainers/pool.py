@@ -6,6 +6,7 @@ batches use what it has compiled. Cells that wait for the same backend, and whos
 learning rate, are trained together, even if they belong to different tasks.
 """
 
+import os
 import tempfile
 import threading
 import time
@@ -21,9 +22,11 @@ from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
 from tasks.core.training.outcome import Outcome
+from tasks.trainers import memory
 from tasks.trainers.process import Slot, Trainer, TrainerError, UnusableSlotError
 
 MAX_BATCH = 128  # cells trained together; with more cells, memory grows and a cell gets no cheaper
+MOST_HELD = 4 * MAX_BATCH  # trained cells that wait to be recorded; trainers wait while there are more
 QUIET = 0.2  # seconds without a further request, after which a batch counts as complete
 
 
@@ -61,7 +64,9 @@ class Pool:
         self._seats = [_Seat(slot, tuple(share)) for slot, share in zip(slots, shares, strict=True)]
         self._changed = threading.Condition()
         self._waiting: list[_Request] = []
+        self._held: set[_Request] = set()
         self._suspects: set[Cell] = set()
+        self._peaks: dict[Backend, int] = {}
         self._closed = False
         self._logs = tempfile.TemporaryDirectory(prefix="initbench-trainers-", ignore_cleanup_errors=True)
 
@@ -73,6 +78,7 @@ class Pool:
             trainer = self._trainer(seat, backend)
             trainer.start()
             yield trainer
+            self._watch(seat, trainer)
         except TrainerError as error:
             with self._changed:
                 dead = seat.trainers.pop(backend, None)
@@ -85,6 +91,24 @@ class Pool:
             with self._changed:
                 seat.busy = False
                 self._changed.notify_all()
+
+    def _watch(self, seat: _Seat, trainer: Trainer) -> None:
+        """Note the most memory that a trainer has held, and end it if it holds too much now: the next lease starts one.
+
+        Frameworks keep what they have compiled, and memory that they have freed in small pieces.
+        """
+        if trainer.pid is None:
+            return
+        with self._changed:
+            self._peaks[trainer.backend] = max(self._peaks.get(trainer.backend, 0), memory.peak(trainer.pid))
+            if memory.held(trainer.pid) > memory.SHARE * memory.whole():
+                seat.trainers.pop(trainer.backend, None)
+                trainer.stop()
+
+    @property
+    def peaks(self) -> dict[Backend, int]:
+        """The most bytes that a trainer of each backend has held."""
+        return dict(self._peaks)
 
     def _trainer(self, seat: _Seat, backend: Backend) -> Trainer:
         with self._changed:
@@ -108,17 +132,35 @@ class Pool:
             return seat
 
     def train(self, settings: CellSettings, cells: Sequence[Cell]) -> list[Outcome]:
-        """Train cells with these settings, together with waiting cells, and return their outcomes in the same order.
+        """Return the outcomes that `trained` yields."""
+        with self.trained(settings, cells) as outcomes:
+            return outcomes
+
+    @contextmanager
+    def trained(self, settings: CellSettings, cells: Sequence[Cell]) -> Iterator[list[Outcome]]:
+        """Train cells with these settings, together with waiting cells, and yield their outcomes in the same order.
+
+        Until the `with` block ends, the cells count as held in memory. While MOST_HELD cells are held, no others are
+        trained: a store that is slower than the trainers then does not fill the memory.
 
         Raises:
             TrainerError: if the trainer dies. When a task asks for its cells again, they are not trained together with
                 those of other tasks: a cell that kills its trainer then harms no other task.
         """
         request = _Request(settings, tuple(cells))
+        try:
+            yield self._outcomes(request)
+        finally:
+            with self._changed:
+                self._held.discard(request)
+                self._changed.notify_all()
+
+    def _outcomes(self, request: _Request) -> list[Outcome]:
         with self._changed:
             self._waiting.append(request)
+            self._changed.wait_for(lambda: self._closed or self._has_room or request not in self._waiting)
         try:
-            with self.lease(settings.backend) as trainer:
+            with self.lease(request.settings.backend) as trainer:
                 if request in self._waiting:
                     self._wait_for_quiet()
                 if together := self._take(request):
@@ -128,6 +170,10 @@ class Pool:
                 self._waiting = [other for other in self._waiting if other is not request]  # its task is gone
             raise
         return request.outcomes.result()
+
+    @property
+    def _has_room(self) -> bool:
+        return sum(len(request.cells) for request in self._held) < MOST_HELD
 
     def serves(self, backends: Sequence[Backend]) -> bool:
         """Tell whether there is a slot for each of the backends."""
@@ -159,6 +205,7 @@ class Pool:
                 if other is not first and size <= MAX_BATCH and self._can_join(other, first):
                     taken.append(other)
             self._waiting = [request for request in self._waiting if request not in taken]
+            self._held.update(taken)
             return taken
 
     def _can_join(self, other: _Request, first: _Request) -> bool:
@@ -188,6 +235,7 @@ class Pool:
         """Stop every trainer, also while it trains; tasks that wait for a trainer get a TrainerError."""
         with self._changed:
             self._closed = True
+            self._changed.notify_all()
             trainers = [trainer for seat in self._seats for trainer in seat.trainers.values()]
         for trainer in trainers:
             trainer.stop()
@@ -229,3 +277,9 @@ def current() -> Pool:
         LookupError: if there is no such block.
     """
     return _current.get()
+
+
+def peaks() -> dict[str, int]:
+    """Return the most bytes that this process has held, as `main`, and those of each backend's trainers, if any."""
+    held = _current.get(None)
+    return {"main": memory.peak(os.getpid()), **(held.peaks if held else {})}

@@ -81,7 +81,7 @@ class Trainer:
         }
         self._slot = slot
         self._process = ProcessPoolExecutor(max_workers=1, env=environment)
-        self._started = False
+        self.pid: int | None = None  # of the process, once the framework is loaded
 
     def start(self) -> None:
         """Load the framework, unless it is loaded already.
@@ -90,15 +90,15 @@ class Trainer:
             TrainerError: if the process dies.
             UnusableSlotError: if the framework cannot use the slot's GPU.
         """
-        if self._started:
+        if self.pid:
             return
-        device = self.call(_start, self.backend, self._slot, os.getpid(), str(self._log))
+        device, process = self.call(_start, self.backend, self._slot, os.getpid(), str(self._log))
         if self._slot.gpu is not None and device == "cpu":
             raise UnusableSlotError(
                 f"GPU {self._slot.gpu} is visible but this build of {self.backend} cannot use it; install one that "
                 "can, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU"
             )
-        self._started = True
+        self.pid = process
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a function in the trainer's process and return what it returns.
@@ -150,13 +150,13 @@ def _interrupts_blocked() -> Iterator[None]:
 _budget: list[int] = []  # in the process of a trainer on a GPU: bytes that were free there when it came
 
 
-def _start(backend: Backend, slot: Slot, parent: int, log: str) -> str:
-    """Load the backend in a trainer's process, and let the process end when its parent has died."""
+def _start(backend: Backend, slot: Slot, parent: int, log: str) -> tuple[str, int]:
+    """Load the backend in a trainer's process, which ends once its parent has died; return its device and number."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     end_with(parent)
     if slot.gpu is not None:
         _budget[:] = [free_on(slot.gpu)]
-    return framework(backend).setup(slot.threads)
+    return framework(backend).setup(slot.threads), os.getpid()
 
 
 def end_with(parent: int) -> None:

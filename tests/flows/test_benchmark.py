@@ -57,7 +57,7 @@ def test_benchmark_from_python(stored):
         *("report.html", "comparison.md", "comparison.tex", "comparison.csv"),
         *("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv"),
         *("comparison.svg", "pairs.svg", "backends.svg", "reaching.svg"),
-        *("curves.svg", "variances.svg", "gradients.svg"),
+        *("curves.svg", "variances.svg", "gradients.svg", "cells"),
     }
     gate = pd.read_csv(client.download_artifacts(parent.info.run_id, "parity.csv"))
     assert len(gate) == 3 + 2 * 3 + 2 * (2 + 1)  # of one level between and within backends, of two laws
@@ -69,6 +69,27 @@ def test_benchmark_from_python(stored):
     runs = client.search_runs([parent.info.experiment_id], "tags.`initbench.cell` LIKE '%'")
     assert len(runs) == 8 + 4
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_cells_without_runs_are_compared_alike(stored):
+    """Under `record: group` the comparison, its report later, models and reuse are those of cells with runs."""
+    found = benchmark(STUDY.model_copy(update={"record": "group"}), parity=False)
+    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
+    parent = client.get_run(found.run_id)
+    runs = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
+    assert len(runs) == 4  # of two backends and two initializers
+    peaks = {name: value for name, value in parent.data.metrics.items() if name.startswith("peak_memory_")}
+    assert {*peaks} == {"peak_memory_main", "peak_memory_pytorch", "peak_memory_keras"}
+    assert min(peaks.values()) > 100
+    again = comparison.recall(found.run_id)[1]
+    pd.testing.assert_frame_equal(again.comparison, found.comparison)
+    champion = client.get_model_version_by_alias("initbench-small-iris-pytorch", "champion")
+    model = mlflow.pyfunc.load_model(champion.source)
+    assert model.predict(np.zeros((2, 4))).shape == (2, 3)
+    later = benchmark(STUDY.model_copy(update={"seeds": 3, "record": "cell"}), parity=False)
+    assert later.comparison["finished"].tolist() == [3, 3, 3, 3]
+    cells = client.search_runs([parent.info.experiment_id], "tags.`initbench.cell` LIKE '%'")
+    assert len(cells) == 4  # of the third seed; those of the others are reused
 
 
 def test_every_task_run_is_recorded(stored):
@@ -94,14 +115,14 @@ def test_artifacts_in_prefect(stored):
 
 def test_failed_cells_fail_the_flow_after_publishing(stored, monkeypatch):
     """A cell that cannot be trained is a row with a reason; the others are compared, then the flow fails."""
-    train = pool.Pool.train
+    train = pool.Pool.trained
 
     def refuse(held, settings, cells):
         if cells[0].initializer == "zeros" and cells[0].backend == "keras":
             raise process.TrainerError("it died")
         return train(held, settings, cells)
 
-    monkeypatch.setattr(pool.Pool, "train", refuse)
+    monkeypatch.setattr(pool.Pool, "trained", refuse)
     with pytest.raises(FailedCellsError, match="2 of 8 cells failed") as error:
         benchmark(STUDY.model_copy(update={"max_tasks": 200}), parity=False)
     table = error.value.result.comparison.set_index(["backend", "initializer"])

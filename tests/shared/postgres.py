@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ PROGRAMS = Path("/usr/lib/postgresql/15/bin")  # where Debian keeps them; not on
 
 @pytest.fixture(scope="session")
 def postgres():
+    """Yield what `served` yields."""
+    with served() as url:
+        yield url
+
+
+@contextmanager
+def served():
     """Yield the URL of a new server, whose user owns it all; its database `initbench` is not there yet."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # the path of its socket may have 107 characters
     as_user = []

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 import time
 
 import pytest
@@ -76,5 +77,5 @@ def test_a_lease_is_renewed(parent, client, monkeypatch, eventually):
     """While a benchmark is at work its lease is renewed."""
     monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
     first = client.get_run(parent.run_id).data.tags[lease.RENEWED]
-    with lease.renewed(store.client(parent.uri), parent.run_id, recording._writing):
+    with lease.renewed(store.client(parent.uri), parent.run_id, threading.Lock()):
         eventually(lambda: client.get_run(parent.run_id).data.tags[lease.RENEWED] > first, 30)

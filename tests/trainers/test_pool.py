@@ -246,6 +246,31 @@ def test_free_memory_is_that_of_the_container(monkeypatch, tmp_path):
         assert memory.free() == expected
 
 
+def test_trainers_wait_for_the_record(pool, monkeypatch):
+    """While too many trained cells wait to be recorded no others are trained; once these are recorded, they are."""
+    monkeypatch.setattr(pools, "MOST_HELD", 2)
+    sizes = sizes_trained(pool, monkeypatch)
+    with ThreadPoolExecutor(1) as thread:
+        with pool.trained(SETTINGS, CELLS[:2]):
+            later = thread.submit(pool.train, SETTINGS, CELLS[2:3])
+            with pytest.raises(TimeoutError):
+                later.result(timeout=1)
+            assert sizes == [2]
+        assert [outcome.cell for outcome in later.result()] == CELLS[2:3]
+    assert not pool._held
+
+
+def test_a_trainer_that_holds_much_is_replaced(own_pool, monkeypatch):
+    """A trainer whose memory has passed its share ends after its batch, and the next batch has another one."""
+    first = pid(own_pool)
+    assert pid(own_pool) == first
+    monkeypatch.setattr(memory, "SHARE", memory.held(first) / 2 / memory.whole())
+    assert own_pool.train(SETTINGS, CELLS[:2])[0].status == "finished"
+    monkeypatch.undo()
+    assert pid(own_pool) != first
+    assert own_pool.peaks["pytorch"] >= 2**27  # a framework is loaded
+
+
 def test_dead_trainer_is_replaced(own_pool, monkeypatch, tmp_path, eventually):
     """Cells aboard a trainer that is killed hear of it; tried again they train on a new one, and apart."""
     pool, busy = own_pool, tmp_path / "busy"

@@ -336,7 +336,7 @@ class Check(Settings):
 
 Bundled = Literal["iris", "wine", "breast_cancer", "digits"]
 WeightsSource = Literal["native", "shared"]
-Record = Literal["cell", "full"]
+Record = Literal["cell", "full", "group"]
 
 
 class CellSettings(Settings):

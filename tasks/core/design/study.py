@@ -100,8 +100,9 @@ class Study(Settings):
     controls: str | None = "controls"
     """A study that ships and is trained along with this one. If its checks do not hold, the benchmark is invalid."""
     record: Record = "cell"
-    """What a cell's run in MLflow shows as metrics. `cell`: the accuracies and losses of each epoch, and what describes
-    the cell as a whole. `full`: each layer's signals, too. The cell's files hold everything in either case."""
+    """What MLflow's page shows. `cell`: a run for each cell, with the accuracies and losses of each epoch, and what
+    describes the cell as a whole, as metrics. `full`: each layer's signals, too. `group`: for huge grids, one run for
+    all cells of an initializer, with the seed as step. Files hold everything in each case."""
     max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
     """Up to this many cells, every cell is a Prefect task of its own. With more cells, cells of a backend share tasks.
     Workers ignore this setting and take up to 64 cells at once."""

@@ -1,41 +1,79 @@
-"""The tables that a cell's run keeps as CSV files."""
+"""The tables that a cell keeps as files: columns by name, as long as each other.
 
-import pandas as pd
+Columns are plain arrays, because a data frame for each of ten thousand cells takes longer than to train them.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tasks.core.design.columns import HISTORY, LAYERS
 from tasks.core.training.health import Signals, named
 from tasks.core.training.outcome import Predictions, Trained
 
+Columns = dict[str, NDArray[np.generic]]
 
-def history(trained: Trained) -> pd.DataFrame:
+
+def history(trained: Trained) -> Columns:
     """Return one row per epoch, epoch 0 being before training: the columns `columns.HISTORY` and each layer's signals.
 
     Where there are validation rows, their loss and accuracy come between these.
-    A layer's signals have the names that `health.named` gives them. Signals of an update are empty in epoch 0.
+    A layer's signals have the names that `health.named` gives them. Signals of an update are NaN in epoch 0.
     """
-    table = pd.DataFrame(dict(trained.curves.items())).rename_axis(HISTORY[0])
-    for name, values in trained.signals.curves().items():
-        columns = [named(name, layer) for layer in range(1, values.shape[1] + 1)]
-        table = table.join(pd.DataFrame(values, table.index[-len(values) :], columns))
-    return table.reset_index()
+    rows = len(trained.curves.train_loss)
+    signals = {
+        named(name, layer): _last(column, rows)
+        for name, values in trained.signals.curves().items()
+        for layer, column in enumerate(values.T, 1)
+    }
+    return {HISTORY[0]: np.arange(rows), **dict(trained.curves.items()), **signals}
 
 
-def layers(signals: Signals) -> pd.DataFrame:
+def layers(signals: Signals) -> Columns:
     """Return one row per layer, with the columns `columns.LAYERS`: signals before training, and what theory expects.
 
     The last layer gives the logits. Of the gradient theory expects something in hidden layers alone.
     """
-    index = pd.RangeIndex(1, len(signals.theory.forward) + 1, name="layer")
-    hidden = index[: signals.hidden]
-    table = pd.DataFrame(signals.start, index).assign(
-        theory_forward=signals.theory.forward,
-        theory_backward=pd.Series(signals.theory.backward, hidden),
-        theory_chi=pd.Series(signals.theory.chi, hidden),
-    )
-    return table.reset_index()[list(LAYERS)]
+    rows = len(signals.theory.forward)
+    table: Columns = {
+        "layer": np.arange(1, rows + 1),
+        **signals.start,
+        "theory_forward": np.asarray(signals.theory.forward),
+        "theory_backward": _first(signals.theory.backward, rows),
+        "theory_chi": _first(signals.theory.chi, rows),
+    }
+    return {name: table[name] for name in LAYERS}
 
 
-def predictions(found: Predictions) -> pd.DataFrame:
+def _last(values: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """Return the values as the last of so many rows; the rows before them are NaN."""
+    return np.concatenate([np.full(rows - len(values), np.nan), values])
+
+
+def _first(values: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """Return the values as the first of so many rows; the rows after them are NaN."""
+    return np.concatenate([np.asarray(values, np.float64), np.full(rows - len(values), np.nan)])
+
+
+def predictions(found: Predictions) -> Columns:
     """Return one row per test row: its number in the dataset, its class, and its logits."""
     logits = {f"logit_{at}": column for at, column in enumerate(found.logits.T)}
-    return pd.DataFrame({"row": found.rows, "label": found.labels, **logits})
+    return {"row": found.rows, "label": found.labels, **logits}
+
+
+def csv(table: Columns) -> str:
+    r"""Return a table as CSV, with as many digits as tell each number from all others of its type; NaN is empty.
+
+    >>> csv({"epoch": np.arange(2), "loss": np.array([0.1, np.nan], np.float32)})
+    'epoch,loss\n0,0.1\n1,\n'
+    """
+    columns = [[_text(value) for value in column] for column in map(_plain, table.values())]
+    return "\n".join([",".join(table), *map(",".join, zip(*columns, strict=True)), ""])
+
+
+def _text(value: object) -> str:
+    return str(value) if value == value else ""  # NaN differs from itself
+
+
+def _plain(column: NDArray[np.generic]) -> list[object]:
+    """Return the values as Python's own numbers, or float32 as its own, whose digits are fewer."""
+    return list(column) if column.dtype == np.float32 else column.tolist()

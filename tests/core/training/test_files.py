@@ -1,4 +1,7 @@
+from io import StringIO
+
 import numpy as np
+import pandas as pd
 
 from tasks.core.design.columns import HISTORY, LAYERS
 from tasks.core.training import files
@@ -15,7 +18,7 @@ def trained(epochs=2):
 
 def test_layers():
     """A layer is a row; theory has no gradient in the logits, which are the last layer."""
-    table = files.layers(samples.signals(forward=(1.0, 0.5, 0.25)))
+    table = pd.DataFrame(files.layers(samples.signals(forward=(1.0, 0.5, 0.25))))
     assert tuple(table) == LAYERS
     assert table["layer"].tolist() == [1, 2, 3]
     assert np.allclose(table["pre_activation_variance"], [1.0, 0.5, 0.25])
@@ -26,7 +29,7 @@ def test_layers():
 
 def test_history():
     """An epoch is a row, from epoch 0 on; the signals of updates begin after the first epoch."""
-    table = files.history(trained())
+    table = pd.DataFrame(files.history(trained()))
     assert tuple(table)[: len(HISTORY)] == HISTORY
     assert table["epoch"].tolist() == [0, 1, 2]
     assert table["train_loss"].tolist() == [0.0, 1.0, 2.0]
@@ -37,5 +40,19 @@ def test_history():
 
 def test_predictions():
     """A test row is a row, with its logits in the order of the classes."""
-    table = files.predictions(trained().predictions)
+    table = pd.DataFrame(files.predictions(trained().predictions))
     assert table.to_dict("list") == {"row": [7, 3], "label": [1, 0], "logit_0": [0.5, 2.5], "logit_1": [1.5, 3.5]}
+
+
+def test_csv_is_what_pandas_writes():
+    """A file is as pandas writes it, and reads back as the very numbers, infinite and missing ones among them."""
+    table = {
+        "row": np.arange(4),
+        "loss": np.array([0.1, np.nan, np.inf, -1e-30], np.float32),
+        "signal": np.array([1 / 3, np.nan, -np.inf, 1e300]),
+    }
+    frame = pd.DataFrame(table)
+    assert files.csv(table) == frame.to_csv(index=False)
+    read = pd.read_csv(StringIO(files.csv(table)))
+    np.testing.assert_array_equal(read["signal"], table["signal"])
+    np.testing.assert_array_equal(read["loss"].astype(np.float32), table["loss"])
