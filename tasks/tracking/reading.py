@@ -31,7 +31,8 @@ from tasks.core.design.settings import short
 from tasks.core.design.study import Study
 from tasks.core.statistics.measures import factors
 from tasks.core.training.outcome import epochs_to_target, first_line
-from tasks.tracking import parts, store
+from tasks.tracking import parts, runs, store
+from tasks.tracking.runs import IDS, Held, Seen
 from tasks.tracking.store import (
     BENCHMARK,
     CELLS,
@@ -44,7 +45,6 @@ from tasks.tracking.store import (
     StoreError,
 )
 
-IDS = 200  # run ids in one filter
 ID_LENGTH = 32  # hexadecimal digits of a run id
 LISTED = 4  # benchmarks that are named where the start of an id means several
 REUSABLE = ("finished", "diverged")
@@ -74,19 +74,16 @@ def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> Fou
     experiment = client.get_experiment_by_name(f"initbench/{study}")
     if experiment is None:
         return nothing
-    own = f" AND tags.`mlflow.parentRunId` = '{parent}'" if parent else ""
     whole = _whole_runs(experiment)
     found: dict[str, str] = {}
     bare: set[str] = set()
     for settings, keys in wanted.items():
-        for run in store.search(client, [experiment.experiment_id], f"tags.`initbench.settings` = '{settings}'{own}"):
-            key = run.data.tags["initbench.cell"]
-            ended = run.data.tags["initbench.status"] in REUSABLE and run.info.status == "FINISHED"
-            if key in keys and key not in found and ended:
+        for run in runs.seen(store.uri(), experiment.experiment_id, settings, parent):
+            if run.key in keys and run.key not in found and run.finished and run.outcome in REUSABLE:
                 if whole(run):
-                    found[key] = run.info.run_id
+                    found[run.key] = run.run_id
                 else:
-                    bare.add(key)
+                    bare.add(run.key)
     found = _in_parts(client, experiment, set().union(*wanted.values()), parent) | found
     return Found(found, frozenset(bare - found.keys()))
 
@@ -103,16 +100,16 @@ def _in_parts(client: MlflowClient, experiment: Experiment, keys: set[str], pare
     return {key: address for key, address in found.items() if parts.has_no_run(address)}
 
 
-def _whole_runs(experiment: Experiment) -> Callable[[Run], bool]:
+def _whole_runs(experiment: Experiment) -> Callable[[Seen], bool]:
     """Return a function that tells whether a cell's run has its files; elsewhere than on this machine, its folder.
 
     A request for each cell would take minutes, so the folders of all runs are asked for at once.
     """
     if is_local_uri(experiment.artifact_location):
-        return lambda run: _has(Path(local_file_uri_to_path(run.info.artifact_uri)), store.FILES)
+        return lambda run: _has(Path(local_file_uri_to_path(run.location)), store.FILES)
     folders = get_artifact_repository(experiment.artifact_location, tracking_uri=store.uri()).list_artifacts()
     there = {Path(folder.path).name for folder in folders}
-    return lambda run: run.info.run_id in there
+    return lambda run: run.run_id in there
 
 
 def _has(folder: Path, names: Iterable[str]) -> bool:
@@ -123,14 +120,6 @@ def experiment(study: Study) -> Benchmark:
     """Return where the cells of a study are kept, as a benchmark without a run; some are there already."""
     found = store.client(store.uri()).get_experiment_by_name(f"initbench/{study.name}")
     return Benchmark(store.uri(), found.experiment_id, "")
-
-
-@dataclass(frozen=True)
-class _Recorded:
-    """What the record holds of a cell beside its files: tags and params by name, and the last value of each metric."""
-
-    about: Mapping[str, str]
-    metrics: Mapping[str, float]
 
 
 def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
@@ -149,20 +138,19 @@ def read(benchmark: Benchmark, study: Study, run_ids: Mapping[Cell, str]) -> pd.
     return pd.DataFrame(rows, columns=columns.cell_columns(map(short, study.factors), validation=study.validates))
 
 
-def _recorded(benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, _Recorded]:
+def _recorded(benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Held]:
     """Return what there is of each of these runs and addresses, by run id and address."""
-    client = store.client(benchmark.uri)
-    runs = _runs(client, benchmark, [each for each in run_ids if not parts.has_no_run(each)])
-    found = {each: _Recorded({**run.data.tags, **run.data.params}, run.data.metrics) for each, run in runs.items()}
+    own = [each for each in run_ids if not parts.has_no_run(each)]
+    found = runs.held(benchmark.uri, benchmark.experiment_id, own)
     addresses = {each for each in run_ids if parts.has_no_run(each)}
     for parent in dict.fromkeys(map(parts.run_of, addresses)):
         cells = parts.rows(benchmark.uri, parent, ["key", "run_id", "tags", "params", "metrics"])
         for cell in cells[cells["run_id"].isin(addresses)].itertuples():
-            found[cell.run_id] = _Recorded(json.loads(cell.tags) | json.loads(cell.params), json.loads(cell.metrics))
+            found[cell.run_id] = Held(json.loads(cell.tags) | json.loads(cell.params), json.loads(cell.metrics))
     return found
 
 
-def _aimed_elsewhere(recorded: _Recorded, study: Study) -> bool:
+def _aimed_elsewhere(recorded: Held, study: Study) -> bool:
     """Tell whether a trained cell was recorded for another target than the study's."""
     return float(recorded.about["target"]) != study.target and "test_accuracy" in recorded.metrics
 
@@ -190,8 +178,9 @@ def _from_parts(benchmark: Benchmark, run_ids: Collection[str], table: str) -> p
         for parent in filter(None, parents):
             found.append(parts.tables(benchmark.uri, parent, left, table))
             left -= {*found[-1]["run_id"]}
-        runs = _runs(store.client(benchmark.uri), benchmark, [each for each in left if not parts.has_no_run(each)])
-        others = (run.data.tags.get("mlflow.parentRunId", "") for run in runs.values())
+        own = [each for each in left if not parts.has_no_run(each)]
+        held = runs.held(benchmark.uri, benchmark.experiment_id, own)
+        others = (each.about.get("mlflow.parentRunId", "") for each in held.values())
         parents = dict.fromkeys(each for each in others if each not in parents)
     return pd.concat(found, ignore_index=True)
 
@@ -205,9 +194,7 @@ def _runs(client: MlflowClient, benchmark: Benchmark, run_ids: Sequence[str]) ->
     return runs
 
 
-def _row(
-    cell: Cell, run_id: str, recorded: _Recorded, study: Study, curve: NDArray[np.float32] | None
-) -> dict[str, object]:
+def _row(cell: Cell, run_id: str, recorded: Held, study: Study, curve: NDArray[np.float32] | None) -> dict[str, object]:
     """Return the row of a cell; curve: its test accuracy, if it was recorded for another target than the study's."""
     metrics, about = recorded.metrics, recorded.about
     reached = metrics.get("epochs_to_target") if curve is None else epochs_to_target(curve, study.target)

@@ -1,15 +1,15 @@
-"""Runs that are written whole: many in one transaction where the store is a database, else several requests at once.
+"""Runs of cells, many at a time: in one transaction where the store is a database, else in several requests at once.
 
 MLflow's client makes a run in three calls, and reads the run back and compares it in each of them. A cell's run is
-written once and never again, so its rows can be put into MLflow's tables as they are. `test_runs.py` holds that they
-are the very rows that the client writes.
+written once and never again, so its rows can be put into MLflow's tables as they are, and read without an object for
+each. `test_runs.py` holds that they are the very rows that the client writes, and that what is read is what it reads.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from math import isnan
+from math import isnan, nan
 from typing import Any
 from uuid import uuid4
 
@@ -19,10 +19,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.uri import append_to_uri_path
-from sqlalchemy import Table, text
+from sqlalchemy import Table, select, text
+from sqlalchemy.orm import Session, aliased
 
 from tasks.tracking import places, store
 
+IDS = 200  # run ids in one filter
 REQUESTS = 4  # at once, to MLflow's server
 BUSY_SECONDS = 120  # for which a database that others write to is waited for
 LARGEST = 1.7976931348623157e308  # which MLflow's tables hold in place of infinity
@@ -43,6 +45,25 @@ class Run:
     params: Mapping[str, str]
     points: Sequence[Point]
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A cell's run as a search for cells sees it; location: the place of its files."""
+
+    run_id: str
+    finished: bool
+    location: str
+    key: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a run holds beside its files: tags and params by name, and the last value of each metric."""
+
+    about: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 def write(uri: str, experiment_id: str, runs: Sequence[Run]) -> list[str | Exception]:
@@ -125,6 +146,70 @@ def _points(run: Run, run_id: str) -> Iterator[dict[str, Any]]:
             "is_nan": isnan(value),
             "run_uuid": run_id,
         }
+
+
+def seen(uri: str, experiment_id: str, settings: str, parent: str | None) -> list[Seen]:
+    """Return the runs of cells with these settings, by their hash, the newest first; parent: only this benchmark's."""
+    client = store.client(uri)
+    database = _database(client)
+    labels = {"initbench.settings": settings, **({"mlflow.parentRunId": parent} if parent else {})}
+    if database is None:
+        query = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in labels.items())
+        return [
+            Seen(
+                run.info.run_id,
+                run.info.status == "FINISHED",
+                run.info.artifact_uri,
+                run.data.tags["initbench.cell"],
+                run.data.tags["initbench.status"],
+            )
+            for run in store.search(client, [experiment_id], query)
+        ]
+    key, outcome = aliased(SqlTag), aliased(SqlTag)
+    asked = select(SqlRun.run_uuid, SqlRun.status, SqlRun.artifact_uri, key.value, outcome.value)
+    asked = asked.join(key, (key.run_uuid == SqlRun.run_uuid) & (key.key == "initbench.cell"))
+    asked = asked.join(outcome, (outcome.run_uuid == SqlRun.run_uuid) & (outcome.key == "initbench.status"))
+    for name, value in labels.items():
+        label = aliased(SqlTag)
+        asked = asked.join(label, (label.run_uuid == SqlRun.run_uuid) & (label.key == name) & (label.value == value))
+    asked = asked.where(*_active(experiment_id)).order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)
+    with database.ManagedSessionMaker() as session:
+        return [Seen(found[0], found[1] == "FINISHED", *found[2:]) for found in session.execute(asked)]
+
+
+def _active(experiment_id: str) -> tuple[Any, Any]:
+    return SqlRun.experiment_id == int(experiment_id), SqlRun.lifecycle_stage == "active"
+
+
+def held(uri: str, experiment_id: str, ids: Sequence[str]) -> dict[str, Held]:
+    """Return what these runs hold, by id; a run that was deleted is left out."""
+    client = store.client(uri)
+    database = _database(client)
+    found: dict[str, Held] = {}
+    for at in range(0, len(ids), IDS):
+        some = ids[at : at + IDS]
+        if database is None:
+            quoted = ", ".join(f"'{run_id}'" for run_id in some)
+            for run in store.search(client, [experiment_id], f"attributes.run_id IN ({quoted})"):
+                found[run.info.run_id] = Held({**run.data.tags, **run.data.params}, run.data.metrics)
+        else:
+            with database.ManagedSessionMaker() as session:
+                found |= _held(session, experiment_id, some)
+    return found
+
+
+def _held(session: Session, experiment_id: str, ids: Sequence[str]) -> dict[str, Held]:
+    there = session.execute(select(SqlRun.run_uuid).where(SqlRun.run_uuid.in_(ids), *_active(experiment_id)))
+    found: dict[str, tuple[dict[str, str], dict[str, float]]] = {run_id: ({}, {}) for (run_id,) in there}
+    for model in (SqlTag, SqlParam):
+        words = session.execute(select(model.run_uuid, model.key, model.value).where(model.run_uuid.in_([*found])))
+        for run_id, name, word in words:
+            found[run_id][0][name] = word
+    metric = SqlLatestMetric
+    asked = select(metric.run_uuid, metric.key, metric.value, metric.is_nan).where(metric.run_uuid.in_([*found]))
+    for run_id, name, value, is_nan in session.execute(asked):
+        found[run_id][1][name] = nan if is_nan else value
+    return {run_id: Held(*each) for run_id, each in found.items()}
 
 
 def _by_requests(client: MlflowClient, experiment_id: str, run: Run) -> str | Exception:

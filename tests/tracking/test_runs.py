@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,25 @@ def test_the_rows_are_those_of_the_client(stored):
         assert {file.path for file in client.list_artifacts(run_id)} == {"a.csv", "b"}
         assert client.get_run(run_id).info.artifact_uri.endswith(f"/{run_id}/artifacts")
     assert client.get_run(whole).data.metrics["rate"] == client.get_run(by_client).data.metrics["rate"] < 0
+
+
+def test_what_is_read_is_what_the_client_reads(stored, monkeypatch):
+    """Tags, params and metrics of runs, and the runs that a search sees, are the same by tables and by requests."""
+    labels = {"initbench.settings": "s", "initbench.cell": "k", "initbench.status": "finished"}
+    own = {**labels, "mlflow.parentRunId": "p"}
+    ids = runs.write(store.uri(), "0", [replace(RUN, tags=own, started=2), replace(RUN, tags=labels, status="FAILED")])
+    ids += runs.write(store.uri(), "0", [RUN])
+    client = store.client(store.uri())
+    client.delete_run(ids[-1])
+
+    def read():
+        parents = (None, "p", "q")
+        return runs.held(store.uri(), "0", ids), [runs.seen(store.uri(), "0", "s", parent) for parent in parents]
+
+    held, seen = read()
+    monkeypatch.setattr(runs, "_database", lambda client: None)
+    assert [*map(len, (held, *seen))] == [2, 2, 1, 0]
+    assert (held, seen) == read()
 
 
 def test_all_are_written_or_none(stored):

@@ -13,7 +13,7 @@ from tasks.core.design import grid
 from tasks.core.design.settings import Recipe
 from tasks.core.design.study import Study
 from tasks.core.training.outcome import Outcome
-from tasks.tracking import reading, recording, store
+from tasks.tracking import reading, recording, runs, store
 from tests.shared.keys import HERE, key
 from tests.shared.records import find, outcome, record
 
@@ -105,7 +105,7 @@ def test_failed_cells_are_rows_too(parent, client):
 
 def test_rows_come_back_in_order(parent, monkeypatch):
     """Reading gives the rows asked for in the order asked for, however many a filter takes."""
-    monkeypatch.setattr(reading, "IDS", 3)
+    monkeypatch.setattr(runs, "IDS", 3)
     ids = record(parent, STUDY, map(outcome, CELLS), {})
     ids = {cell: ids[cell] for cell in reversed(CELLS)}
     rows = reading.read(parent, STUDY, ids)
