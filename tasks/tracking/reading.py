@@ -144,9 +144,10 @@ def _recorded(benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Held]:
     found = runs.held(benchmark.uri, benchmark.experiment_id, own)
     addresses = {each for each in run_ids if parts.has_no_run(each)}
     for parent in dict.fromkeys(map(parts.run_of, addresses)):
-        cells = parts.rows(benchmark.uri, parent, ["key", "run_id", "tags", "params", "metrics"])
-        for cell in cells[cells["run_id"].isin(addresses)].itertuples():
-            found[cell.run_id] = Held(json.loads(cell.tags) | json.loads(cell.params), json.loads(cell.metrics))
+        cells = parts.rows(benchmark.uri, parent, ["run_id", "tags", "params", "metrics"])
+        asked = cells[cells["run_id"].isin(addresses)].set_index("run_id").map(json.loads)
+        for address, cell in asked[["tags", "params", "metrics"]].to_dict("index").items():
+            found[str(address)] = Held(cell["tags"] | cell["params"], cell["metrics"])
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -261,7 +262,7 @@ def groups(benchmark: Benchmark, study: Study) -> None:
         return
     cells = parts.rows(benchmark.uri, benchmark.run_id, ["key", "tags", "params", "metrics"])
     read = cells[["tags", "params", "metrics"]].map(json.loads)
-    shown = [_shown(group) for _, group in read.groupby(read["tags"].str[view.GROUP], sort=False)]
+    shown = [_shown(group) for _, group in read.groupby(read["tags"].map(itemgetter(view.GROUP)), sort=False)]
     runs.write(benchmark.uri, benchmark.experiment_id, shown)
 
 

@@ -224,5 +224,6 @@ def _by_requests(client: MlflowClient, experiment_id: str, run: Run) -> str | Ex
         finally:
             client.set_terminated(run_id, status, run.ended)
     except MlflowException as error:
-        return error
+        failed: Exception = error
+        return failed
     return run_id
