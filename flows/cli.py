@@ -22,6 +22,8 @@ from flows.serving import proxies
 from tasks import documents
 from tasks.core.design import grid
 from tasks.core.design.initializers import BACKENDS, Backend
+from tasks.core.design.own import Loaded
+from tasks.core.design.settings import Network
 from tasks.core.design.study import Study
 
 if TYPE_CHECKING:
@@ -118,6 +120,10 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
     """
     with refusing():
         asked = studies.load(study, changes)
+        if not isinstance(asked.network, Network) or isinstance(asked.dataset, Loaded):
+            from tasks import user_code
+
+            user_code.allow(*([Path(study).parent] if study not in studies.names() else []), Path.cwd())
         if dry_run:
             from flows.plan import plan
 

@@ -13,13 +13,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_serializer
 
 from flows import data, studies
+from flows.examined import Networks, examined
 from flows.serving.server import check_home, check_servers
 from tasks import machine, remote
 from tasks.cells import slots, threads
 from tasks.core.design import grid
 from tasks.core.design.columns import RANKED
 from tasks.core.design.grid import UNTUNED, Batch, Cell, Picks
-from tasks.core.design.settings import CellSettings, Level, short, source
+from tasks.core.design.parts import Level
+from tasks.core.design.settings import CellSettings, Network, short, source
 from tasks.core.design.study import Study
 from tasks.core.statistics import planning, tuning
 from tasks.core.training import datasets
@@ -69,6 +71,7 @@ class Plan(BaseModel):
     data: dict[str, str]
     notes: tuple[str, ...]
     tuning: Planned | None = None
+    networks: Networks = Networks()
 
     @model_serializer
     def _as_its_study(self) -> dict[str, Any]:
@@ -102,7 +105,7 @@ class Plan(BaseModel):
         yield "study", study.name
         yield "data", ", ".join(map(source, study.datasets))
         yield from (("note", words) for words in self.notes)
-        yield "hidden units", ", ".join(map(str, study.network.units))
+        yield from self._network()
         yield "backends", ", ".join(study.backends)
         yield "initializers", ", ".join(study.initializers)
         for factor, levels in study.factors.items():
@@ -126,6 +129,20 @@ class Plan(BaseModel):
             yield "out of reach", "; ".join(missed)
         for group, seeds in self._groups().items():
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
+
+    def _network(self) -> Iterator[tuple[str, str]]:
+        network = self.study.network
+        if isinstance(network, Network):
+            yield "hidden units", ", ".join(map(str, network.units))
+            return
+        for settings, each in self.networks.found:
+            own = settings.own or network
+            options = ", ".join(f"{name} {value}" for name, value in own.options.items())
+            told = f"{len(each.layers.layers)} weighted layers, {each.size.parameters:,} parameters"
+            yield (
+                "network",
+                " · ".join(filter(None, [f"{settings.backend} {own.build[settings.backend]}", options, told])),
+            )
 
     def _todo(self, part: Planned) -> str:
         reused = sum(key in self.reused for key in part.keys.values())
@@ -163,10 +180,14 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     """
     check_home()
     notes = store.check(study.name)
+    study = data.spelled_out(study)
     made = _tuned(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
         data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), len(slots()))
-    return made.model_copy(update={"notes": (*notes, *made.notes)})
+        networks = examined(study.backends, grid.resolved(study))
+        networks.in_flight  # noqa: B018  # it is refused here if not even one cell fits
+        made = made.model_copy(update={"networks": networks})
+    return made.model_copy(update={"notes": (*notes, *made.notes, *made.networks.notes)})
 
 
 def _tuned(study: Study, *, fresh: bool) -> Plan:
@@ -241,13 +262,14 @@ def _under(study: Study, controls: Study) -> list[tuple[CellSettings, list[Cell]
 
     The network is the study's, but its biases start at zero and its output layer has the initializer of the others:
     the claims are about networks that an initializer starts as a whole. A network whose first hidden layer has no two
-    units, which zeros could leave alike, is replaced by that of the controls.
+    units, which zeros could leave alike, is replaced by that of the controls. So are a network of one's own and its
+    data, of which nobody knows what an initializer does there.
     """
     rows = []
     for settings, cells in grid.resolved(controls):
-        if OF_THE_STUDY in cells[0].levels:
+        if OF_THE_STUDY in cells[0].levels and isinstance(study.network, Network):
             theirs = study.settings(settings.backend, ())
-            whole = theirs.network.model_copy(update={"bias": "zeros", "output_initializer": "same"})
+            whole = theirs.perceptron.model_copy(update={"bias": "zeros", "output_initializer": "same"})
             able = max(whole.units[:1], default=0) > 1
             settings = theirs.model_copy(update={"network": whole if able else settings.network})
         rows.append((settings, cells))

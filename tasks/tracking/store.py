@@ -30,6 +30,7 @@ BENCHMARK = "initbench.benchmark"  # tag of a benchmark's run
 NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in MLflow and in Prefect
 QUESTION = "initbench.question"  # tag of a benchmark's run: a hash of its study without its seeds
 SEEDS = "initbench.seeds"  # and of its seeds
+DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"
 FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
 PAGE = 1000  # runs in one answer to a search

@@ -6,6 +6,7 @@ import pandas as pd
 
 from tasks.core.design.columns import SLOPES
 from tasks.core.design.initializers import named
+from tasks.core.design.settings import Network
 from tasks.core.design.study import Study
 
 COPIED = "†"  # marks an initializer that is drawn in NumPy and copied into both backends
@@ -29,7 +30,7 @@ def _holes(cells: pd.DataFrame) -> Iterator[str]:
 def _initializers(study: Study) -> Iterator[str]:
     if copied := [name for name in study.initializers if not named(name).law.native]:
         yield f"{COPIED} Drawn once in NumPy and copied into both backends: {', '.join(copied)}."
-    if study.network.bias == "zeros" and "pytorch_default" in study.initializers:
+    if isinstance(study.network, Network) and study.network.bias == "zeros" and "pytorch_default" in study.initializers:
         yield "pytorch_default is here PyTorch's default for kernels alone: network.bias starts biases at zero."
 
 

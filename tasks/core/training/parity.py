@@ -63,7 +63,7 @@ class Level(Frozen):
     seed: int = 0
 
     def __str__(self) -> str:
-        network, recipe = self.settings.network, self.settings.recipe
+        network, recipe = self.settings.perceptron, self.settings.recipe
         parts = [network.normalization, "residual" * network.residual, "decay" * bool(recipe.weight_decay)]
         parts += ["clipped" * bool(recipe.clip_norm or recipe.clip_value), f"rate {recipe.learning_rate:g}"]
         words = [source(self.settings.dataset), f"{len(network.units)} x {network.activation}", *parts]
@@ -87,9 +87,11 @@ class Asked(Frozen):
         drawn: dict[object, tuple[CellSettings, str]] = {}
         for batch in batches:
             settings = batch.settings
+            if settings.own:
+                continue
             cells[settings] += len(batch.cells)
             for label in sorted(_labels(batch)) if settings.weights == "native" else ():
-                law = named(label).law.under(settings.network.activation)
+                law = named(label).law.under(settings.perceptron.activation)
                 if law.native:
                     drawn.setdefault(law, (settings, label))
         levels: dict[str, Level] = {}
@@ -110,7 +112,7 @@ class Asked(Frozen):
 
 def _labels(batch: Batch) -> set[str]:
     """Return the initializers that draw kernels of a batch's cells."""
-    output = batch.settings.network.output_initializer
+    output = batch.settings.perceptron.output_initializer
     return {cell.initializer for cell in batch.cells} | ({output} - {"same"})
 
 
@@ -150,12 +152,14 @@ def trace(framework: Framework, level: Level) -> Trace:
     Everything is done twice, and the second time counts: a program that keeps something of its last batch shows it.
     """
     settings, seed, dataset = level.settings, level.seed, datasets.load(level.settings.dataset)
-    network, recipe = settings.network, _aligned(settings.recipe)
+    network, recipe, problem = settings.perceptron, _aligned(settings.recipe), dataset.problem
     fold = datasets.divide(dataset, settings.split, seed)
-    sizes = fans(network, len(dataset.features), dataset.classes)
+    sizes = fans(network, problem.shape[0], problem.outputs)
     stray = ADAM if "adam" in recipe.optimizer else 0.0
     given = _initial(network, sizes, fold.x_train, stray * recipe.learning_rate, seed)
-    program = framework.program(network, _aligned(settings.shared.recipe), sizes, max(level.cells, 1 + TWINS))
+    program = framework.program(
+        network, _aligned(settings.shared.recipe), sizes, max(level.cells, 1 + TWINS), problem.task
+    )
     stack, order = Stack.of([fold] * (1 + TWINS)), _order(len(fold.y_train), recipe, seed)
     rates = [recipe.learning_rate] * (1 + TWINS)
     program.start(stack, given, rates)
@@ -241,8 +245,15 @@ def _as_formula(subject: str, network: Network, weights: Weights, fold: Fold, lo
 
 
 def _as_scored(subject: str, fold: Fold, logits: Floats, scores: Floats) -> list[Finding]:
-    """Hold the scores of the test rows against the network's logits on these rows."""
+    """Hold the scores of the test rows against the network's logits, or real outputs, on these rows."""
     z = logits.astype(np.float64)
+    if fold.real:
+        squares, around = ((z - fold.y_test) ** 2), ((fold.y_test - fold.y_test.mean(0)) ** 2)
+        loss, share = abs(scores[1] - squares.mean()), abs(scores[3] - (1 - squares.sum() / around.sum()))
+        return [
+            Finding(subject, "test loss, against the test rows' outputs", float(loss), allowed(squares[None])),
+            Finding(subject, "R², against the test rows' outputs", float(share), allowed(squares[None])),
+        ]
     losses = np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(len(z)), fold.y_test]
     lower, upper = np.sort(z, axis=1)[:, -2:].T
     near = float((upper - lower <= CLEAR * np.abs(z).max()).mean())
