@@ -195,11 +195,11 @@ class Framework(Protocol):
     def native(self, law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
         """Draw a kernel (fan_in, fan_out) with the framework's own initializer, for a law whose `native` is true."""
 
-    def native_array(self, law: Law, shape: tuple[int, ...], seed: int) -> Floats:
-        """Draw an array of a parameter's shape as the framework's users do, who leave the fans to the framework."""
+    def counted(self, kernel: Kernel, kind: str) -> tuple[float, float]:
+        """Return the fans that the framework takes for the parameter of a kernel, in a layer of a kind."""
 
-    def counted(self, shape: tuple[int, ...]) -> tuple[float, float]:
-        """Return the fans that the framework takes from a parameter's shape."""
+    def native_array(self, law: Law, shape: tuple[int, ...], fans: tuple[float, float], seed: int) -> Floats:
+        """Draw an array of a parameter's shape by the framework's own function, with the fans that it counts."""
 
     def own(self, builder: Builder, settings: CellSettings, problem: Problem) -> OwnProgram:
         """Return a program for a network of one's own; a program for the same arguments is used again."""

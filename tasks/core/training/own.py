@@ -209,7 +209,8 @@ class Drawing:
         laws = {entries[kernel.name].law for kernel in kernels}
         if len(laws) == 1 and self.native and _as_a_whole(law := laws.pop()):
             stream = seeds.stream(self.seed, "weights", at, layer.parameters.index(name))
-            return self.framework.native_array(law, value.shape, seeds.integer(stream))
+            fans = self.framework.counted(kernels[0], layer.kind)
+            return self.framework.native_array(law, value.shape, fans, seeds.integer(stream))
         for number, kernel in enumerate(layer.kernels):
             entry = entries[kernel.name]
             if isinstance(entry.law, AsBuilt):
@@ -280,6 +281,6 @@ def _factor(framework: Framework, layer: Layer, settings: CellSettings, entry: I
         return 1.0
     factors = [1.0]
     for kernel in layer.kernels:
-        counted = framework.counted(kernel.whole)
+        counted = framework.counted(kernel, layer.kind)
         factors.append(law.std(*counted) ** 2 / law.std(kernel.fan_in, kernel.fan_out) ** 2)
     return max(factors, key=lambda factor: abs(np.log(factor)))
