@@ -229,6 +229,18 @@ def list_studies(name: str | None) -> None:
 
 
 @cli.command()
+@click.argument("name")
+@click.option("--backend", type=click.Choice(BACKENDS), default="pytorch", show_default=True)
+def new(name: str, backend: Backend) -> None:
+    """Write a study NAME of a network of your own to start from, with its builder and its loader."""
+    from flows import new as template
+
+    with refusing():
+        files = template.write(name, backend, Path.cwd())
+    click.echo(f"Wrote {', '.join(files)}; `initbench run {files[0]} --dry-run` shows what it would train")
+
+
+@cli.command()
 @click.option("--port", type=PORT, default=5000, show_default=True, help="Port on this machine's loopback address.")
 def ui(port: int) -> None:
     """Serve MLflow's page with the results in this folder.

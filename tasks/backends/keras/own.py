@@ -74,7 +74,7 @@ class OwnProgram:
         if tuple(given.shape) != (len(x), *self.problem.given):
             wanted, found = (", ".join(map(str, shape)) for shape in (self.problem.given, given.shape[1:]))
             raise ValueError(f"a model must give (rows, {wanted}) for these data; it gives (rows, {found})")
-        if not isinstance(built, keras.Sequential) and _softmax(built):
+        if _softmax(built):
             raise ValueError("a model must give logits; its last layer has the activation softmax")
 
     def _take(self, built: keras.Model, x: NDArray[Any]) -> None:
@@ -253,7 +253,7 @@ class OwnProgram:
         with self._watched() as seen, tf.GradientTape() as tape:
             tape.watch(values)
             total = self._loss(self.model(x, training=True), y)
-        gradients = tape.gradient(total, values, unconnected_gradients="zero")
+        gradients = _dense(tape.gradient(total, values, unconnected_gradients="zero"))
         norms = self._by_layer([gradients[place] for place in self.kernels])
         taken = penalized(clipped(gradients, self.recipe), values, self.kernels, self.recipe)
         before = [tf.identity(self.trained[place].value) for place in self.kernels]
@@ -298,8 +298,8 @@ class OwnProgram:
             given = self.model(x, training=True)
             total = loss(given, y, self.problem.task)
         gradients, slopes = tape.gradient(total, [values, seen.outputs])
-        zeros = [tf.zeros_like(value) if each is None else each for each, value in zip(gradients, values, strict=True)]
-        norms = tf.unstack(self._by_layer(zeros))
+        pairs = zip(gradients, values, strict=True)
+        norms = tf.unstack(self._by_layer(_dense([tf.zeros_like(v) if each is None else each for each, v in pairs])))
         layers = [seen.at_start(at, x.shape[0], slopes[at], norm) for at, norm in enumerate(norms)]
         share = tf.constant(np.nan, tf.float32)
         if self.problem.task == "classification":
@@ -327,9 +327,9 @@ class OwnProgram:
             with tf.GradientTape() as tape:
                 tape.watch(values)
                 total = loss(self.model(x, training=True), y, self.problem.task)
-            gradients = tape.gradient(total, values, unconnected_gradients="zero")
+            gradients = _dense(tape.gradient(total, values, unconnected_gradients="zero"))
             half = tf.add_n([tf.reduce_sum(each**2) for each in gradients]) / 2
-        products = outer.gradient(half, values, unconnected_gradients="zero")
+        products = _dense(outer.gradient(half, values, unconnected_gradients="zero"))
         return signals.gradient_quotient(ops, gradients, products)
 
     def _jacobians(self, x: tf.Tensor) -> Floats:
@@ -357,6 +357,11 @@ class OwnProgram:
             summed = tf.unstack(tf.reduce_sum(self.model(rows, training=False), 0))
         found = [tape.gradient(each, rows, unconnected_gradients="zero") for each in summed]
         return tf.stack(found, 1)
+
+
+def _dense(gradients: Sequence[Any]) -> list[tf.Tensor]:
+    """Return gradients as tensors; that of an embedding comes as the rows that were looked up."""
+    return [tf.convert_to_tensor(each) for each in gradients]
 
 
 def _softmax(model: keras.Model) -> bool:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 
 from tasks.backends.pytorch import losses
 from tasks.backends.pytorch.contained import contained
@@ -49,6 +50,10 @@ class OwnProgram:
             model = self.builder(self.problem.shape, self.problem.outputs)
         if not isinstance(model, nn.Module):
             raise ValueError(f"a builder must return a torch.nn.Module; it returned {type(model).__name__}")  # noqa: TRY004  # input
+        if lazy := [name for name, each in model.named_parameters() if is_lazy(each)]:
+            raise ValueError(
+                f"lazy modules must be called once in the builder, so that they have shapes; got {lazy[0]}"
+            )
         self.model = model.float().to(self.device)
         with contained(seed):
             self.layers = layers(self.model, self._tensor(x))

@@ -5,12 +5,18 @@ from collections.abc import Iterator
 import pandas as pd
 
 from tasks.core.design.columns import SLOPES
-from tasks.core.design.initializers import named
+from tasks.core.design.initializers import AS_BUILT, named
 from tasks.core.design.settings import Network
 from tasks.core.design.study import Study
 
 COPIED = "†"  # marks an initializer that is drawn in NumPy and copied into both backends
 REASONS = 3  # of failures that are told; cells.csv has all
+
+
+def copied_law(label: str) -> bool:
+    """Tell whether NumPy draws for an initializer, and both backends copy; the author's own draw is no copy."""
+    entry = named(label)
+    return not entry.law.native and entry.name != AS_BUILT.name
 
 
 def notes(study: Study, cells: pd.DataFrame) -> list[str]:
@@ -28,7 +34,7 @@ def _holes(cells: pd.DataFrame) -> Iterator[str]:
 
 
 def _initializers(study: Study) -> Iterator[str]:
-    if copied := [name for name in study.initializers if not named(name).law.native]:
+    if copied := [name for name in study.initializers if copied_law(name)]:
         yield f"{COPIED} Drawn once in NumPy and copied into both backends: {', '.join(copied)}."
     if isinstance(study.network, Network) and study.network.bias == "zeros" and "pytorch_default" in study.initializers:
         yield "pytorch_default is here PyTorch's default for kernels alone: network.bias starts biases at zero."
