@@ -9,7 +9,7 @@ from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.layers import Kernel
 from tasks.core.design.settings import CellSettings, source
-from tasks.core.training import datasets, memory
+from tasks.core.training import datasets, memory, own_parity
 from tasks.core.training.own import Examined
 from tasks.trainers import pool
 from tasks.trainers.memory import free
@@ -128,4 +128,15 @@ def examined(backends: Sequence[Backend], rows: Rows) -> Networks:
                     f"dataset: {source(settings.dataset)} must give the same arrays each time it is called"
                 )
             found.append((settings, each))
+    for settings, each in found:
+        others = [(other, theirs) for other, theirs in found if _twin(settings, other)]
+        if settings.weights == "shared" and others:
+            own_parity.match({settings.backend: each, others[0][0].backend: others[0][1]})
     return Networks(tuple(found))
+
+
+def _twin(one: CellSettings, other: CellSettings) -> bool:
+    """Tell whether settings are those of the same level in the other backend."""
+    ours, theirs = one.own, other.own
+    alike = ours and theirs and (ours.options, ours.rules) == (theirs.options, theirs.rules)
+    return one.backend != other.backend and bool(alike)

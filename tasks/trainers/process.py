@@ -24,7 +24,7 @@ from tasks import user_code
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
-from tasks.core.training import batch, datasets, laws, memory, own, parity
+from tasks.core.training import batch, datasets, laws, memory, own, own_parity, parity
 from tasks.core.training.backend import TF32, Framework
 from tasks.core.training.laws import Finding
 from tasks.core.training.outcome import Outcome, first_line
@@ -241,6 +241,9 @@ def _together(settings: CellSettings, folds: int) -> int:
 
 
 def _trace(backend: Backend, level: Level) -> Trace:
+    if level.settings.own:
+        user_code.held(level.settings.dataset)
+        return own_parity.trace(framework(backend), user_code.builder(level.settings.own, backend), level)
     fitting = min(level.cells, _together(level.settings, folds=1))
     return parity.trace(framework(backend), level.model_copy(update={"cells": fitting}))
 

@@ -153,9 +153,7 @@ def test_layers_are_drawn_by_the_cells_initializer_and_by_rules():
     rules = {"head": "zeros", "conv": {"name": "constant", "value": "1/(depth*fan_in)"}, "positions": "ones"}
     network = {"build": {"pytorch": "mine:build"}, "options": {"depth": 4}, "rules": rules}
     asked = study("pytorch", initializers=("constant(value=0.5)",), network={**network, "rules": {**rules}})
-    with pytest.raises(
-        ValueError, match="network.rules: 'positions' must match a layer or a parameter; there are stem"
-    ):
+    with pytest.raises(ValueError, match=r"'positions' must match a layer or a parameter; there are stem"):
         train(asked, Residual)
     del rules["positions"]
     asked = study("pytorch", initializers=("constant(value=0.5)",), network=network, recipe={"learning_rate": 1e-30})
@@ -238,12 +236,12 @@ BAD = {
     "no layer": (lambda shape, outputs: nn.Sequential(nn.Flatten(), nn.Tanh()), "must give"),
     "wrong shape": (
         lambda shape, outputs: Residual(shape, outputs + 1),
-        r"must give \(rows, 10\) .*gives \(rows, 11\)",
+        r"\(rows, 10\) .*gives \(rows, 11\)",
     ),
     "several tensors": (lambda shape, outputs: nn.Identity(), "must give"),
     "lazy": (
         lambda shape, outputs: nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs)),
-        "lazy modules .* got 1.weight",
+        r"lazy modules .* 1\.weight",
     ),
 }
 
@@ -272,5 +270,5 @@ def test_another_seed_must_build_the_same_shapes():
 def test_fewer_rows_than_a_batch_are_refused():
     """A batch that is larger than the train rows is refused."""
     asked = study("pytorch", recipe={"batch_size": 2000})
-    with pytest.raises(ValueError, match="recipe.batch_size must be at most the number of train rows, 76; got 2000"):
+    with pytest.raises(ValueError, match=r"recipe\.batch_size must be at most the number of train rows, 76; got 2000"):
         own.examine(pytorch, Residual, asked.settings("pytorch", ()), grid.cells(asked)[:1])

@@ -253,9 +253,12 @@ class OwnProgram:
         with self._watched() as seen, tf.GradientTape() as tape:
             tape.watch(values)
             total = self._loss(self.model(x, training=True), y)
-        gradients = _dense(tape.gradient(total, values, unconnected_gradients="zero"))
+        given = tape.gradient(total, values, unconnected_gradients="zero")
+        gradients = _dense(given)
         norms = self._by_layer([gradients[place] for place in self.kernels])
-        taken = penalized(clipped(gradients, self.recipe), values, self.kernels, self.recipe)
+        # Keras's optimizers have a way of their own with the gradient of an embedding, which a changed one misses
+        changes = self.recipe.clip_norm or self.recipe.clip_value or self.recipe.weight_decay
+        taken = penalized(clipped(gradients, self.recipe), values, self.kernels, self.recipe) if changes else given
         before = [tf.identity(self.trained[place].value) for place in self.kernels]
         self.optimizer.apply(taken, self.trained)
         after = [self.trained[place].value for place in self.kernels]
