@@ -135,10 +135,12 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
     from tasks.comparison import REPORTS, TABLES
     from tasks.core.report import tables
+    from tasks.core.report.wording import reworded
     from tasks.tracking import reading, store
 
     click.echo("\n".join([*found.headline, ""]))
-    click.echo(tables.as_text(found.comparison, found.notes, "simple"))
+    table = tables.as_text(found.comparison, found.notes, "simple")
+    click.echo(reworded(table) if found.real else table)
     click.echo("\n".join(["Details", *(f"- {line}" for line in found.details), ""]))
     unserved = "" if store.served() else " (once `initbench ui` serves it)"
     click.echo(f"MLflow run: {found.link}{unserved}")

@@ -159,8 +159,11 @@ class Plan(BaseModel):
 
 
 def _unreachable(study: Study) -> list[str]:
-    """Return which verdicts the grid cannot give, on the dataset with the fewest rows."""
-    rows = ceil(min(len(datasets.load(dataset).y) for dataset in study.datasets) * study.split.test_fraction)
+    """Return which verdicts the grid cannot give, on the dataset with the fewest rows; not told of real targets."""
+    if study.regression:
+        return []
+    found = [datasets.load(dataset) for dataset in study.datasets]
+    rows = min(each.held or ceil(len(each.y) * study.split.test_fraction) for each in found)
     rivals, seeds, families = len(study.initializers), len(study.seed_list), len(study.backends) * len(RANKED)
     return planning.unreachable(rivals, seeds, families, rows, study.margins.get("test_accuracy"))
 

@@ -180,7 +180,7 @@ def _log_artifacts(run: Run, uri: str, trained: Trained) -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_file(trained.weights, Path(folder, "weights.safetensors"))
         files.history(trained).to_csv(Path(folder, "history.csv"), index=False)
-        files.layers(trained.signals).to_csv(Path(folder, "layers.csv"), index=False)
+        files.layers(trained.signals, trained.described).to_csv(Path(folder, "layers.csv"), index=False)
         files.predictions(trained.predictions).to_csv(Path(folder, "predictions.csv"), index=False)
         # MlflowClient.log_artifacts would read the run back first, and take twice as long
         get_artifact_repository(run.info.artifact_uri, tracking_uri=uri).log_artifacts(folder)

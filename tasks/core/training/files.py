@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from tasks.core.design.columns import HISTORY, LAYERS
+from tasks.core.design.columns import HISTORY, LAYERS, OF_LAYERS
 from tasks.core.training.health import Signals, named
-from tasks.core.training.outcome import Predictions, Trained
+from tasks.core.training.outcome import Described, Predictions, Trained
 
 
 def history(trained: Trained) -> pd.DataFrame:
@@ -20,8 +20,10 @@ def history(trained: Trained) -> pd.DataFrame:
     return table.reset_index()
 
 
-def layers(signals: Signals) -> pd.DataFrame:
+def layers(signals: Signals, described: Described | None = None) -> pd.DataFrame:
     """Return one row per layer, with the columns `columns.LAYERS`: signals before training, and what theory expects.
+
+    Of a network of one's own, whose layers are described, there are the columns `columns.OF_LAYERS`, too.
 
     The last layer gives the logits. Of the gradient theory expects something in hidden layers alone.
     """
@@ -32,10 +34,18 @@ def layers(signals: Signals) -> pd.DataFrame:
         theory_backward=pd.Series(signals.theory.backward, hidden),
         theory_chi=pd.Series(signals.theory.chi, hidden),
     )
-    return table.reset_index()[list(LAYERS)]
+    if described:
+        told = (described.names, described.kinds, described.fan_in, described.fan_out, described.native_factor)
+        for name, values in zip(OF_LAYERS, told, strict=True):
+            table[name] = list(values)
+    return table.reset_index()[[*LAYERS, *(OF_LAYERS if described else ())]]
 
 
 def predictions(found: Predictions) -> pd.DataFrame:
-    """Return one row per test row: its number in the dataset, its class, and its logits."""
+    """Return one row per test row: its number in the dataset, its class and its logits, or its targets and outputs."""
+    if found.labels.ndim > 1:  # real targets
+        pairs = {"label": found.labels, "output": found.logits}
+        columns = {f"{name}_{at}": column for name, array in pairs.items() for at, column in enumerate(array.T)}
+        return pd.DataFrame({"row": found.rows, **columns})
     logits = {f"logit_{at}": column for at, column in enumerate(found.logits.T)}
     return pd.DataFrame({"row": found.rows, "label": found.labels, **logits})

@@ -65,9 +65,9 @@ class Level(Frozen):
     initializer: str = ""
 
     def __str__(self) -> str:
-        if network := self.settings.own:
-            options = [f"{name} {value}" for name, value in network.options.items()]
-            return " · ".join([source(self.settings.dataset), *network.build.values(), *options, self.initializer])
+        if own := self.settings.own:
+            options = [f"{name} {value}" for name, value in own.options.items()]
+            return " · ".join([source(self.settings.dataset), *own.build.values(), *options, self.initializer])
         network, recipe = self.settings.perceptron, self.settings.recipe
         parts = [network.normalization, "residual" * network.residual, "decay" * bool(recipe.weight_decay)]
         parts += ["clipped" * bool(recipe.clip_norm or recipe.clip_value), f"rate {recipe.learning_rate:g}"]
