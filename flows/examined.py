@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 from flows.data import GIB
 from tasks.cells import slots, trainers
-from tasks.core.design.grid import Cell
+from tasks.core.design.grid import Batch, Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.layers import Kernel
+from tasks.core.design.own import OPTIONS
 from tasks.core.design.settings import CellSettings, source
+from tasks.core.design.study import Study
 from tasks.core.training import datasets, memory, own_parity
 from tasks.core.training.own import Examined
+from tasks.tracking import reading
+from tasks.tracking.store import DATA
 from tasks.trainers import pool
 from tasks.trainers.memory import free
 from tasks.trainers.process import TrainerError
@@ -133,6 +137,27 @@ def examined(backends: Sequence[Backend], rows: Rows) -> Networks:
         if settings.weights == "shared" and others:
             own_parity.match({settings.backend: each, others[0][0].backend: others[0][1]})
     return Networks(tuple(found))
+
+
+def changed(batches: Sequence[Batch], study: Study) -> tuple[str, ...]:
+    """Return what has changed since the newest recorded cell of each backend, where cells are left to train."""
+    told: dict[str, None] = {}
+    varied = {name for levels in study.levels() for name, _ in levels}
+    for batch in batches:
+        own, backend, asked = batch.settings.own, batch.backend, batch.settings.dataset
+        before = reading.newest(study.name, backend) if own and batch.cells else {}
+        if not own or f"network.code.{backend}" not in before:
+            continue
+        pairs: dict[str, tuple[str, object]] = {
+            f"the code of {own.build[backend]}": (f"network.code.{backend}", own.code.get(backend))
+        }
+        pairs |= {f"the data of {source(asked)}": (DATA, batch.platform.data[source(asked)])}
+        options = {name: value for name, value in own.options.items() if OPTIONS + name not in varied}
+        pairs |= {f"the option {name}": (OPTIONS + name, value) for name, value in options.items()}
+        found = [words for words, (name, value) in pairs.items() if before.get(name) != str(value)]
+        if found:
+            told[f"{backend}: changed since the newest cell on record: {', '.join(found)}"] = None
+    return tuple(told)
 
 
 def _twin(one: CellSettings, other: CellSettings) -> bool:

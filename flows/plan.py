@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_serializer
 
 from flows import data, studies
-from flows.examined import Networks, examined
+from flows.examined import Networks, changed, examined
 from flows.serving.server import check_home, check_servers
 from tasks import machine, remote
 from tasks.cells import slots, threads
@@ -190,7 +190,8 @@ def plan(study: Study, *, fresh: bool) -> Plan:
         networks = examined(study.backends, grid.resolved(study))
         networks.in_flight  # noqa: B018  # it is refused here if not even one cell fits
         made = made.model_copy(update={"networks": networks})
-    return made.model_copy(update={"notes": (*notes, *made.notes, *made.networks.notes)})
+    since = changed(made.own.batches, study)
+    return made.model_copy(update={"notes": (*notes, *made.notes, *made.networks.notes, *since)})
 
 
 def _tuned(study: Study, *, fresh: bool) -> Plan:

@@ -32,7 +32,7 @@ from tasks.core.design.study import Study
 from tasks.core.statistics.measures import factors
 from tasks.core.training.outcome import epochs_to_target, first_line
 from tasks.tracking import store
-from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, QUESTION, SEEDS, Benchmark, StoreError
+from tasks.tracking.store import BENCHMARK, CELLS, DATA, NIGHTLY, QUESTION, SEEDS, Benchmark, StoreError
 
 IDS = 200  # run ids in one filter
 ID_LENGTH = 32  # hexadecimal digits of a run id
@@ -78,6 +78,21 @@ def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> Fou
                 else:
                     bare.add(key)
     return Found(found, frozenset(bare - found.keys()))
+
+
+def newest(study: str, backend: str) -> dict[str, str]:
+    """Return the settings of the newest recorded cell of a study in a backend, by dotted names, and its data.
+
+    The checksum of the data is under DATA. Without any such cell there is nothing.
+    """
+    if store.unmade(store.uri()):
+        return {}
+    client = store.client(store.uri())
+    experiment = client.get_experiment_by_name(f"initbench/{study}")
+    query = f"params.backend = '{backend}' AND tags.`{DATA}` != ''"
+    order = ["attributes.start_time DESC"]
+    runs = client.search_runs([experiment.experiment_id], query, max_results=1, order_by=order) if experiment else []
+    return {**runs[0].data.params, DATA: runs[0].data.tags[DATA]} if runs else {}
 
 
 def _whole_runs(experiment: Experiment) -> Callable[[Run], bool]:

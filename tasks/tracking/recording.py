@@ -26,6 +26,7 @@ from tasks.tracking import lease, local, store, view
 from tasks.tracking.store import BENCHMARK, DATA, QUESTION, SEEDS, Benchmark, RecordError
 
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
+RULES = "rules"  # of a network of one's own: a mapping that is one param
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
@@ -101,7 +102,10 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]
     """
     flat: dict[str, object] = {}
     for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        if isinstance(value, Mapping) and name != RULES:  # MLflow takes no patterns as names
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
     return flat
 
 

@@ -18,8 +18,8 @@ def layers(environment: Mapping[str, object]) -> Table:
     rows = [row for network in _networks(environment) for row in _of_network(network)]
     columns = ["backend", "options", "layer", "name", "kind", "fans: in → out", "native variance"]
     caption = (
-        "Layers in order of execution. Fans: how many inputs an output sums over, and to how many outputs an input goes; "
-        "native variance: what the framework's own functions give, as a multiple of what the law gives with these fans"
+        "Layers in order of execution. Fans: how many inputs an output sums over, and to how many outputs an input "
+        "goes; native variance: that of the framework's own functions, as a multiple of the law's with these fans"
     )
     return Table("layers", caption, columns, rows)
 

@@ -37,7 +37,7 @@ def layers(signals: Signals, described: Described | None = None) -> pd.DataFrame
     if described:
         told = (described.names, described.kinds, described.fan_in, described.fan_out, described.native_factor)
         for name, values in zip(OF_LAYERS, told, strict=True):
-            table[name] = list(values)
+            table.insert(len(table.columns), name, pd.Series(values, table.index))
     return table.reset_index()[[*LAYERS, *(OF_LAYERS if described else ())]]
 
 
