@@ -45,7 +45,10 @@ def returned(reference: str, found: object) -> Arrays:
     parts = found if isinstance(found, tuple | list) else ()
     if len(parts) not in (2, len(PARTS)):
         raise ValueError(f"{reference} must return (x, y) or (x, y, x_test, y_test); it returned {_described(found)}")
-    arrays = tuple(np.asarray(part) for part in parts)
+    try:
+        arrays = tuple(np.asarray(part) for part in parts)
+    except ValueError as error:
+        raise ValueError(f"{reference} must return arrays of numbers; {error}") from None
     for name, array in zip(PARTS, arrays, strict=False):
         if array.dtype == object:
             raise ValueError(f"{reference} must return arrays of numbers; its {name} is an array of objects")

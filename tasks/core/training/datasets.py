@@ -181,7 +181,7 @@ def _from_csv(source: CsvFile) -> Dataset:
 
 def _from_parquet(source: CsvFile) -> Dataset:
     x, target, names = arrays.parquet(source)
-    if np.issubdtype(target.dtype, np.floating):
+    if target.dtype.kind == "f":
         words = f"{source.target} holds real numbers; for regression, save x and y as .npz"
         raise ValueError(f"dataset.target must hold classes; {words}")
     return _labelled(source, x, _spelled([str(each) for each in target]), names)

@@ -221,7 +221,8 @@ class Drawing:
                 kernel.place.view(value)[...] = _kernel(kernel, entry.law, streams[0])
             if kernel.bias and kernel.bias.parameter == name:
                 view = kernel.bias.view(value)
-                view[...] = _bias(entry, kernel, view.shape, streams[1])
+                offset = kernel.offset if self.native else 0.0  # shared weights are the same in both backends
+                view[...] = _bias(entry, kernel, view.shape, streams[1]) + offset
         return value
 
     def _left(self) -> Parameters:
@@ -254,13 +255,11 @@ def _kernel(kernel: Kernel, law: Law, rng: np.random.Generator) -> Floats:
 
 
 def _bias(entry: Initializer, kernel: Kernel, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Draw biases: zeros, or what comes with the law; and what the layer adds to them."""
+    """Draw biases: zeros, or what comes with the law."""
     if entry.law.bias_std:
-        return (Normal(entry.law.bias_std).draw(int(np.prod(shape)), 1, rng=rng).reshape(shape) + kernel.offset).astype(
-            np.float32
-        )
+        return Normal(entry.law.bias_std).draw(int(np.prod(shape)), 1, rng=rng).reshape(shape).astype(np.float32)
     bound = bias_bound(entry, "keras", kernel.fan_in)
-    return (rng.uniform(-bound, bound, shape) + kernel.offset).astype(np.float32)
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
 def described(framework: Framework, found: Layers, settings: CellSettings, label: str) -> Described:

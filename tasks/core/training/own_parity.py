@@ -90,10 +90,11 @@ def match(found: Mapping[Backend, Examined]) -> None:
 
 
 def _signature(kind: str, kernels: Sequence[Kernel]) -> tuple[object, ...]:
-    """Return what two layers must have in common: the kind, and of each kernel its groups, taps, inputs and outputs."""
+    """Return what two layers must have in common: the kind, and of each kernel its shape, fans and gate."""
     shapes = [kernel.matrices(np.empty(kernel.shape, np.float32)).shape for kernel in kernels]
     fans = [(kernel.fan_in, kernel.fan_out) for kernel in kernels]
-    return ALIKE.get(kind, kind.lower()), tuple(shapes), tuple(fans)
+    gates = [kernel.name.rpartition(".")[2].replace("c", "g") for kernel in kernels if "." in kernel.name]
+    return ALIKE.get(kind, kind).lower(), tuple(shapes), tuple(fans), tuple(gates)
 
 
 def _told(layer: Layer) -> str:
