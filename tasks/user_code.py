@@ -35,15 +35,18 @@ DIGITS = 16  # of a checksum
 
 def folders() -> list[Path]:
     """Return the folders of code that may be imported here."""
-    listed = os.environ.get(FOLDERS, "").split(os.pathsep)
-    return [Path(folder).resolve() for folder in listed if folder]
+    return [Path(folder).resolve() for folder in listed().split(os.pathsep) if folder]
+
+
+def listed() -> str:
+    """Return the folders as the variable lists them, empty if there are none."""
+    return os.environ.get(FOLDERS, "")
 
 
 def allow(*more: Path) -> None:
     """Allow code in these folders, and what Python finds by itself, for this process and those that it starts."""
-    before = [Path(folder) for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
     python = [Path(folder or ".") for folder in sys.path]
-    whole = dict.fromkeys(str(folder.resolve()) for folder in (*more, *before, *python))
+    whole = dict.fromkeys(str(folder.resolve()) for folder in (*more, *folders(), *python))
     os.environ[FOLDERS] = os.pathsep.join(whole)
 
 
@@ -99,17 +102,28 @@ def _file(module: str) -> Path:
 
 
 def _imported(module: str, file: Path) -> Any:
-    """Import a module by the file that was found, so that no other module of its name is taken."""
+    """Import a module by the file that was found; anew, if the code behind it is not what was imported before."""
     root = str(file.parents[len(module.split(".")) - (file.name != "__init__.py")])
-    if root not in sys.path:
-        sys.path.insert(0, root)
+    found = _sources(module, file)
+    if _taken.get(module) != found:
+        ours = {name for names in _taken.values() for name in names}
+        for name in ours & {*found, *_taken.get(module, ())}:
+            sys.modules.pop(name, None)
+        sys.path[:] = [root, *(folder for folder in sys.path if folder != root)]
+        importlib.invalidate_caches()
+        sys.dont_write_bytecode = True  # a file that changes within a second would be taken for the one before
     try:
-        found = importlib.import_module(module)
+        loaded = importlib.import_module(module)
     except Exception as error:  # of the user's, of any kind
         raise ValueError(f"{module} must be importable; {_told(error)}") from None
-    if Path(str(found.__file__)).resolve() != file.resolve():
-        raise ValueError(f"{module} must be the module in {file}; Python has another one in {found.__file__}")
-    return found
+    if Path(str(loaded.__file__)).resolve() != file.resolve():
+        raise ValueError(f"{module} must be the module in {file}; Python has another one in {loaded.__file__}")
+    _taken[module] = found
+    return loaded
+
+
+_taken: dict[str, dict[str, bytes]] = {}
+"""The sources of modules that were imported, by the module that a study names and by their own names."""
 
 
 def _functions(file: Path, name: str) -> str:

@@ -111,7 +111,7 @@ class Trainer:
         """
         try:
             with _interrupts_blocked():
-                asked = self._process.submit(function, *args, **kwargs)
+                asked = self._process.submit(_allowed, user_code.listed(), function, *args, **kwargs)
             result: R = asked.result()
         except (BrokenExecutor, ShutdownExecutorError, CancelledError) as error:
             words = self._log.read_text().splitlines()[-1:] if self._log.exists() else []
@@ -138,6 +138,12 @@ class Trainer:
     def stop(self) -> None:
         """End the process at once, also while it trains."""
         self._process.shutdown(kill_workers=True)
+
+
+def _allowed(folders: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function in the trainer's process, where the code may be imported that the parent may import now."""
+    os.environ[user_code.FOLDERS] = folders
+    return function(*args, **kwargs)
 
 
 @contextmanager
