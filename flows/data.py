@@ -57,12 +57,6 @@ def spelled_out(study: Study) -> Study:
         ValueError: if there is no such code or data, or code has another checksum than the study gives.
     """
     given = study.model_dump(exclude_unset=True)
-    if isinstance(study.dataset, ArrayFile | Loaded) and study.dataset.task is None:
-        task = read(study.dataset).problem.task
-        whole = study.dataset.model_copy(update={"task": task})
-        if isinstance(whole, Loaded):
-            datasets.hold(whole, read(study.dataset))
-        given["dataset"] = whole.model_dump(exclude_none=True)
     if isinstance(study.network, OwnNetwork):
         references = {backend: study.network.build[backend] for backend in study.backends}
         code = {backend: user_code.checksum(each, user_code.NETWORKS) for backend, each in references.items()}
@@ -72,6 +66,12 @@ def spelled_out(study: Study) -> Study:
                     f"network.code.{backend} must be that of {references[backend]}, {code[backend]}; got {asked}"
                 )
         given["network"] = study.network.model_dump(exclude_unset=True) | {"code": study.network.code | code}
+    if isinstance(study.dataset, ArrayFile | Loaded) and study.dataset.task is None:
+        task = read(study.dataset).problem.task
+        whole = study.dataset.model_copy(update={"task": task})
+        if isinstance(whole, Loaded):
+            datasets.hold(whole, read(study.dataset))
+        given["dataset"] = whole.model_dump(exclude_none=True)
     return Study.model_validate(given)
 
 

@@ -105,7 +105,7 @@ def _imported(module: str, file: Path) -> Any:
     """Import a module by the file that was found; anew, if the code behind it is not what was imported before."""
     root = str(file.parents[len(module.split(".")) - (file.name != "__init__.py")])
     found = _sources(module, file)
-    if _taken.get(module) != found:
+    if _taken.get(module) != found or _files.get(module) != file:
         ours = {name for names in _taken.values() for name in names}
         for name in ours & {*found, *_taken.get(module, ())}:
             sys.modules.pop(name, None)
@@ -118,12 +118,16 @@ def _imported(module: str, file: Path) -> Any:
         raise ValueError(f"{module} must be importable; {_told(error)}") from None
     if Path(str(loaded.__file__)).resolve() != file.resolve():
         raise ValueError(f"{module} must be the module in {file}; Python has another one in {loaded.__file__}")
-    _taken[module] = found
+    _taken[module], _files[module] = found, file
     return loaded
 
 
 _taken: dict[str, dict[str, bytes]] = {}
 """The sources of modules that were imported, by the module that a study names and by their own names."""
+
+
+_files: dict[str, Path] = {}
+"""And the file of each."""
 
 
 def _functions(file: Path, name: str) -> str:

@@ -90,11 +90,12 @@ def match(found: Mapping[Backend, Examined]) -> None:
 
 
 def _signature(kind: str, kernels: Sequence[Kernel]) -> tuple[object, ...]:
-    """Return what two layers must have in common: the kind, and of each kernel its shape, fans and gate."""
+    """Return what two layers must have in common: the kind, and of each kernel its shape, fans, gate and bias."""
     shapes = [kernel.matrices(np.empty(kernel.shape, np.float32)).shape for kernel in kernels]
     fans = [(kernel.fan_in, kernel.fan_out) for kernel in kernels]
+    biases = [kernel.bias is not None for kernel in kernels]  # PyTorch's LSTM has two biases, which both train
     gates = [kernel.name.rpartition(".")[2].replace("c", "g") for kernel in kernels if "." in kernel.name]
-    return ALIKE.get(kind, kind).lower(), tuple(shapes), tuple(fans), tuple(gates)
+    return ALIKE.get(kind, kind).lower(), tuple(shapes), tuple(fans), tuple(gates), tuple(biases)
 
 
 def _told(layer: Layer) -> str:
