@@ -135,14 +135,14 @@ class Plan(BaseModel):
         if isinstance(network, Network):
             yield "hidden units", ", ".join(map(str, network.units))
             return
+        lines: dict[str, None] = {}
         for settings, each in self.networks.found:
             own = settings.own or network
             options = ", ".join(f"{name} {value}" for name, value in own.options.items())
             told = f"{len(each.layers.layers)} weighted layers, {each.size.parameters:,} parameters"
-            yield (
-                "network",
-                " · ".join(filter(None, [f"{settings.backend} {own.build[settings.backend]}", options, told])),
-            )
+            builder = f"{settings.backend} {own.build[settings.backend]}"
+            lines[" · ".join(filter(None, [builder, options, told]))] = None
+        yield from (("network", words) for words in lines)
 
     def _todo(self, part: Planned) -> str:
         reused = sum(key in self.reused for key in part.keys.values())

@@ -151,5 +151,5 @@ def test_code_that_is_copied_is_found_beside_its_study(run):
     shutil.copytree(new.EXAMPLES, "elsewhere")
     status, said = run("run", "elsewhere/encoder.yaml", "--dry-run", "--set", "seeds=1")
     assert status == 0, said.err
-    assert "these parameters, which stay as built: positions" in said.out
+    assert "belong to no layer of a known kind and stay as built: positions" in said.out
     assert "pytorch · rules branches · own" in said.out
