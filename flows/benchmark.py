@@ -80,9 +80,10 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     """Carry out a plan in the current flow run; `benchmark` says how."""
     log, study, crew = get_run_logger(), todo.study, CREWS[todo.study.runner]
     log.info("Asked for:\n%s", todo)
-    environment = machine.describe(threads()) | {"data": todo.data}
+    environment = machine.describe(threads()) | {"data": todo.data, "networks": todo.networks.described()}
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
-        asked = Asked.of(todo.left) if parity and any(part.batches for part in todo.parts) else None
+        wanted = Asked.of(todo.left) if parity and any(part.batches for part in todo.parts) else None
+        asked = wanted if wanted and (wanted.levels or wanted.drawn) else None
         gate = crew.check_parity.submit(record, study.backends, asked) if asked else None
         first, todo = _tuned(crew, todo, record)
         known = todo.reused | _trained(crew, todo.batches, record, study.name)

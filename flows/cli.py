@@ -22,6 +22,8 @@ from flows.serving import proxies
 from tasks import documents
 from tasks.core.design import grid
 from tasks.core.design.initializers import BACKENDS, Backend
+from tasks.core.design.own import Loaded
+from tasks.core.design.settings import Network
 from tasks.core.design.study import Study
 
 if TYPE_CHECKING:
@@ -119,6 +121,10 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
     """
     with refusing():
         asked = studies.load(study, changes)
+        if not isinstance(asked.network, Network) or isinstance(asked.dataset, Loaded):
+            from tasks import user_code
+
+            user_code.allow(*([Path(study).parent] if study not in studies.names() else []), Path.cwd())
         if dry_run:
             from flows.plan import plan
 
@@ -130,10 +136,12 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
     from tasks.comparison import REPORTS, TABLES
     from tasks.core.report import tables
+    from tasks.core.report.wording import reworded
     from tasks.tracking import reading, store
 
     click.echo("\n".join([*found.headline, ""]))
-    click.echo(tables.as_text(found.comparison, found.notes, "simple"))
+    table = tables.as_text(found.comparison, found.notes, "simple")
+    click.echo(reworded(table) if found.real else table)
     click.echo("\n".join(["Details", *(f"- {line}" for line in found.details), ""]))
     unserved = "" if store.served() else " (once `initbench ui` serves it)"
     click.echo(f"MLflow run: {found.link}{unserved}")
@@ -228,6 +236,18 @@ def list_studies(name: str | None) -> None:
                 click.echo(documents.write(study.model_dump(mode="json")), nl=False)
             else:
                 click.echo(f"{each:15}{studies.summary(each)} ({len(grid.cells(study))} cells)")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--backend", type=click.Choice(BACKENDS), default="pytorch", show_default=True)
+def new(name: str, backend: Backend) -> None:
+    """Write a study NAME of a network of your own to start from, with its builder and its loader."""
+    from flows import new as template
+
+    with refusing():
+        files = template.write(name, backend, Path.cwd())
+    click.echo(f"Wrote {', '.join(files)}; `initbench run {files[0]} --dry-run` shows what it would train")
 
 
 @cli.command()

@@ -27,7 +27,10 @@ class Crew:
 
 CREWS = {
     "local": Crew(
-        lambda plan: cells.trainers(plan.study.backends), cells.train_cells, parity.check_parity, models.crown
+        lambda plan: cells.trainers(plan.study.backends, plan.networks.in_flight),
+        cells.train_cells,
+        parity.check_parity,
+        models.crown,
     ),
     "workers": Crew(
         lambda plan: remote.parts(plan.study.name, fresh=plan.fresh),

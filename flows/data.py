@@ -1,14 +1,18 @@
-"""The data of a benchmark: which files may be read, and whether they can be split as asked."""
+"""The data and the code of a benchmark: which of them may be read, and whether cells can be trained with them."""
 
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tasks import folders
-from tasks.core.design.settings import CellSettings, CsvFile, Record, source
+from tasks import folders, user_code
+from tasks.core.design.own import ArrayFile, Loaded, OwnNetwork
+from tasks.core.design.settings import CellSettings, CsvFile, Data, source
+from tasks.core.design.study import Study
 from tasks.core.training import datasets, memory
+from tasks.core.training.datasets import Dataset
 from tasks.core.training.parity import TWINS
+from tasks.trainers import process
 from tasks.trainers.memory import free, free_on
 from tasks.trainers.process import Slot
 
@@ -26,12 +30,51 @@ def checksums(asked: Iterable[tuple[CellSettings, int]]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for settings, seed in asked:
-        if isinstance(settings.dataset, CsvFile):
-            _allow(settings.dataset)
-        data = datasets.load(settings.dataset)
+        data = read(settings.dataset)
+        if (not settings.own and len(data.problem.shape) > 1) or data.problem.positions:
+            rule = "a perceptron needs rows of features with one target each; network.build names a network of your own"
+            raise ValueError(f"{rule}; rows of {source(settings.dataset)} are {data.problem.shape}")
         datasets.divide(data, settings.split, seed)
         found[source(settings.dataset)] = data.checksum
     return found
+
+
+def read(asked: Data) -> Dataset:
+    """Return a dataset, after a check that it may be read. A function of a user's own runs in a process of its own.
+
+    Raises:
+        ValueError: if it may not be read, or cannot be.
+    """
+    if isinstance(asked, CsvFile | ArrayFile):
+        _allow(asked)
+    if isinstance(asked, Loaded) and not datasets.holds(asked):
+        datasets.hold(asked, process.elsewhere(user_code.loaded, asked))
+    return datasets.load(asked)
+
+
+def spelled_out(study: Study) -> Study:
+    """Return the study with what its data and its code say: the task of its data, and the checksums of builders.
+
+    Raises:
+        ValueError: if there is no such code or data, or code has another checksum than the study gives.
+    """
+    given = study.model_dump(exclude_unset=True)
+    if isinstance(study.dataset, ArrayFile | Loaded) and study.dataset.task is None:
+        task = read(study.dataset).problem.task
+        whole = study.dataset.model_copy(update={"task": task})
+        if isinstance(whole, Loaded):
+            datasets.hold(whole, read(study.dataset))
+        given["dataset"] = whole.model_dump(exclude_none=True)
+    if isinstance(study.network, OwnNetwork):
+        references = {backend: study.network.build[backend] for backend in study.backends}
+        code = {backend: user_code.checksum(each, user_code.NETWORKS) for backend, each in references.items()}
+        for backend, asked in study.network.code.items():
+            if asked != code.get(backend, asked):
+                raise ValueError(
+                    f"network.code.{backend} must be that of {references[backend]}, {code[backend]}; got {asked}"
+                )
+        given["network"] = study.network.model_dump(exclude_unset=True) | {"code": study.network.code | code}
+    return Study.model_validate(given)
 
 
 def check_memory(asked: Iterable[CellSettings], slots: Sequence[Slot]) -> None:
@@ -46,21 +89,19 @@ def check_memory(asked: Iterable[CellSettings], slots: Sequence[Slot]) -> None:
     found, trainers = (min(map(free_on, gpus)), 1) if gpus else (free(), len(slots))
     share = "on a GPU" if gpus else f"in {trainers} trainers"
     for settings in asked:
+        if settings.own:
+            continue  # `examined.in_flight` counts these
         data = datasets.load(settings.dataset)
         needed = trainers * memory.needed(settings, data, cells=1 + TWINS, folds=1)
         if needed > found:
             rows, features = data.x.shape
+            units = settings.perceptron.units
             raise ValueError(
                 f"training must fit into memory: {source(settings.dataset)} ({rows} rows, {features} features), "
-                f"{len(settings.network.units)} hidden layers of up to {max(settings.network.units, default=0)} units "
+                f"{len(units)} hidden layers of up to {max(units, default=0)} units "
                 f"and batches of {settings.recipe.batch_size} rows need about {needed / GIB:.1f} GiB {share}; "
                 f"{found / GIB:.1f} GiB are free"
             )
-
-
-def recorded(settings: CellSettings, record: Record) -> int:
-    """Return about how many bytes the record of a cell takes."""
-    return memory.recorded(settings, datasets.load(settings.dataset), full=record == "full")
 
 
 def check_temporary() -> None:
@@ -73,9 +114,24 @@ def check_temporary() -> None:
         raise ValueError(f"TMPDIR must be a folder for temporary files: {words}")
 
 
-def notes(sources: Iterable[str | CsvFile]) -> tuple[str, ...]:
-    """Return what to know of files before they are trained on: their sizes, and columns that may not be features."""
-    return tuple(words for asked in sources if isinstance(asked, CsvFile) for words in _notes(asked))
+def notes(sources: Iterable[Data]) -> tuple[str, ...]:
+    """Return what to know of data before they are trained on: their sizes, and columns that may not be features."""
+    own = [
+        f"{source(asked)} has {_told(datasets.load(asked))}"
+        for asked in sources
+        if isinstance(asked, ArrayFile | Loaded)
+    ]
+    return (*(words for asked in sources if isinstance(asked, CsvFile) for words in _notes(asked)), *own)
+
+
+def _told(data: Dataset) -> str:
+    """Return how large data of one's own are, and what is in them."""
+    problem = data.problem
+    kind = "tokens" if problem.tokens else "real numbers"
+    wanted = f"{data.classes} classes" if data.classes else f"{problem.outputs} real targets"
+    each = f" at each of {problem.positions} positions" if problem.positions else ""
+    held = f"; its last {data.held} rows are the test rows" if data.held else ""
+    return f"{len(data.x)} rows of {problem.shape}, {kind}, scaled: {data.scaling}; {wanted}{each}{held}"
 
 
 def _notes(file: CsvFile) -> Iterator[str]:
@@ -87,7 +143,7 @@ def _notes(file: CsvFile) -> Iterator[str]:
         yield f"{rises}; `exclude: [{name}]` leaves it out"
 
 
-def _allow(file: CsvFile) -> None:
+def _allow(file: CsvFile | ArrayFile) -> None:
     """Refuse a file outside of the folders of data, because a form in a web page must not open just any file."""
     listed = os.environ.get(FOLDERS) or str(Path.cwd())
     allowed = [Path(folder).resolve() for folder in listed.split(os.pathsep) if folder]

@@ -13,13 +13,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_serializer
 
 from flows import data, studies
+from flows.examined import Networks, changed, examined
 from flows.serving.server import check_home, check_servers
 from tasks import machine, remote
 from tasks.cells import slots, threads
 from tasks.core.design import grid
 from tasks.core.design.columns import RANKED
 from tasks.core.design.grid import UNTUNED, Batch, Cell, Picks
-from tasks.core.design.settings import CellSettings, Level, short, source
+from tasks.core.design.parts import Level
+from tasks.core.design.settings import CellSettings, Network, short, source
 from tasks.core.design.study import Study
 from tasks.core.statistics import planning, ranks, tuning
 from tasks.core.training import datasets
@@ -69,6 +71,7 @@ class Plan(BaseModel):
     data: dict[str, str]
     notes: tuple[str, ...]
     tuning: Planned | None = None
+    networks: Networks = Networks()
 
     @model_serializer
     def _as_its_study(self) -> dict[str, Any]:
@@ -102,7 +105,7 @@ class Plan(BaseModel):
         yield "study", study.name
         yield "data", ", ".join(map(source, study.datasets))
         yield from (("note", words) for words in self.notes)
-        yield "hidden units", ", ".join(map(str, study.network.units))
+        yield from self._network()
         yield "backends", ", ".join(study.backends)
         yield "initializers", ", ".join(study.initializers)
         for factor, levels in study.factors.items():
@@ -127,6 +130,20 @@ class Plan(BaseModel):
         for group, seeds in self._groups().items():
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
 
+    def _network(self) -> Iterator[tuple[str, str]]:
+        network = self.study.network
+        if isinstance(network, Network):
+            yield "hidden units", ", ".join(map(str, network.units))
+            return
+        lines: dict[str, None] = {}
+        for settings, each in self.networks.found:
+            own = settings.own or network
+            options = ", ".join(f"{name} {value}" for name, value in own.options.items())
+            told = f"{len(each.layers.layers)} weighted layers, {each.size.parameters:,} parameters"
+            builder = f"{settings.backend} {own.build[settings.backend]}"
+            lines[" · ".join(filter(None, [builder, options, told]))] = None
+        yield from (("network", words) for words in lines)
+
     def _todo(self, part: Planned) -> str:
         reused = sum(key in self.reused for key in part.keys.values())
         known = f"{reused} reused" if self.study.runner == "local" else "workers reuse what they have"
@@ -142,8 +159,14 @@ class Plan(BaseModel):
 
 
 def _unreachable(study: Study) -> list[str]:
-    """Return which verdicts the grid cannot give, on the dataset with the fewest rows and over its datasets."""
-    rows = ceil(min(len(datasets.load(dataset).y) for dataset in study.datasets) * study.split.test_fraction)
+    """Return which verdicts the grid cannot give, on the dataset with the fewest rows and over its datasets.
+
+    It is not told of real targets.
+    """
+    if study.regression:
+        return []
+    found = [datasets.load(dataset) for dataset in study.datasets]
+    rows = min(each.held or ceil(len(each.y) * study.split.test_fraction) for each in found)
     rivals, seeds, families = len(study.initializers), len(study.seed_list), len(study.backends) * len(RANKED)
     missed = planning.unreachable(rivals, seeds, families, rows, study.margins.get("test_accuracy"))
     if rivals < ranks.LEAST_RIVALS or len(study.datasets) < ranks.LEAST_BLOCKS:
@@ -169,11 +192,16 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     check_home()
     data.check_temporary()
     notes = store.check(study.name)
+    study = data.spelled_out(study)
     made = _tuned(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
         data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), slots())
-        store.check_room(sum(len(batch.keys) * data.recorded(batch.settings, batch.record) for batch in made.left))
-    return made.model_copy(update={"notes": (*notes, *made.notes)})
+        networks = examined(study.backends, grid.resolved(study))
+        networks.in_flight  # noqa: B018  # it is refused here if not even one cell fits
+        store.check_room(sum(map(networks.recorded, made.left)))
+        made = made.model_copy(update={"networks": networks})
+    since = changed(made.own.batches, study)
+    return made.model_copy(update={"notes": (*notes, *made.notes, *made.networks.notes, *since)})
 
 
 def _tuned(study: Study, *, fresh: bool) -> Plan:
@@ -249,13 +277,14 @@ def _under(study: Study, controls: Study) -> list[tuple[CellSettings, list[Cell]
 
     The network is the study's, but its biases start at zero and its output layer has the initializer of the others:
     the claims are about networks that an initializer starts as a whole. A network whose first hidden layer has no two
-    units, which zeros could leave alike, is replaced by that of the controls.
+    units, which zeros could leave alike, is replaced by that of the controls. So are a network of one's own and its
+    data, of which nobody knows what an initializer does there.
     """
     rows = []
     for settings, cells in grid.resolved(controls):
-        if OF_THE_STUDY in cells[0].levels:
+        if OF_THE_STUDY in cells[0].levels and isinstance(study.network, Network):
             theirs = study.settings(settings.backend, ())
-            whole = theirs.network.model_copy(update={"bias": "zeros", "output_initializer": "same"})
+            whole = theirs.perceptron.model_copy(update={"bias": "zeros", "output_initializer": "same"})
             able = max(whole.units[:1], default=0) > 1
             settings = theirs.model_copy(update={"network": whole if able else settings.network})
         rows.append((settings, cells))

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tasks.core.report.answer import answer
 from tasks.core.report.details import details
+from tasks.core.report.wording import all_worded
 from tasks.core.statistics.findings import Findings
 from tasks.tracking.store import Benchmark
 
@@ -19,7 +20,7 @@ class BenchmarkResult:
     each backend, combination of levels and initializer, best first within a combination; headline: the answer in
     plain words; details: everything behind the answer, in sentences; notes: remarks that the comparison needs; tuned:
     what each value of the tuned setting gives and which one is picked, a row for each backend, combination of levels,
-    initializer and value, or an empty table.
+    initializer and value, or an empty table. real: whether targets are real numbers, so that accuracies are R².
     """
 
     run_id: str
@@ -29,12 +30,14 @@ class BenchmarkResult:
     details: tuple[str, ...]
     notes: tuple[str, ...]
     tuned: pd.DataFrame
+    real: bool = False
 
     @classmethod
     def of(cls, record: Benchmark, findings: Findings) -> "BenchmarkResult":
         """Return the result of a benchmark that has been published."""
-        words = tuple(answer(findings)), tuple(details(findings)), tuple(findings.notes)
-        return cls(record.run_id, record.link, findings.comparison, *words, findings.tuned)
+        notes = all_worded(findings.notes, findings.study)
+        words = tuple(answer(findings)), tuple(details(findings)), tuple(notes)
+        return cls(record.run_id, record.link, findings.comparison, *words, findings.tuned, findings.study.regression)
 
     @property
     def failed(self) -> int:

@@ -35,9 +35,9 @@ def threads() -> int:
     return slots()[0].threads
 
 
-def trainers(backends: Sequence[Backend]) -> AbstractContextManager[pool.Pool]:
-    """Hold trainers for these backends on the slots of this machine."""
-    return pool.pool(slots(), backends)
+def trainers(backends: Sequence[Backend], most: int | None = None) -> AbstractContextManager[pool.Pool]:
+    """Hold trainers for these backends on the slots of this machine; most: how many may train at once, if not all."""
+    return pool.pool(slots(), backends, most)
 
 
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature

@@ -1,19 +1,22 @@
 """Register the champion of each backend as a model, which MLflow can serve and anybody can load."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import fence, machine
+from tasks import fence, machine, user_code
 from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
-from tasks.core.design.settings import CellSettings, CsvFile
+from tasks.core.design.settings import CellSettings, CsvFile, Data
 from tasks.core.statistics.champion import champion
 from tasks.core.statistics.findings import Findings
 from tasks.core.training import datasets
+from tasks.core.training.datasets import Dataset, Floats, Fold
+from tasks.core.training.outcome import first_line
+from tasks.core.training.own import own
 from tasks.core.training.weights import fans
 from tasks.tracking import reading, registry
 from tasks.tracking.store import Benchmark
@@ -61,7 +64,7 @@ def register(
     return version
 
 
-def model_name(study: str, dataset: str | CsvFile, backend: Backend) -> str:
+def model_name(study: str, dataset: Data, backend: Backend) -> str:
     """Return the name of a study's models: a study that gets other data gets other models, too.
 
     A file is named by the start of its checksum, because its rows can change. The name of a dataset is left out if the
@@ -70,7 +73,8 @@ def model_name(study: str, dataset: str | CsvFile, backend: Backend) -> str:
     >>> model_name("iris", "iris", "keras"), model_name("isometry", "digits", "keras")
     ('initbench-iris-keras', 'initbench-isometry-digits-keras')
     """
-    data = f"csv-{datasets.load(dataset).checksum[:8]}" if isinstance(dataset, CsvFile) else dataset
+    kind = "csv" if isinstance(dataset, CsvFile) else "arrays"
+    data = dataset if isinstance(dataset, str) else f"{kind}-{datasets.load(dataset).checksum[:8]}"
     parts = ["initbench", study, *([] if data == study else [data]), backend]
     return "-".join(parts)
 
@@ -85,19 +89,65 @@ def log(candidate: Candidate, benchmark: Benchmark) -> str:
 def _log(candidate: Candidate, benchmark: Benchmark, requirements: Sequence[str]) -> str:
     """Build a cell's model from its recorded weights, and log it; this runs in the process of a trainer."""
     cell, settings = candidate.cell, candidate.settings
+    user_code.held(settings.dataset)
     data = datasets.load(settings.dataset)
     fold = datasets.divide(data, settings.split, cell.seed)
-    sizes = fans(settings.network, len(data.features), data.classes)
     weights = reading.weights(benchmark, candidate.run_id)
+    if settings.own:
+        return _log_own(candidate, benchmark, weights, fold, data, requirements)
+    sizes = fans(settings.perceptron, data.problem.shape[0], data.problem.outputs)
     return registry.log_model(
         benchmark,
         cell.backend,
-        framework(cell.backend).deployed(settings.network, sizes, weights, mean=fold.mean, scale=fold.scale),
+        framework(cell.backend).deployed(settings.perceptron, sizes, weights, fold),
         candidate.name,
         candidate.run_id,
         example=data.x[fold.test_rows[:EXAMPLE_ROWS]],
-        classes=data.classes,
+        given=data.problem.given,
         step=settings.recipe.epochs,
         requirements=requirements,
         metadata={"cell": str(cell), "features": list(data.features), "test_rows": fold.test_rows.tolist()},
     )
+
+
+def _log_own(
+    candidate: Candidate,
+    benchmark: Benchmark,
+    weights: Mapping[str, Floats],
+    fold: Fold,
+    data: Dataset,
+    requirements: Sequence[str],
+) -> str:
+    """Log a model of a user's own; where MLflow cannot keep it without pickle, keep its weights, builder and source."""
+    cell, settings = candidate.cell, candidate.settings
+    network = own(settings)
+    reference = network.build[cell.backend]
+    about = {
+        "cell": str(cell),
+        "test_rows": fold.test_rows.tolist(),
+        "builder": reference,
+        "code": network.code.get(cell.backend, ""),
+        "options": dict(network.options),
+    }
+    try:
+        model = framework(cell.backend).deployed_own(
+            user_code.builder(network, cell.backend), data.problem, weights, fold
+        )
+        return registry.log_model(
+            benchmark,
+            cell.backend,
+            model,
+            candidate.name,
+            candidate.run_id,
+            example=data.x[fold.test_rows[:EXAMPLE_ROWS]],
+            given=data.problem.given,
+            step=settings.recipe.epochs,
+            requirements=requirements,
+            metadata=about,
+        )
+    except Exception as error:  # an exporter raises errors of many kinds where a model is beyond it
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        sources = user_code.sources(reference) if ":" in reference else {}
+        return registry.log_parts(
+            benchmark, candidate.name, candidate.run_id, about | {"not exported": reason}, sources
+        )

@@ -16,6 +16,7 @@ TOGETHER = {
     "tests/flows/test_benchmark.py": "trainers",
     "tests/flows/test_cli.py": "trainers",
     "tests/flows/test_nightly.py": "trainers",
+    "tests/flows/test_own.py": "trainers",
     "tests/test_cells.py": "trainers",
     "tests/test_fence.py": "trainers",
     "tests/trainers": "trainers",

@@ -36,6 +36,7 @@ from tasks.tracking.runs import IDS, Held, Seen
 from tasks.tracking.store import (
     BENCHMARK,
     CELLS,
+    DATA,
     GROUPED,
     NIGHTLY,
     QUESTION,
@@ -98,6 +99,21 @@ def _in_parts(client: MlflowClient, experiment: Experiment, keys: set[str], pare
             there = cells[cells["key"].isin(keys) & cells["status"].isin(REUSABLE)]
             found |= dict(zip(there["key"], there["run_id"], strict=True))
     return {key: address for key, address in found.items() if parts.has_no_run(address)}
+
+
+def newest(study: str, backend: str) -> dict[str, str]:
+    """Return the settings of the newest recorded cell of a study in a backend, by dotted names, and its data.
+
+    The checksum of the data is under DATA. Without any such cell there is nothing.
+    """
+    if store.unmade(store.uri()):
+        return {}
+    client = store.client(store.uri())
+    experiment = client.get_experiment_by_name(f"initbench/{study}")
+    query = f"params.backend = '{backend}' AND tags.`{DATA}` != ''"
+    order = ["attributes.start_time DESC"]
+    found = client.search_runs([experiment.experiment_id], query, max_results=1, order_by=order) if experiment else []
+    return {**found[0].data.params, DATA: found[0].data.tags[DATA]} if found else {}
 
 
 def _whole_runs(experiment: Experiment) -> Callable[[Seen], bool]:

@@ -18,17 +18,19 @@ from safetensors.numpy import save
 
 from tasks import documents
 from tasks.core.design.grid import Batch, digest
-from tasks.core.design.settings import CsvFile, short
+from tasks.core.design.own import ArrayFile, Loaded
+from tasks.core.design.settings import CsvFile, Data, short, source
 from tasks.core.design.study import Study
 from tasks.core.training import datasets, files
 from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, first_line
 from tasks.tracking import lease, local, parts, runs, store, view
 from tasks.tracking.parts import Kept
 from tasks.tracking.runs import Point, Run
-from tasks.tracking.store import BENCHMARK, GROUPED, QUESTION, REVOKED, SEEDS, Benchmark, RecordError
+from tasks.tracking.store import BENCHMARK, DATA, GROUPED, QUESTION, REVOKED, SEEDS, Benchmark, RecordError
 from tasks.tracking.turns import Turns
 
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
+RULES = "rules"  # of a network of one's own: a mapping that is one param
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
@@ -96,16 +98,17 @@ def _looked(study: Study) -> dict[str, str]:
     return {QUESTION: digest(asked), SEEDS: digest(sorted(study.seed_list))}
 
 
-def _dataset_input(asked: str | CsvFile) -> DatasetInput:
+def _dataset_input(asked: Data) -> DatasetInput:
     data = datasets.load(asked)
-    rows, features = data.x.shape
-    file = asked if isinstance(asked, CsvFile) else None
-    source = {"uri": file.path} if file else {"tags": {"source": f"sklearn.datasets.load_{data.name}"}}
+    rows, features = len(data.x), data.x[0].size
+    file = asked if isinstance(asked, CsvFile | ArrayFile) else None
+    loaded = asked.load if isinstance(asked, Loaded) else f"sklearn.datasets.load_{data.name}"
+    origin = {"uri": file.path} if file else {"tags": {"source": loaded}}
     dataset = Dataset(
         name=data.name,
         digest=data.checksum,
         source_type="local" if file else "code",
-        source=json.dumps(source),
+        source=json.dumps(origin),
         profile=json.dumps({"num_rows": rows, "num_features": features, "num_classes": data.classes}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training and test")])
@@ -119,7 +122,10 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]
     """
     flat: dict[str, object] = {}
     for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        if isinstance(value, Mapping) and name != RULES:  # MLflow takes no patterns as names
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
     return flat
 
 
@@ -228,6 +234,7 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
         "initbench.reason": outcome.reason,
         "initbench.framework": batch.platform.frameworks[batch.backend],
         "initbench.device": batch.platform.device,
+        DATA: batch.platform.data[source(batch.settings.dataset)],
         **health,
     }
 
@@ -247,7 +254,7 @@ def _files(trained: Trained) -> dict[str, bytes]:
     """Return the files of a cell's run, `store.FILES`: their contents by name."""
     tables = {
         "history.csv": files.history(trained),
-        "layers.csv": files.layers(trained.signals),
+        "layers.csv": files.layers(trained.signals, trained.described),
         "predictions.csv": files.predictions(trained.predictions),
     }
     return {

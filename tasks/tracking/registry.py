@@ -1,6 +1,7 @@
 """The registry of models: MLflow keeps the champion of each backend as a model that anybody can load."""
 
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,22 +40,22 @@ def log_model(
     name: str,
     run_id: str,
     *,
-    example: NDArray[np.float64],
-    classes: int,
+    example: NDArray[Any],
+    given: tuple[int, ...],
     step: int,
     requirements: Sequence[str],
     metadata: Mapping[str, object],
 ) -> str:
     """Log a framework's model with the run that holds its cell and register it; return its version.
 
-    The model takes features (rows, features) as in `example`, and gives logits (rows, classes). MLflow shows the
-    metrics of epoch `step` as the model's. It saves a PyTorch model as an exported program and a Keras model as
-    `.keras`; neither is a pickle.
+    The model takes rows as in `example`, and gives logits, or real numbers, of the shape `given` for each. MLflow
+    shows the metrics of epoch `step` as the model's. It saves a PyTorch model as an exported program and a Keras model
+    as `.keras`; neither is a pickle.
     """
     mlflow.set_tracking_uri(benchmark.uri)  # for this process, a trainer: flavors cannot be given a client
     mlflow.set_experiment(experiment_id=benchmark.experiment_id)  # else models are logged under MLflow's default one
-    features = TensorSpec(np.dtype(np.float64), (-1, example.shape[1]))
-    signature = ModelSignature(Schema([features]), Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]))
+    features = TensorSpec(example.dtype, (-1, *example.shape[1:]))
+    signature = ModelSignature(Schema([features]), Schema([TensorSpec(np.dtype(np.float32), (-1, *given))]))
     logged = Model.log(
         None,
         _flavor(backend),
@@ -70,6 +71,26 @@ def log_model(
         **{MODEL_ARGUMENTS[backend]: model},
     )
     return str(logged.registered_model_version)
+
+
+def log_parts(
+    benchmark: Benchmark, name: str, run_id: str, about: Mapping[str, object], sources: Mapping[str, str]
+) -> str:
+    """Register a cell's model as what it is made of, and return its version: weights, and the code that builds it.
+
+    The folder `model` of the cell's run gets `model.json`, which says what is there and why it is no MLflow model, and
+    the code by module. The weights are the cell's own, `weights.safetensors`.
+    """
+    client = store.client(benchmark.uri)
+    client.log_text(run_id, json.dumps(dict(about), indent=2, default=str), "model/model.json")
+    for module, source in sources.items():
+        client.log_text(run_id, source, f"model/code/{module.replace('.', '/')}.py")
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    artifacts = client.get_run(run_id).info.artifact_uri
+    version = client.create_model_version(name, f"{artifacts}/model", run_id)
+    client.set_model_version_tag(name, version.version, "initbench.kept", "weights, builder and source")
+    return str(version.version)
 
 
 def _flavor(backend: Backend) -> Any:

@@ -32,6 +32,7 @@ QUESTION = "initbench.question"  # tag of a benchmark's run: a hash of its study
 SEEDS = "initbench.seeds"  # and of its seeds
 GROUPED = "initbench.grouped"  # tag of a benchmark whose cells have no runs of their own
 REVOKED = "initbench.revoked"  # tag of such a benchmark that says why its cells are not to be used again
+DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"
 FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
 PAGE = 1000  # runs in one answer to a search

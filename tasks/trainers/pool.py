@@ -62,6 +62,8 @@ class Pool:
     def __init__(self, slots: Sequence[Slot], backends: Sequence[Backend]) -> None:
         shares = [backends[at :: len(slots)] or [backends[at % len(backends)]] for at in range(len(slots))]
         self._seats = [_Seat(slot, tuple(share)) for slot, share in zip(slots, shares, strict=True)]
+        self.most = len(slots)
+        """How many slots may train at once; fewer than there are, where memory is short."""
         self._changed = threading.Condition()
         self._waiting: list[_Request] = []
         self._held: set[_Request] = set()
@@ -123,7 +125,8 @@ class Pool:
 
     def _sit(self, backend: Backend) -> _Seat:
         def free() -> list[_Seat]:
-            return [seat for seat in self._seats if backend in seat.backends and not seat.busy]
+            idle = [seat for seat in self._seats if backend in seat.backends and not seat.busy]
+            return idle if sum(seat.busy for seat in self._seats) < self.most else []
 
         with self._changed:
             self._changed.wait_for(free)
@@ -161,7 +164,7 @@ class Pool:
             self._changed.wait_for(lambda: self._closed or self._has_room or request not in self._waiting)
         try:
             with self.lease(request.settings.backend) as trainer:
-                if request in self._waiting:
+                if request in self._waiting and request.settings.own is None:  # one's own networks train one by one
                     self._wait_for_quiet()
                 if together := self._take(request):
                     self._train_together(trainer, together)
@@ -209,7 +212,7 @@ class Pool:
             return taken
 
     def _can_join(self, other: _Request, first: _Request) -> bool:
-        same = other.shared == first.shared
+        same = other.shared == first.shared and first.settings.own is None
         return same and self._suspects.isdisjoint((*other.cells, *first.cells))
 
     def _train_together(self, trainer: Trainer, requests: Sequence[_Request]) -> None:
@@ -246,13 +249,16 @@ _current: ContextVar[Pool] = ContextVar("pool")
 
 
 @contextmanager
-def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
+def pool(slots: Sequence[Slot], backends: Sequence[Backend], most: int | None = None) -> Iterator[Pool]:
     """Hold a pool of trainers; if a pool is held already and serves these backends, hold that one.
+
+    most: how many slots may train at once; without a number, all.
 
     Inside the `with` block, and in the tasks that start there, `current` returns the pool.
     """
     outer = _current.get(None)
     if outer and outer.serves(backends):
+        outer.most = most or outer.most
         try:
             yield outer
         except Exception:
@@ -262,6 +268,7 @@ def pool(slots: Sequence[Slot], backends: Sequence[Backend]) -> Iterator[Pool]:
             raise
         return
     held = Pool(slots, backends)
+    held.most = most or held.most
     token = _current.set(held)
     try:
         yield held

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import contextmanager
@@ -19,13 +20,15 @@ from typing import ParamSpec, TypeVar
 from loky import ProcessPoolExecutor
 from loky.process_executor import ShutdownExecutorError
 
+from tasks import user_code
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
-from tasks.core.training import batch, datasets, laws, memory, parity
+from tasks.core.training import batch, datasets, laws, memory, own, own_parity, parity
 from tasks.core.training.backend import TF32, Framework
 from tasks.core.training.laws import Finding
-from tasks.core.training.outcome import Outcome
+from tasks.core.training.outcome import Outcome, first_line
+from tasks.core.training.own import Examined
 from tasks.core.training.parity import Level, Trace
 from tasks.trainers.memory import free, free_on
 
@@ -108,7 +111,7 @@ class Trainer:
         """
         try:
             with _interrupts_blocked():
-                asked = self._process.submit(function, *args, **kwargs)
+                asked = self._process.submit(_allowed, user_code.listed(), function, *args, **kwargs)
             result: R = asked.result()
         except (BrokenExecutor, ShutdownExecutorError, CancelledError) as error:
             words = self._log.read_text().splitlines()[-1:] if self._log.exists() else []
@@ -119,6 +122,10 @@ class Trainer:
     def train(self, settings: CellSettings, cells: Sequence[Cell], rates: Sequence[float]) -> list[Outcome]:
         """Train cells with these settings together, each at its learning rate; return outcomes in the same order."""
         return self.call(_train, settings, tuple(cells), tuple(rates))
+
+    def examine(self, settings: CellSettings, cells: Sequence[Cell]) -> Examined:
+        """Return what is known of a network of one's own before cells of it train; see `own.examine`."""
+        return self.call(_examine, settings, tuple(cells))
 
     def trace(self, level: Level) -> Trace:
         """Return what the gate's networks compute at a level; see `parity.trace`."""
@@ -131,6 +138,12 @@ class Trainer:
     def stop(self) -> None:
         """End the process at once, also while it trains."""
         self._process.shutdown(kill_workers=True)
+
+
+def _allowed(folders: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function in the trainer's process, where the code may be imported that the parent may import now."""
+    os.environ[user_code.FOLDERS] = folders
+    return function(*args, **kwargs)
 
 
 @contextmanager
@@ -179,8 +192,12 @@ def framework(backend: Backend) -> Framework:
 def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, ...]) -> list[Outcome]:
     """Train cells in one batch, or in several that fit one after another into this trainer's share of free memory.
 
-    If the framework runs out of memory all the same, fewer cells train together from then on.
+    If the framework runs out of memory all the same, fewer cells train together from then on. Cells of a network of
+    one's own train one by one.
     """
+    user_code.held(settings.dataset)
+    if settings.own:
+        return [_train_own(settings, *each) for each in zip(cells, rates, strict=True)]
     size = _together(settings, folds=len({cell.seed for cell in cells}))
     backend, clock = framework(settings.backend), time.perf_counter
     outcomes: list[Outcome] = []
@@ -195,6 +212,48 @@ def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, 
     return outcomes
 
 
+def _train_own(settings: CellSettings, cell: Cell, rate: float) -> Outcome:
+    """Train a cell of a network of one's own; what its code raises makes a failed cell."""
+    backend = framework(settings.backend)
+    try:
+        builder = user_code.builder(own.own(settings), settings.backend)
+        return own.train(backend, builder, settings, cell, rate, clock=time.perf_counter)
+    except MemoryError:
+        raise
+    except Exception as error:  # of the user's, of any kind
+        return Outcome.failure(cell, error)
+
+
+def _examine(settings: CellSettings, cells: tuple[Cell, ...]) -> Examined:
+    user_code.held(settings.dataset)
+    network, backend = own.own(settings), framework(settings.backend)
+    builder = user_code.builder(network, settings.backend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return own.examine(backend, builder, settings, cells)
+        except ValueError as error:
+            raise ValueError(f"network.build, {settings.backend}: {error}") from None
+        except Exception as error:  # of the user's, of any kind
+            reference, shape = network.build[settings.backend], datasets.load(settings.dataset).problem.shape
+            words = f"it raised {type(error).__name__}: {first_line(error)}"
+            raise ValueError(f"what {reference} builds must take rows of shape {shape}; {words}") from None
+
+
+def elsewhere(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function in a process of its own, so that what it imports stays there; return what it returns."""
+    process = ProcessPoolExecutor(max_workers=1, env={"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"})
+    try:
+        with _interrupts_blocked():
+            asked = process.submit(function, *args, **kwargs)
+        result: R = asked.result()
+    except (BrokenExecutor, ShutdownExecutorError, CancelledError) as error:
+        raise TrainerError(f"the process that runs {function.__name__} died") from error
+    finally:
+        process.shutdown(kill_workers=True)
+    return result
+
+
 def _together(settings: CellSettings, folds: int) -> int:
     """Return how many cells of these settings fit into this trainer's share of free memory.
 
@@ -205,6 +264,9 @@ def _together(settings: CellSettings, folds: int) -> int:
 
 
 def _trace(backend: Backend, level: Level) -> Trace:
+    if level.settings.own:
+        user_code.held(level.settings.dataset)
+        return own_parity.trace(framework(backend), user_code.builder(level.settings.own, backend), level)
     fitting = min(level.cells, _together(level.settings, folds=1))
     return parity.trace(framework(backend), level.model_copy(update={"cells": fitting}))
 

@@ -38,7 +38,7 @@ def signals(
         flow[:, FLOW.index("finite")] = finite
     scores, jacobians = np.array([[loss, 0.4, 2.0]], np.float32), np.eye(3, 4, dtype=np.float32)[None, None]
     theory = Theory(np.array([1.0, 0.5, 0.1]), np.array([0.5, 1.0]), np.array([0.5, 0.5]))
-    return Signals.of(Start(layers[None], scores, jacobians, state[:1]), 0, theory, state[1:], flow, classes=3)
+    return Signals.of(Start(layers[None], scores, jacobians, state[:1]), 0, theory, state[1:], flow, guess=np.log(3))
 
 
 def cells(initializers=("zeros", "he_normal"), seeds=3, backends=("pytorch", "keras"), **levels):

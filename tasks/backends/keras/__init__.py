@@ -9,8 +9,21 @@ a second cell is added to a lone one.
 """
 
 from tasks.backends.keras.device import OUT_OF_MEMORY, setup
-from tasks.backends.keras.initializers import NAME, init_weights, native
-from tasks.backends.keras.network import deployed
+from tasks.backends.keras.initializers import NAME, counted, init_weights, native, native_array
+from tasks.backends.keras.network import deployed, deployed_own
+from tasks.backends.keras.own import own
 from tasks.backends.keras.program import program
 
-__all__ = ["NAME", "OUT_OF_MEMORY", "deployed", "init_weights", "native", "program", "setup"]
+__all__ = [
+    "NAME",
+    "OUT_OF_MEMORY",
+    "counted",
+    "deployed",
+    "deployed_own",
+    "init_weights",
+    "native",
+    "native_array",
+    "own",
+    "program",
+    "setup",
+]

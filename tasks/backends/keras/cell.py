@@ -1,13 +1,16 @@
 """What a program computes of one cell. The program vectorises each of these functions over the cells of a batch."""
 
 from collections.abc import Sequence
+from math import nan
 from typing import Any
 
 import tensorflow as tf
 from keras import ops
 
+from tasks.backends.keras.losses import loss, score
 from tasks.backends.keras.network import Perceptron, Tensors, Trace
 from tasks.backends.keras.optimizer import clipped, penalized
+from tasks.core.design.own import Task
 from tasks.core.design.settings import Recipe
 from tasks.core.training import signals
 from tasks.core.training.backend import NEWEST, in_order
@@ -26,9 +29,9 @@ class OneCell:
     `kernels` has the places of the kernels among the weights, layer by layer.
     """
 
-    def __init__(self, perceptron: Perceptron, recipe: Recipe, kernels: Sequence[int]) -> None:
+    def __init__(self, perceptron: Perceptron, recipe: Recipe, kernels: Sequence[int], task: Task) -> None:
         self.perceptron = perceptron
-        self.recipe = recipe
+        self.recipe, self.task = recipe, task
         self.kernels = kernels
 
     def logits(self, cell: Given) -> tf.Tensor:
@@ -45,8 +48,8 @@ class OneCell:
         with tf.GradientTape() as tape:
             tape.watch(weights)
             trace = self.perceptron.call(weights, state, x, training=True)
-            loss = _loss(y, trace.logits)
-        gradients = tape.gradient(loss, weights)
+            total = loss(trace.logits, y, self.task)
+        gradients = tape.gradient(total, weights)
         norms = signals.norms(ops, [gradients[place] for place in self.kernels])
         finite = signals.finite(ops, trace.pre_activations)
         taken = penalized(clipped(gradients, self.recipe), weights, self.kernels, self.recipe)
@@ -61,15 +64,14 @@ class OneCell:
         trace = self.perceptron.call(weights, state, x, training=False)
         others = [self.logits((weights, state, rows)) for rows in held[::2]]
         scored = list(zip([trace.logits, *others], [y, *held[1::2]], strict=True))
-        losses = [_loss(labels, logits) for logits, labels in scored]
-        # tf.argmax, because tf.vectorized_map cannot vectorise Keras's argmax
-        accuracies = [signals.share(ops, tf.argmax(logits, -1) == labels) for logits, labels in scored]
+        losses = [loss(logits, labels, self.task) for logits, labels in scored]
+        accuracies = [score(logits, labels, self.task) for logits, labels in scored]
         return ops.stack(in_order(losses, accuracies)), self._state(trace)
 
     def probe(self, cell: Given) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return the cell's part of `signals.Start`; its state is zeros."""
         weights, _, x, _ = cell
-        trace, loss, gradients, in_taps, products = self._differentiated(cell)
+        trace, total, gradients, in_taps, products = self._differentiated(cell)
         layers = [
             ops.stack(signals.at_start(ops, z, activated, x.shape[0] * in_tap, gradient))
             for z, activated, in_tap, gradient in zip(
@@ -77,7 +79,8 @@ class OneCell:
             )
         ]
         quotient = signals.gradient_quotient(ops, gradients, products)
-        scores = [loss, signals.largest_class_share(ops, trace.logits), quotient]
+        share = signals.largest_class_share(ops, trace.logits)
+        scores = [total, share if self.task == "classification" else share * nan, quotient]
         return ops.stack(layers, 1), ops.stack(scores), self._jacobian(weights, trace, x), self._state(trace)
 
     def _differentiated(self, cell: Given) -> tuple[Trace, tf.Tensor, Tensors, Tensors, Tensors]:
@@ -93,11 +96,11 @@ class OneCell:
             with tf.GradientTape() as tape:
                 tape.watch([kernels, taps])
                 trace = self.perceptron.call(weights, state, x, taps, training=True)
-                loss = _loss(y, trace.logits)
-            gradients, in_taps = tape.gradient(loss, [kernels, taps])
+                total = loss(trace.logits, y, self.task)
+            gradients, in_taps = tape.gradient(total, [kernels, taps])
             half_square = tf.add_n([tf.reduce_sum(each**2) for each in gradients]) / 2
         products = outer.gradient(half_square, kernels, unconnected_gradients="zero")
-        return trace, loss, gradients, in_taps, products
+        return trace, total, gradients, in_taps, products
 
     def _jacobian(self, weights: Tensors, trace: Trace, x: tf.Tensor) -> tf.Tensor:
         """Return the Jacobian of the logits in the features of some rows, (rows, classes, features).
@@ -117,7 +120,3 @@ class OneCell:
     def _state(self, trace: Trace) -> tf.Tensor:
         """Return `signals.STATE` of each layer, (3, layers)."""
         return signals.state(ops, trace.activated, trace.pre_activations, self.perceptron.network.activation)
-
-
-def _loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))

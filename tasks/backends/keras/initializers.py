@@ -1,5 +1,6 @@
 """Keras's own initializers: Keras's classes for the laws of `design/initializers.py`."""
 
+import math
 import warnings
 
 import keras
@@ -117,6 +118,20 @@ def build(law: Law, fan_in: int, seed: int) -> keras.Initializer:
         case Constant(value):
             return keras.initializers.Constant(value)
     raise ValueError(f"Keras builds no {law}")
+
+
+def counted(kernel: Kernel, kind: str) -> tuple[float, float]:
+    """Return the fans that Keras takes for the parameter of a kernel, in a layer of a kind."""
+    if kind == "EinsumDense":  # tells its initializer the axes of inputs and outputs
+        return kernel.fan_in, kernel.fan_out
+    *taps, inputs, outputs = kernel.whole
+    field = math.prod(taps)
+    return float(field * inputs), float(field * outputs)
+
+
+def native_array(law: Law, shape: tuple[int, ...], fans: tuple[float, float], seed: int) -> Floats:
+    """Draw an array of a parameter's shape with Keras's own initializer for the law, and the fans that Keras counts."""
+    return build(law.without_fans(*fans, NAME), 0, seed)(shape).numpy()
 
 
 def native(law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:

@@ -5,15 +5,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
-from numpy.typing import NDArray
 
+from tasks.backends.keras.contained import contained
 from tasks.core.design.activations import LEAKY_SLOPE, ActivationName
 from tasks.core.design.settings import Network
-from tasks.core.training.backend import NEWEST, NORMALIZATION_EPSILON, traced
-from tasks.core.training.datasets import Floats
+from tasks.core.training.backend import NEWEST, NORMALIZATION_EPSILON, Builder, traced
+from tasks.core.training.datasets import Floats, Fold, Problem
 
 Tensors = list[tf.Tensor]
 """Tensors in the order of the model's variables."""
@@ -127,21 +126,33 @@ def _dense(network: Network, fans: tuple[int, ...]) -> list[keras.layers.Dense]:
     return [*hidden, keras.layers.Dense(fans[-1], name="logits")]
 
 
-def deployed(
-    network: Network,
-    fans: tuple[int, ...],
-    variables: Mapping[str, Floats],
-    mean: NDArray[np.float64],
-    scale: NDArray[np.float64],
-) -> keras.Model:
-    """Return a trained network as one model, from unscaled features (rows, features) float64 to logits.
+def deployed(network: Network, fans: tuple[int, ...], variables: Mapping[str, Floats], fold: Fold) -> keras.Model:
+    """Return a trained network as one model, from unscaled features (rows, features) float64 to what it gives.
 
     All of its layers are Keras's own, so that Keras loads the model where this code is not installed.
     """
     perceptron = Perceptron(network, fans, BUILT_IN)
     for variable in perceptron.model.variables:
         variable.assign(variables[variable.path])
-    x = keras.Input((fans[0],), dtype="float64", name="features")
+    return _unscaled(perceptron.model, (fans[0],), fold)
+
+
+def deployed_own(builder: Builder, problem: Problem, variables: Mapping[str, Floats], fold: Fold) -> keras.Model:
+    """Return a trained model of one's own as one model, from unscaled rows to what it gives."""
+    with contained(0):
+        model = builder(problem.shape, problem.outputs)
+        model(tf.zeros((1, *problem.shape), tf.int64 if problem.tokens else tf.float32))
+    for variable in model.variables:
+        variable.assign(variables[variable.path])
+    return model if problem.tokens else _unscaled(model, problem.shape, fold)
+
+
+def _unscaled(model: keras.Model, shape: tuple[int, ...], fold: Fold) -> keras.Model:
+    """Return a model that scales its inputs itself, and gives real targets in the units of the data."""
+    x = keras.Input(shape, dtype="float64", name="features")
     # Keras's Normalization layer would replace every scale below 1e-7
-    scaled = keras.layers.Rescaling((1 / scale).tolist(), (-mean / scale).tolist(), dtype="float64")(x)
-    return keras.Model(x, perceptron.model(ops.cast(scaled, "float32")))
+    scaled = keras.layers.Rescaling((1 / fold.scale).tolist(), (-fold.mean / fold.scale).tolist(), dtype="float64")(x)
+    given = model(ops.cast(scaled, "float32"))
+    if fold.real:
+        given = keras.layers.Rescaling(fold.y_scale.tolist(), fold.y_mean.tolist())(given)
+    return keras.Model(x, given)

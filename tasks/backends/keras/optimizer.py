@@ -41,20 +41,29 @@ class Adam(_RatePerCell, keras.optimizers.Adam):
     """Keras's Adam with a learning rate for each cell."""
 
 
-class AlignedAdam(Adam):
+class _Aligned:
     """Adam with ε added after bias correction, as PyTorch and the paper's algorithm do (Kingma & Ba, 2015).
 
     Keras adds ε before bias correction. Both are the same if Keras's ε is ε √(1 - β₂ᵗ) at step t.
     """
 
-    def __init__(self, epsilon: float, weight_decay: float | None = None) -> None:
-        super().__init__(weight_decay=weight_decay)
-        self.aligned = epsilon
+    aligned: float
+    epsilon: Any
+    iterations: Any
+    beta_2: float
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         step = ops.cast(self.iterations + 1, variable.dtype)
         self.epsilon = self.aligned * ops.sqrt(1 - ops.power(self.beta_2, step))
-        super().update_step(gradient, variable, learning_rate)
+        super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]  # an optimizer's
+
+
+class AlignedAdam(_Aligned, Adam):
+    """Adam with ε added after bias correction, and a learning rate for each cell."""
+
+
+class LoneAdam(_Aligned, keras.optimizers.Adam):
+    """Adam with ε added after bias correction, for one cell."""
 
 
 def clipped(gradients: Tensors, recipe: Recipe) -> Tensors:
@@ -95,18 +104,41 @@ def optimizer(recipe: Recipe, stacks: list[keras.Variable], kernels: Sequence[in
     return built
 
 
-def _unbuilt(recipe: Recipe) -> keras.Optimizer:
+def alone(recipe: Recipe, variables: list[keras.Variable], kernels: Sequence[int]) -> keras.Optimizer:
+    """Return the recipe's optimizer of one cell's variables; `reset` gives the learning rate."""
+    built = _unbuilt(recipe, ONE_CELL)
+    if built.weight_decay:
+        built.exclude_from_weight_decay(var_list=[each for at, each in enumerate(variables) if at not in kernels])
+    built.build(variables)
+    return built
+
+
+PER_CELL: tuple[Any, ...] = (SGD, Adam, AlignedAdam)
+ONE_CELL: tuple[Any, ...] = (keras.optimizers.SGD, keras.optimizers.Adam, LoneAdam)
+"""SGD, Adam, and Adam with ε added after bias correction."""
+
+
+def _unbuilt(recipe: Recipe, kinds: tuple[Any, ...] = PER_CELL) -> keras.Optimizer:
+    sgd, adam, aligned = kinds
     if recipe.optimizer in ("sgd", "momentum"):
         momentum = recipe.momentum if recipe.optimizer == "momentum" else 0.0
-        return SGD(momentum=momentum)
+        return sgd(momentum=momentum)
     decay = recipe.weight_decay if recipe.optimizer == "adamw" and recipe.weight_decay else None
     if recipe.epsilon == "framework":
-        return Adam(weight_decay=decay)
-    return AlignedAdam(recipe.epsilon, decay)
+        return adam(weight_decay=decay)
+    found = aligned(weight_decay=decay)
+    found.aligned = recipe.epsilon
+    return found
 
 
-def reset(used: keras.Optimizer, rates: NDArray[np.generic]) -> None:
-    """Give an optimizer the state of a fresh one: no steps taken, no moments; and the learning rate of each cell."""
+def reset(used: keras.Optimizer, rates: NDArray[np.generic] | float) -> None:
+    """Give an optimizer the state of a fresh one: no steps taken, no moments; and the learning rate of each cell.
+
+    An optimizer of one cell gets its rate as a number.
+    """
     for variable in used.variables:
         variable.assign(ops.zeros_like(variable))
-    used.rates.assign(rates)
+    if isinstance(rates, float):
+        used.learning_rate = rates
+    else:
+        used.rates.assign(rates)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tasks.backends.keras.cell import OneCell
 from tasks.backends.keras.network import Perceptron, Tensors
 from tasks.backends.keras.optimizer import optimizer, reset
+from tasks.core.design.own import Task
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.training import memory, signals
 from tasks.core.training.backend import PROBED, Progress, Stack, Weights
@@ -36,7 +37,7 @@ class Program:
     trained, and the running statistics. `data` has the features and classes of each fold, and the fold of each place.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...], places: int) -> None:
+    def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...], places: int, task: Task) -> None:
         self.recipe = recipe
         self.sizes = fans
         self.places = places
@@ -47,7 +48,7 @@ class Program:
         at = {own.path: place for place, own in enumerate(self.model.trainable_variables)}
         self.kernels = [at[layer.kernel.path] for layer in perceptron.layers]
         self.biases = [None if layer.bias is None else at[layer.bias.path] for layer in perceptron.layers]
-        self.cell = OneCell(perceptron, recipe, self.kernels)
+        self.cell = OneCell(perceptron, recipe, self.kernels, task)
         self.optimizer = optimizer(recipe, self.stacks, self.kernels)
 
     def start(self, stack: Stack, weights: Weights, rates: Sequence[float]) -> None:
@@ -219,19 +220,21 @@ _kept: OrderedDict[tuple[object, ...], Program] = OrderedDict()
 """Compiled programs, the most recent one last."""
 
 
-def program(network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
+def program(
+    network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int, task: Task = "classification"
+) -> Program:
     """Return the program for these settings with the fewest places that hold so many cells.
 
     The most recent programs are kept, with their variables and without their data.
     """
     places = next((places for places in PLACES if places >= cells), cells)
     recipe = recipe.model_copy(update=UNUSED)
-    key = network, recipe, fans, places
+    key = network, recipe, fans, places, task
     found = _kept.pop(key, None)
     for other in _kept.values():
         other.data = ()
     while len(_kept) >= COMPILED_PROGRAMS or sum(other.size for other in _kept.values()) > KEPT_BYTES:
         _kept.popitem(last=False)
         gc.collect()  # the functions that TensorFlow has compiled, and their program, refer to each other
-    _kept[key] = found or Program(network, recipe, fans, places)
+    _kept[key] = found or Program(network, recipe, fans, places, task)
     return _kept[key]

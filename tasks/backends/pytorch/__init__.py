@@ -7,8 +7,21 @@ cell equal those of a plain training loop bit for bit, however many cells the ba
 """
 
 from tasks.backends.pytorch.device import OUT_OF_MEMORY, setup
-from tasks.backends.pytorch.initializers import NAME, init_weights, native
-from tasks.backends.pytorch.network import deployed
+from tasks.backends.pytorch.initializers import NAME, counted, init_weights, native, native_array
+from tasks.backends.pytorch.network import deployed, deployed_own
+from tasks.backends.pytorch.own import own
 from tasks.backends.pytorch.program import program
 
-__all__ = ["NAME", "OUT_OF_MEMORY", "deployed", "init_weights", "native", "program", "setup"]
+__all__ = [
+    "NAME",
+    "OUT_OF_MEMORY",
+    "counted",
+    "deployed",
+    "deployed_own",
+    "init_weights",
+    "native",
+    "native_array",
+    "own",
+    "program",
+    "setup",
+]

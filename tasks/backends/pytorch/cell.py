@@ -1,15 +1,17 @@
 """What a program computes of one cell. The program vectorises each of these functions over the cells of a batch."""
 
 from collections.abc import Sequence
+from math import nan
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev
-from torch.nn.functional import cross_entropy
 
+from tasks.backends.pytorch.losses import loss, score
 from tasks.backends.pytorch.network import Named, Trace, Traced
 from tasks.backends.pytorch.optimizer import clipped
+from tasks.core.design.own import Task
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.training import signals
 from tasks.core.training.backend import NEWEST, in_order
@@ -23,11 +25,11 @@ class OneCell:
     rows x (rows, features) and their classes y (rows,).
     """
 
-    def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...]) -> None:
+    def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...], task: Task) -> None:
         with torch.device("meta"):  # every call brings its weights, so that the modules need not hold any
             self.training, self.evaluating = Traced(network, fans), Traced(network, fans).eval()
         self.activation = network.activation
-        self.recipe = recipe
+        self.recipe, self.task = recipe, task
         self.units = fans[1:]
         self.linears = [name for name, part in self.training.named_modules() if isinstance(part, nn.Linear)]
         self.kernels = [f"{name}.weight" for name in self.linears]
@@ -54,8 +56,8 @@ class OneCell:
         trace = self._evaluated(weights, state, x)
         others = [self.logits(weights, state, rows) for rows in held[::2]]
         scored = list(zip([trace.logits, *others], [y, *held[1::2]], strict=True))
-        losses = [cross_entropy(logits, labels) for logits, labels in scored]
-        accuracies = [(logits.argmax(-1) == labels).float().mean() for logits, labels in scored]
+        losses = [loss(logits, labels, self.task) for logits, labels in scored]
+        accuracies = [score(logits, labels, self.task) for logits, labels in scored]
         return torch.stack(in_order(losses, accuracies)), self._state(trace)
 
     def probe(self, weights: Named, state: Named, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -71,7 +73,8 @@ class OneCell:
         ]
         pairs = ([tensors[name] for name in self.kernels] for tensors in (gradients, products))
         quotient = signals.gradient_quotient(torch, *pairs)
-        scores = [cross_entropy(trace.logits, y), signals.largest_class_share(torch, trace.logits), quotient]
+        share = signals.largest_class_share(torch, trace.logits)
+        scores = [loss(trace.logits, y, self.task), share if self.task == "classification" else share * nan, quotient]
         return torch.stack(layers, 1), torch.stack(scores), self._jacobian(weights, trace, x), self._state(trace)
 
     def _evaluated(self, weights: Named, state: Named, x: Tensor) -> Trace:
@@ -88,7 +91,7 @@ class OneCell:
     ) -> tuple[Tensor, Trace]:
         """Return the mean loss of a batch in training, and the trace behind it."""
         trace: Trace = functional_call(self.training, (weights, state), (x, taps))
-        return cross_entropy(trace.logits, y), trace
+        return loss(trace.logits, y, self.task), trace
 
     def _slim_loss(
         self, weights: Named, state: Named, x: Tensor, y: Tensor

@@ -139,6 +139,19 @@ def _matrix(
     return weight.cpu().numpy().T
 
 
+def counted(kernel: Kernel, kind: str) -> tuple[float, float]:  # noqa: ARG001  # every backend has one signature
+    """Return the fans that torch takes for the parameter of a kernel, in a layer of a kind."""
+    fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(torch.empty(kernel.whole, device="meta"))
+    return float(fan_in), float(fan_out)
+
+
+def native_array(law: Law, shape: tuple[int, ...], fans: tuple[float, float], seed: int) -> Floats:
+    """Draw an array of a parameter's shape with torch's own function for the law, and the fans that torch counts."""
+    weight = torch.empty(shape)
+    fill(weight, law.without_fans(*fans, NAME), torch.Generator().manual_seed(seed))
+    return weight.numpy()
+
+
 def native(law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
     """Draw a kernel (fan_in, fan_out) with torch's own function for the law."""
     return _matrix(law, fan_in, fan_out, torch.Generator().manual_seed(seed))

@@ -165,7 +165,7 @@ def layers(model: nn.Module, *inputs: Any) -> Layers:
         listed.append(layer)
         for parameter in layer.parameters:
             here = path(layer.name, parameter)
-            claims.append((layer, here, [*_stored(module, parameter).values()]))
+            claims.append((layer, here, [*stored(module, parameter).values()]))
             notes += [f"{here}: {said}" for said in _rescaled(module, parameter)]
     owned = owners(claims)
     left = [name for name, value in model.named_parameters() if value.dim() > 1 and id(value) not in owned]
@@ -213,7 +213,7 @@ def _only(found: Any, kind: type[nn.Module]) -> Any:
     return found[0] if len(found) and all(isinstance(each, kind) for each in found) else None
 
 
-def _stored(module: nn.Module, parameter: str) -> dict[str, Tensor]:
+def stored(module: nn.Module, parameter: str) -> dict[str, Tensor]:
     """Return the tensors from which a parameter is computed, by name; or the parameter itself."""
     if found := _parametrizations(module, parameter):
         return dict(found.named_parameters(recurse=False))
@@ -259,7 +259,7 @@ def check(module: nn.Module, name: str, parameter: str, law: Law) -> None:
         )
     if law == Constant(0) and _normed(module, parameter):
         raise ValueError(f"{here} is under spectral_norm, which cannot divide zeros; choose another initializer")
-    if not found and not {*_stored(module, parameter)} <= {*module._parameters}:
+    if not found and not {*stored(module, parameter)} <= {*module._parameters}:
         raise ValueError(
             f"{here} is computed from other parameters before each call, in a way that is not known here; initialize "
             "the module before it is wrapped"
@@ -282,16 +282,16 @@ def _returned(module: nn.Module, parameter: str) -> bool:
 @torch.no_grad()
 def assign(module: nn.Module, parameter: str, value: Tensor) -> None:
     """Make a parameter have a value, by the tensors from which the module computes the parameter; see `check`."""
-    hook, found, stored = _hook(module, parameter), _parametrizations(module, parameter), _stored(module, parameter)
+    hook, found, kept = _hook(module, parameter), _parametrizations(module, parameter), stored(module, parameter)
     norm = hook if isinstance(hook, WeightNorm) else _only(found, _WeightNorm)
     if norm:
-        g, v = stored.values()
+        g, v = kept.values()
         g.copy_(torch.norm_except_dim(value, 2, norm.dim))
         v.copy_(torch.where(g > 0, value, v))  # a kernel of zeros has no direction
     elif found:
         setattr(module, parameter, value)
     else:
-        (original,) = stored.values()
+        (original,) = kept.values()
         original.copy_(value)
     if isinstance(hook, SpectralNorm):
         for _ in range(POWER_ITERATIONS):

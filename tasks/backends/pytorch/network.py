@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tasks.backends.pytorch.contained import contained
 from tasks.core.design.activations import LEAKY_SLOPE, ActivationName
 from tasks.core.design.settings import Network
-from tasks.core.training.backend import NEWEST, NORMALIZATION_EPSILON, traced
-from tasks.core.training.datasets import Floats
+from tasks.core.training.backend import NEWEST, NORMALIZATION_EPSILON, Builder, traced
+from tasks.core.training.datasets import Floats, Fold, Problem
 
 Named = dict[str, Tensor]
 """Tensors by the name that the module's state dict gives them."""
@@ -112,33 +112,37 @@ class Traced(Perceptron):
 
 
 class Deployed(nn.Module):
-    """A perceptron that takes unscaled features, (rows, features) float64, and scales them itself."""
+    """A model that takes unscaled rows, float64 or tokens, and scales them itself."""
 
     mean: Tensor
     scale: Tensor
+    y_mean: Tensor
+    y_scale: Tensor
 
-    def __init__(self, perceptron: Perceptron, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+    def __init__(self, model: nn.Module, fold: Fold, *, tokens: bool = False) -> None:
         super().__init__()
-        self.perceptron = perceptron
-        self.register_buffer("mean", torch.from_numpy(mean))
-        self.register_buffer("scale", torch.from_numpy(scale))
+        self.model, self.tokens, self.real = model, tokens, fold.real
+        for name in ("mean", "scale", "y_mean", "y_scale"):
+            self.register_buffer(name, torch.from_numpy(np.asarray(getattr(fold, name))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (rows, classes)."""
-        logits: Tensor = self.perceptron(((x - self.mean) / self.scale).float())
-        return logits
+        """Return the logits (rows, ..., classes), or real numbers (rows, outputs) in the units of the data."""
+        given: Tensor = self.model(x if self.tokens else ((x - self.mean) / self.scale).float())
+        return (given * self.y_scale + self.y_mean).float() if self.real else given
 
 
-def deployed(
-    network: Network,
-    fans: tuple[int, ...],
-    variables: Mapping[str, Floats],
-    mean: NDArray[np.float64],
-    scale: NDArray[np.float64],
-) -> Deployed:
+def deployed(network: Network, fans: tuple[int, ...], variables: Mapping[str, Floats], fold: Fold) -> Deployed:
     """Return a trained network as one model, from unscaled features to logits."""
     perceptron = Perceptron(network, fans)
     trained = {name: torch.from_numpy(value) for name, value in variables.items()}
     # The state dict also counts the batches that a normalization saw. The count is not recorded, and nothing uses it.
     perceptron.load_state_dict(perceptron.state_dict() | trained)
-    return Deployed(perceptron, mean, scale).eval()
+    return Deployed(perceptron, fold).eval()
+
+
+def deployed_own(builder: Builder, problem: Problem, variables: Mapping[str, Floats], fold: Fold) -> Deployed:
+    """Return a trained model of one's own as one model, from unscaled rows to what it gives."""
+    with contained(0):
+        model = builder(problem.shape, problem.outputs).float()
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in variables.items()})
+    return Deployed(model, fold, tokens=problem.tokens).eval()

@@ -13,6 +13,7 @@ from tasks.backends.pytorch.cell import OneCell
 from tasks.backends.pytorch.device import device
 from tasks.backends.pytorch.network import Named
 from tasks.backends.pytorch.optimizer import optimizer, runs
+from tasks.core.design.own import Task
 from tasks.core.design.settings import Network, Recipe
 from tasks.core.training import memory, signals
 from tasks.core.training.backend import PROBED, Progress, Stack, Weights
@@ -28,10 +29,10 @@ class Program:
     `fixed` and `running` have the shapes, in one cell, of the normalizations' parameters and running statistics.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...]) -> None:
+    def __init__(self, network: Network, recipe: Recipe, fans: tuple[int, ...], task: Task) -> None:
         self.recipe = recipe
         self.device = device()
-        cell = OneCell(network, recipe, fans)
+        cell = OneCell(network, recipe, fans, task)
         self.linears, self.kernels = cell.linears, cell.kernels
         parameters = {name: part.shape for name, part in cell.training.named_parameters()}
         self.given = [name for name in self._kernels_and_biases() if name in parameters]
@@ -143,6 +144,8 @@ class Program:
         return {name: tensor.cpu().numpy().copy() for name, tensor in (self.tensors | self.state).items()}
 
 
-def program(network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
+def program(
+    network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int, task: Task = "classification"
+) -> Program:
     """Return a program for these settings. One program serves batches of any size, and none is kept: none compiles."""
-    return Program(network, recipe, fans)
+    return Program(network, recipe, fans, task)

@@ -107,6 +107,7 @@ SIGNALS = (
     *("jacobian_largest", "jacobian_smallest", "jacobian_mean_square", "jacobian_condition"),
     *("first_loss", "first_loss_ratio", "largest_class_share", "gradient_quotient"),
     *("dead_at_start", "dead_at_end", "saturated_at_start", "saturated_at_end"),
+    "native_factor",
 )
 """Numbers that describe a cell's signals. A check may name these and those of TRAIN, but no verdict compares them."""
 
@@ -162,6 +163,8 @@ START = (
 """Signals at initialization. Each has one value for every layer; the last layer gives the logits."""
 LAYERS = ("layer", *START, "theory_forward", "theory_backward", "theory_chi")
 """Columns of a cell's file `layers.csv`, which has one row per layer."""
+OF_LAYERS = ("layer_name", "layer_kind", "fan_in", "fan_out", "native_factor")
+"""What `layers.csv` says besides of a network of one's own."""
 HISTORY = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
 """First columns of a cell's file `history.csv`, which has one row per epoch; each layer's signals come after them."""
 SIDE_BY_SIDE = (
@@ -174,7 +177,7 @@ WORKING = ("rival", "hole", "missed", "row", "hidden", "lucky", "run", "part", "
 TABLES = (
     *(CELLS, COUNTS, JUDGED, COMPARED, COMPARED_BY_INITIALIZER, DEFAULTS, SPREAD, RANKS, CLAIMS),
     *(BY_VALUE, OVER_RATES),
-    *(LAYERS, HISTORY, SIDE_BY_SIDE, DIRECTIONS, WORKING),
+    *(LAYERS, OF_LAYERS, HISTORY, SIDE_BY_SIDE, DIRECTIONS, WORKING),
 )
 RESERVED = {name for table in TABLES for name in table}
 """All columns of all tables. A factor cannot have one of these names."""

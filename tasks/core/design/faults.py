@@ -34,7 +34,7 @@ def faults(error: ValidationError, settings: Any, model: type[BaseModel]) -> lis
     for fault in error.errors(include_url=False):
         by_place.setdefault(_place(fault["loc"], settings), []).append(fault)
     whole = {place[:at] for place in by_place for at in range(1, len(place))}
-    return [_line(place, found, model) for place, found in by_place.items() if place not in whole]
+    return [_line(place, found, model, settings) for place, found in by_place.items() if place not in whole]
 
 
 def _place(location: Sequence[int | str], settings: Any) -> tuple[str, ...]:
@@ -48,13 +48,13 @@ def _place(location: Sequence[int | str], settings: Any) -> tuple[str, ...]:
     return tuple(path)
 
 
-def _line(place: tuple[str, ...], found: Sequence[Any], model: type[BaseModel]) -> str:
+def _line(place: tuple[str, ...], found: Sequence[Any], model: type[BaseModel], settings: Any) -> str:
     kinds = {fault["type"] for fault in found}
     if "missing" in kinds:
         found = [fault for fault in found if fault["type"] == "missing"]
         words = _with_value(" and ".join(f"{fault['loc'][-1]} is required" for fault in found), found[0]["input"])
     elif "extra_forbidden" in kinds:
-        words = _with_value(f"no such setting; {_other(place, model)}", found[0]["input"])
+        words = _with_value(f"no such setting; {_other(place, model, settings)}", found[0]["input"])
     else:
         words = rule(found) if place else _words(found)
     return f"{'.'.join(place) or 'study'}: {words}"
@@ -107,11 +107,12 @@ def _names(fault: Any) -> list[str]:
     return str(fault["ctx"]["expected"]).split("'")[1::2] if fault["type"] == "literal_error" else []
 
 
-def _other(place: Sequence[str], model: type[BaseModel]) -> str:
+def _other(place: Sequence[str], model: type[BaseModel], settings: Any) -> str:
     """Return which settings there are in a group, with the one that was meant."""
     *group, name = place
     for step in group:
-        model = _inside(model, step)
+        settings = settings[int(step)] if isinstance(settings, Sequence) else settings[step]
+        model = _inside(model, step, settings)
     names = list(model.model_fields)
     parts = {each: field.annotation for each, field in model.model_fields.items()}
     deeper = [f"{each}.{name}" for each, part in parts.items() if name in getattr(part, "model_fields", ())]
@@ -119,8 +120,12 @@ def _other(place: Sequence[str], model: type[BaseModel]) -> str:
     return f"did you mean {deeper[0]!r}? C{listed[1:]}" if deeper and not near(name, names) else listed
 
 
-def _inside(model: type[BaseModel], step: str) -> type[BaseModel]:
-    """Return the model of a part: of a field, or of an element or value of a field, whose number or key `step` is."""
+def _inside(model: type[BaseModel], step: str, settings: Any) -> type[BaseModel]:
+    """Return the model of a part: of a field, or of an element or value of a field, whose number or key `step` is.
+
+    Of several models it is the one that has most of the settings that were given.
+    """
     field = model.model_fields.get(step)
     parts = (field.annotation, *get_args(field.annotation)) if field else ()
-    return next((part for part in parts if hasattr(part, "model_fields")), model)
+    models = [part for part in parts if hasattr(part, "model_fields")]
+    return max(models, key=lambda part: len({*part.model_fields} & {*map(str, settings)}), default=model)

@@ -14,7 +14,8 @@ from math import ceil
 from types import MappingProxyType
 
 from tasks.core.design.initializers import Backend, named
-from tasks.core.design.settings import CellSettings, Level, Record, short, source
+from tasks.core.design.parts import Level
+from tasks.core.design.settings import CellSettings, Record, short, source
 from tasks.core.design.study import Study
 
 # Cells of one flow run on a worker. A flow run takes seconds to start, so it should have many cells; if it dies, all of

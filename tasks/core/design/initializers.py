@@ -373,6 +373,11 @@ class LSUV(Law):
         return Orthogonal().draw(fan_in, fan_out, rng=rng)
 
 
+@validated(frozen=True)
+class AsBuilt(Law):
+    """Weights as the author of a model built them. It is for a network of one's own alone, and nothing is drawn."""
+
+
 RandomLaw = VarianceScaling | Normal | TruncatedNormal | Uniform | Orthogonal | MeanField
 
 
@@ -417,16 +422,20 @@ OWN = (
 )
 
 
+AS_BUILT = Initializer("own", AsBuilt(), "as the model's author built it")
+"""The initializer that leaves a model as it was built, under the cell's seed."""
+
+
 @cache
 def _registry() -> dict[str, Initializer | EntryPoint]:
     """Return every initializer by name. Those of installed packages are loaded only when they are used."""
     added = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    return {**added, **{entry.name: entry for entry in OWN}}
+    return {**added, **{entry.name: entry for entry in (*OWN, AS_BUILT)}}
 
 
 def names() -> list[str]:
     """Return the names of initbench's own initializers, then of those that installed packages add."""
-    own = [entry.name for entry in OWN]
+    own = [entry.name for entry in (*OWN, AS_BUILT)]
     return [*own, *(name for name in _registry() if name not in own)]
 
 
@@ -469,7 +478,7 @@ def label(given: str | Mapping[str, object]) -> str:
                 f"an initializer with parameters must look like {{name: random_normal, std: 0.01}}; got {given}"
             )
         parameters = {key: value for key, value in given.items() if key != "name"}
-        return _with(_known(str(given["name"])), parameters).name
+        return parameterized(str(given["name"]), parameters).name
     return named(given).name
 
 
@@ -482,26 +491,70 @@ def named(text: str) -> Initializer:
     >>> named("random_normal(std=0.01)").law
     Normal(std=0.01)
     """
+    name, parameters = pieces(text)
+    return parameterized(name, {key: value(each) for key, each in parameters.items()})
+
+
+def pieces(text: str) -> tuple[str, dict[str, str]]:
+    """Return the name in a label, and its parameters as they are written.
+
+    Raises:
+        ValueError: if it is no label, or gives a parameter twice.
+
+    >>> pieces("random_normal(std=max(0.1, 0.2))")
+    ('random_normal', {'std': 'max(0.1, 0.2)'})
+    """
     match = LABEL.fullmatch(text)
     if not match:
         hint = ". In a list, a label with a comma in it needs quotes" if text.count("(") != text.count(")") else ""
         raise ValueError(f"an initializer must look like he_normal or random_normal(std=0.01); got {text!r}{hint}")
     name, inside = match.groups()
-    pairs = [pair.partition("=") for pair in (inside or "").split(",") if pair.strip()]
+    pairs = [pair.partition("=") for pair in _divided(inside or "") if pair.strip()]
     keys = [key.strip() for key, _, _ in pairs]
     if len({*keys}) < len(keys):
         raise ValueError(f"a parameter of an initializer must be given once; got {text!r}")
-    return _with(_known(name), {key: _value(value.strip()) for key, (_, _, value) in zip(keys, pairs, strict=True)})
+    return name, {key: value.strip() for key, (_, _, value) in zip(keys, pairs, strict=True)}
 
 
-def _value(text: str) -> int | float | str:
+def _divided(text: str) -> list[str]:
+    """Return the parts of a text between commas, but for commas within brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def parameterized(name: str, parameters: Mapping[str, object]) -> Initializer:
+    """Return the initializer of this name, with parameters of its law set; its own name becomes a label.
+
+    Raises:
+        ValueError: if the initializer or a parameter is unknown, or a value is not allowed.
+    """
+    return _with(base(name), parameters)
+
+
+def value(text: str) -> int | float | str:
+    """Return the number that a text is, or the text.
+
+    >>> value("2"), value("0.5"), value("fan_in")
+    (2, 0.5, 'fan_in')
+    """
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
     return text
 
 
-def _known(name: str) -> Initializer:
+def base(name: str) -> Initializer:
+    """Return the initializer of this name, with its parameters at their defaults.
+
+    Raises:
+        ValueError: if it is unknown, or the package that adds it does not hold it.
+    """
     found = _registry().get(name)
     if found is None:
         raise ValueError(f"unknown initializer {name!r}; {choice(name, names())}")

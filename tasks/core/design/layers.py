@@ -90,6 +90,17 @@ class Kernel:
         return self._size("ok") / (1 if self.transposed else math.prod(self.strides))
 
     @property
+    def whole(self) -> tuple[int, ...]:
+        """Return the shape of the parameter in which the kernel lies.
+
+        >>> Kernel("gates.f", Place("gates", 1, 4, axis=0), (2, 3), "o i").whole
+        (8, 3)
+        """
+        shape = [*self.shape]
+        shape[self.place.axis] *= self.place.parts
+        return tuple(shape)
+
+    @property
     def _split(self) -> list[tuple[str, int]]:
         """Return letter and size of each axis, after an axis of two letters is split in two."""
         words = self.axes.split()

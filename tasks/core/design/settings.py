@@ -4,21 +4,16 @@ A study is what a user asks for; `study.py` puts these parts together. The sente
 in Prefect's form.
 """
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self, TypeVar, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
-    GetJsonSchemaHandler,
-    StrictFloat,
-    StrictInt,
     StringConstraints,
-    ValidationInfo,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -26,78 +21,18 @@ from pydantic import (
 from tasks.core.design.activations import ActivationName
 from tasks.core.design.columns import CheckedName, Health
 from tasks.core.design.float32 import NonNegative, Positive
-from tasks.core.design.initializers import Backend, label, names
-
-T = TypeVar("T")
-
-
-def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Return the values of an axis of the grid unchanged, after a check that they differ from each other.
-
-    Raises:
-        ValueError: if there is no value, or a value is given more than once.
-
-    >>> distinct(("pytorch", "keras"))
-    ('pytorch', 'keras')
-    """
-    if not values:
-        raise ValueError("at least one value is needed")
-    return unlike(values)
-
-
-def unlike(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Return values unchanged, after a check that none is given more than once.
-
-    Raises:
-        ValueError: if a value is given more than once.
-    """
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
-    if repeated:
-        raise ValueError(f"values must be distinct; given more than once: {', '.join(repeated)}")
-    return values
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-OneSeed = Seed | Literal["cell", "redrawn"]
-Units = Annotated[int, Field(ge=1, le=4096)]
-Depth = Annotated[int, Field(ge=1, le=100)]
-Scalar = bool | int | float | str
-Number = StrictInt | StrictFloat
-Level = tuple[str, Scalar]
-"""A factor's name and its level. The level is a value, or the name of a set of settings; an empty value is `none`."""
-NONE = "none"
-FIRST_SEED = 1_000_000  # of those on which initializers pick: a study that counts its seeds has at most 10,000
-NAME = re.compile(r"\w[\w .\-]*")  # MLflow accepts such a name for a param
-
-
-class _InitializerSchema:
-    """The JSON schema of an initializer. Pydantic asks for it late, because installed packages add initializers."""
-
-    def __get_pydantic_json_schema__(self, core_schema: object, handler: GetJsonSchemaHandler) -> dict[str, object]:
-        with_parameters = {"type": "string", "pattern": r"^\w+\(.*\)$"}
-        as_mapping = {"type": "object", "required": ["name"], "properties": {"name": {"enum": names()}}}
-        return {"anyOf": [{"type": "string", "enum": names()}, with_parameters, as_mapping]}
-
-
-def _labelled(given: object) -> object:
-    return label(given) if isinstance(given, str | Mapping) else given
-
-
-InitializerLabel = Annotated[str, BeforeValidator(_labelled), _InitializerSchema()]
-
-
-class Settings(BaseModel):
-    """A part of a study. A truth value is no number here, although Python says that true is 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, given: object, info: ValidationInfo) -> object:
-        kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(given, bool) and bool not in (kind, *get_args(kind)):
-            raise ValueError("Input should be another value than true or false")
-        return given
+from tasks.core.design.initializers import Backend, label
+from tasks.core.design.own import ArrayFile, Loaded, OwnNetwork
+from tasks.core.design.parts import (
+    FIRST_SEED,
+    Depth,
+    Number,
+    OneSeed,
+    Scalar,
+    Settings,
+    Units,
+    unlike,
+)
 
 
 class Split(Settings):
@@ -280,7 +215,7 @@ Column = Annotated[str, Field(coerce_numbers_to_str=True), StringConstraints(str
 
 
 class CsvFile(Settings):
-    """A comma-separated file: numeric features, and a column of classes."""
+    """A comma-separated file, or a Parquet file: numeric features, and a column of classes."""
 
     path: str
     """Path of the file. The file must lie in a folder that the variable INITBENCH_DATA lists, or below it; without the
@@ -295,8 +230,15 @@ class CsvFile(Settings):
     names: Annotated[tuple[Column, ...], AfterValidator(unlike)] = ()
     """Names of all columns, for a file without a header."""
 
+    @property
+    def parquet(self) -> bool:
+        """Whether it is a Parquet file, whose columns have names."""
+        return self.path.endswith(".parquet")
+
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
+        if self.parquet and (self.names or self.header is not None):
+            raise ValueError("header and names are for CSV files; a Parquet file names its columns")
         if self.names and self.header:
             raise ValueError("names are for a file without a header; got names and header: true")
         if self.target in self.exclude:
@@ -334,7 +276,39 @@ class Check(Settings):
         return self
 
 
-Bundled = Literal["iris", "wine", "breast_cancer", "digits"]
+Bundled = Literal["iris", "wine", "breast_cancer", "digits", "diabetes"]
+REAL = ("diabetes",)  # bundled datasets whose targets are real numbers
+Data = Bundled | CsvFile | ArrayFile | Loaded
+
+
+def _data(given: object) -> str:
+    """Return the tag of the kind of data that is given: a name, or a mapping with words of its own."""
+    if isinstance(given, Loaded) or (isinstance(given, Mapping) and "load" in given):
+        return "loaded"
+    if isinstance(given, CsvFile | ArrayFile | Mapping):
+        path = given.get("path") if isinstance(given, Mapping) else given.path
+        return "arrays" if str(path).endswith(".npz") else "csv"
+    return "bundled"
+
+
+AnyData = Annotated[
+    Annotated[Bundled, Tag("bundled")]
+    | Annotated[CsvFile, Tag("csv")]
+    | Annotated[ArrayFile, Tag("arrays")]
+    | Annotated[Loaded, Tag("loaded")],
+    Discriminator(_data),
+]
+
+
+def _network(given: object) -> str:
+    """Return the tag of the kind of network that is given: one of one's own says what builds it."""
+    own = isinstance(given, OwnNetwork) or (isinstance(given, Mapping) and "build" in given)
+    return "own" if own else "perceptron"
+
+
+AnyNetwork = Annotated[
+    Annotated[Network, Tag("perceptron")] | Annotated[OwnNetwork, Tag("own")], Discriminator(_network)
+]
 WeightsSource = Literal["native", "shared"]
 Record = Literal["cell", "full", "group"]
 
@@ -348,9 +322,9 @@ class CellSettings(Settings):
     """
 
     backend: Backend
-    network: Network
+    network: AnyNetwork
     recipe: Recipe
-    dataset: Bundled | CsvFile
+    dataset: AnyData
     split: Split
     weights: WeightsSource
 
@@ -359,6 +333,22 @@ class CellSettings(Settings):
         """The settings that cells of one program share: these, with the default in place of the learning rate."""
         rate = Recipe.model_fields["learning_rate"].default
         return self.model_copy(update={"recipe": self.recipe.model_copy(update={"learning_rate": rate})})
+
+    @property
+    def perceptron(self) -> Network:
+        """The network, which must be a perceptron.
+
+        Raises:
+            TypeError: if it is a network of one's own.
+        """
+        if not isinstance(self.network, Network):
+            raise TypeError("this is for perceptrons")
+        return self.network
+
+    @property
+    def own(self) -> OwnNetwork | None:
+        """The network if it is one of one's own, else None."""
+        return self.network if isinstance(self.network, OwnNetwork) else None
 
     @property
     def identity(self) -> dict[str, object]:
@@ -376,10 +366,23 @@ def short(factor: str) -> str:
     return factor.rpartition(".")[2]
 
 
-def source(dataset: str | CsvFile) -> str:
-    """Return the name of a bundled dataset, or the path of a file.
+def source(dataset: Data | str) -> str:
+    """Return the name of a bundled dataset, the path of a file, or the function that loads.
 
     >>> source("iris"), source(CsvFile(path="my.csv", target="kind"))
     ('iris', 'my.csv')
     """
-    return dataset if isinstance(dataset, str) else dataset.path
+    if isinstance(dataset, str):
+        return dataset
+    return dataset.load if isinstance(dataset, Loaded) else dataset.path
+
+
+def regression(dataset: object) -> bool:
+    """Tell whether a dataset's targets are real numbers, as far as the study says so.
+
+    >>> regression("diabetes"), regression("iris"), regression(Loaded(load="mine:load", task="regression"))
+    (True, False, True)
+    """
+    if isinstance(dataset, ArrayFile | Loaded):
+        return dataset.task == "regression"
+    return dataset in REAL

@@ -6,41 +6,55 @@ sentences below the fields as help.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tasks.core.design.columns import MeasureName, reserved
 from tasks.core.design.faults import faults, rule
-from tasks.core.design.initializers import BACKENDS, Backend
+from tasks.core.design.initializers import AS_BUILT, BACKENDS, Backend, Orthogonal, named
 from tasks.core.design.nearest import choice
-from tasks.core.design.settings import (
+from tasks.core.design.own import OPTIONS, RULES, OwnNetwork
+from tasks.core.design.parts import (
     NAME,
     NONE,
-    Bundled,
-    CellSettings,
-    Check,
-    CsvFile,
     InitializerLabel,
     Level,
+    Scalar,
+    Seed,
+    Settings,
+    distinct,
+)
+from tasks.core.design.rules import rule as labelled
+from tasks.core.design.settings import (
+    AnyData,
+    AnyNetwork,
+    CellSettings,
+    Check,
+    Data,
     Network,
     Optimizer,
     Recipe,
     RecipeChanges,
     Record,
-    Scalar,
-    Seed,
-    Settings,
     Split,
     Tune,
     WeightsSource,
-    distinct,
+    regression,
     short,
 )
 
+NO_SCALARS = ("network.hidden", "network.build", "network.options", RULES, "network.code")
 MAX_CELLS = 10_000  # the table, the MLflow page and Prefect's server were all tried with this number
 ADAM_EPSILON: dict[Backend, str] = {"pytorch": "1e-08 after bias correction", "keras": "1e-07 before it"}
 UNUSED: dict[Optimizer, tuple[str, ...]] = {
@@ -51,6 +65,17 @@ UNUSED: dict[Optimizer, tuple[str, ...]] = {
 }
 """The settings of a recipe that have no effect under each optimizer."""
 FRAMEWORK_BIAS: dict[Backend, str] = {"pytorch": "U(±1/√fan_in)", "keras": "zeros"}
+
+
+TARGET, R2_TARGET = 0.9, 0.4  # to reach, by test accuracy and by R²
+
+
+def _single(given: object) -> object:
+    """Return a value of a set of settings; a rule that is a mapping becomes its label."""
+    return labelled(given) if isinstance(given, Mapping) else given
+
+
+SetValue = Annotated[Scalar | None, BeforeValidator(_single)]
 
 
 class Study(Settings):
@@ -71,15 +96,17 @@ class Study(Settings):
         "zeros",
     )
     """Initializers of the hidden layers: names, or `{name: random_normal, std: 0.01}`."""
-    factors: dict[str, tuple[Scalar | None, ...] | dict[str, dict[str, Scalar | None]]] = {}
+    factors: dict[str, tuple[Scalar | None, ...] | dict[str, dict[str, SetValue]]] = {}
     """More axes of the grid. A factor is a setting of network, recipe or split, or `dataset` or `weights`, with a list
-    of values; or a name of your own, with named sets of such settings."""
+    of values; or a name of your own, with named sets of such settings; or `network.rules`, with named sets of rules."""
     seeds: Annotated[int, Field(ge=1, le=MAX_CELLS)] | Annotated[tuple[Seed, ...], AfterValidator(distinct)] = 10
     """How many seeds, counted from 0; or a list of seeds. A seed fixes a cell's split, order of rows and weights."""
-    dataset: Bundled | CsvFile = "iris"
-    """Data to learn: a dataset that scikit-learn bundles, or a CSV file."""
+    dataset: AnyData = "iris"
+    """Data to learn: a dataset that scikit-learn bundles; a table in a CSV or Parquet file; arrays in a .npz file; or a
+    function of your own that returns arrays."""
     split: Split = Split()
-    network: Network = Network()
+    network: AnyNetwork = Network()
+    """The multilayer perceptron that cells train, or what builds a network of your own."""
     recipe: Recipe = Recipe()
     overrides: dict[Backend, RecipeChanges] = {}
     """Changes to the recipe for one backend. They make the backends incomparable, and the table says so."""
@@ -88,8 +115,9 @@ class Study(Settings):
     and on seeds of its own. Left empty, all initializers are compared at one recipe."""
     weights: WeightsSource = "native"
     """`native`: each framework draws with its own initializer. `shared`: NumPy draws once for both backends."""
-    target: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """The test accuracy to reach: the measure epochs_to_target counts the epochs until then."""
+    target: Annotated[float, Field(gt=0, le=1)] = TARGET
+    """The test accuracy to reach, or R² of real targets (0.4 if nothing is given): the measure epochs_to_target counts
+    the epochs until then."""
     margins: dict[MeasureName, Annotated[float, Field(gt=0)]] = {}
     """By measure, the largest difference that is too small to matter, in the measure's unit, or of a loss as a share,
     where 0.1 is 10 %. If test_accuracy has none here, its margin is a third of the errors."""
@@ -117,8 +145,8 @@ class Study(Settings):
                 raise ValueError(f"a factor needs a name of its own; {short(factor)!r} is a column of every table")
             if isinstance(levels, dict) and factor in ("dataset", "weights"):
                 raise ValueError(f"{factor} is a setting: give a list of its values; named sets need another name")
-            if isinstance(levels, tuple) and factor not in _settable():
-                raise ValueError(f"no setting {factor!r} to go with a list; {choice(factor, _settable())}")
+            if isinstance(levels, tuple) and factor == RULES:
+                raise ValueError(f"{RULES} needs named sets of rules, like {{none: {{}}, small: {{head: zeros}}}}")
             for name in (factor, *(levels if isinstance(levels, dict) else ())):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"names of factors and levels are letters, digits, spaces and .-_; got {name!r}")
@@ -129,13 +157,56 @@ class Study(Settings):
         if len({short(factor) for factor in factors}) < len(factors):
             raise ValueError(f"factors must differ in their last word; got {', '.join(factors)}")
         touched = [
-            {name for changes in levels.values() for name in changes} if isinstance(levels, dict) else {factor}
+            {name for changes in levels.values() for name in changes}
+            if isinstance(levels, dict) and factor != RULES
+            else {factor}
             for factor, levels in factors.items()
         ]
         twice = sorted(name for name in set().union(*touched) if sum(name in each for each in touched) > 1)
         if twice:
             raise ValueError(f"only one factor may change a setting; more than one changes {', '.join(twice)}")
         return factors
+
+    @model_validator(mode="before")
+    @classmethod
+    def _target_of_real_numbers(cls, given: object) -> object:
+        if isinstance(given, dict) and "target" not in given:
+            data = given.get("dataset")
+            real = data.get("task") == "regression" if isinstance(data, Mapping) else regression(data)
+            return {**given, "target": R2_TARGET} if real else given
+        return given
+
+    @model_validator(mode="after")
+    def _lists_are_of_settings(self) -> Self:
+        for factor, levels in self.factors.items():
+            if isinstance(levels, tuple) and factor not in self.settable:
+                raise ValueError(f"factors: no setting {factor!r} to go with a list; {choice(factor, self.settable)}")
+        return self
+
+    @model_validator(mode="after")
+    def _own_networks_have_builders(self) -> Self:
+        own = self.network if isinstance(self.network, OwnNetwork) else None
+        if own is None and AS_BUILT.name in self.initializers:
+            raise ValueError(f"initializers: {AS_BUILT.name} needs network.build, a model that has an author")
+        if own is None:
+            return self
+        if missing := [backend for backend in self.backends if backend not in own.build]:
+            raise ValueError(f"network.build must name a builder for {missing[0]}, or backends must leave it out")
+        for name in self.initializers:
+            law = named(name).law
+            if isinstance(law, Orthogonal) and law.gain == "activation":
+                raise ValueError("orthogonal's gain must be a number, because network.build has no setting activation")
+        if self.weights == "shared" and len(self.backends) > 1 and AS_BUILT.name in self.initializers:
+            raise ValueError(f"weights: shared cannot give both backends {AS_BUILT.name}, which each author built")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_targets(self) -> Self:
+        levels = self.factors.get("dataset", ())
+        kinds = {regression(each): each for each in levels}
+        if len(kinds) > 1:
+            raise ValueError(f"factors: datasets must be of one task; {kinds[True]} is for regression")
+        return self
 
     @model_validator(mode="after")
     def _grid_is_bounded(self) -> Self:
@@ -173,7 +244,7 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _shared_weights_have_shared_biases(self) -> Self:
-        if self.weights == "shared" and self.network.bias == "framework":
+        if self.weights == "shared" and isinstance(self.network, Network) and self.network.bias == "framework":
             raise ValueError("weights: shared needs network.bias: zeros, because each framework has its own biases")
         return self
 
@@ -209,7 +280,20 @@ class Study(Settings):
         return {study.recipe_for(backend).optimizer for study in studies for backend in self.backends}
 
     @property
-    def datasets(self) -> list[str | CsvFile]:
+    def regression(self) -> bool:
+        """Whether targets are real numbers, so that losses are squared errors and accuracies are R²."""
+        return regression(self.datasets[0])
+
+    @property
+    def settable(self) -> list[str]:
+        """The settings that may be factors: single values of network, recipe and split, dataset and weights."""
+        groups: dict[str, type[BaseModel]] = {"network": type(self.network), "recipe": Recipe, "split": Split}
+        fields = [f"{group}.{field}" for group, model in groups.items() for field in model.model_fields]
+        options = [OPTIONS + name for name in self.network.options] if isinstance(self.network, OwnNetwork) else []
+        return [*(name for name in fields if name not in NO_SCALARS), *options, "dataset", "weights"]
+
+    @property
+    def datasets(self) -> list[Data]:
         """The datasets of the study, over all levels, each once."""
         return list(dict.fromkeys(self.at(levels).dataset for levels in self.levels()))
 
@@ -242,7 +326,7 @@ class Study(Settings):
     def _settings(self, factor: str, level: Scalar) -> Mapping[str, Scalar | None]:
         levels = self.factors[factor]
         if isinstance(levels, dict):
-            return levels[str(level)]
+            return {RULES: levels[str(level)]} if factor == RULES else levels[str(level)]  # type: ignore[dict-item]
         return {factor: None if level == NONE and None in levels else level}
 
     def at(self, levels: Sequence[Level]) -> "Study":
@@ -258,11 +342,15 @@ class Study(Settings):
             return self
         given = self.model_dump(exclude={"factors", "checks", "tune"})
         settings = {name: value for factor, level in levels for name, value in self._settings(factor, level).items()}
+        able = [*self.settable, *([RULES] if isinstance(self.network, OwnNetwork) else [])]
         for name, value in settings.items():
-            if name not in _settable():
-                raise ValueError(f"factors: no setting {name!r}; {choice(name, _settable())}")
-            group, _, field = name.rpartition(".")
-            (given[group] if group else given)[field] = value
+            if name not in able:
+                raise ValueError(f"factors: no setting {name!r}; {choice(name, able)}")
+            *groups, field = name.split(".")
+            group = given
+            for each in groups:
+                group = group[each]
+            group[field] = value
         try:
             return type(self).model_validate(given)
         except ValidationError as error:
@@ -337,7 +425,7 @@ class Study(Settings):
         study = self.at(levels)
         return CellSettings(
             backend=backend,
-            network=study.network.spelled_out,
+            network=study.network.of(backend) if isinstance(study.network, OwnNetwork) else study.network.spelled_out,
             recipe=study.recipe_for(backend),
             dataset=study.dataset,
             split=study.split,
@@ -365,14 +453,6 @@ class Study(Settings):
             and ours.epsilon == theirs.epsilon == "framework"
         ):
             found.append(f"Adam's epsilon ({one} {ADAM_EPSILON[one]}, {other} {ADAM_EPSILON[other]})")
-        if self.network.bias == "framework":
+        if isinstance(self.network, Network) and self.network.bias == "framework":
             found.append(f"biases ({one} {FRAMEWORK_BIAS[one]}, {other} {FRAMEWORK_BIAS[other]})")
         return found
-
-
-@cache
-def _settable() -> list[str]:
-    """Return the settings that may be factors: single values of network, recipe and split, dataset and weights."""
-    groups: dict[str, type[BaseModel]] = {"network": Network, "recipe": Recipe, "split": Split}
-    fields = [f"{group}.{field}" for group, model in groups.items() for field in model.model_fields]
-    return [*(name for name in fields if name != "network.hidden"), "dataset", "weights"]

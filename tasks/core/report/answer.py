@@ -13,6 +13,7 @@ from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
 from tasks.core.report.details import FRAMEWORKS, differing, listed, placed, validity
+from tasks.core.report.wording import all_worded
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.standing import Standing
@@ -31,7 +32,8 @@ def answer(findings: Findings) -> list[str]:
     """
     invalid = validity(findings) if findings.misbehaved else []
     backends = (_of_backend(findings, backend) for backend in findings.study.backends)
-    return [*invalid, *placed(findings.study, findings.cells), *backends, *_between(findings)]
+    lines = [*invalid, *placed(findings.study, findings.cells), *backends, *_between(findings)]
+    return all_worded(lines, findings.study)
 
 
 def _of_backend(findings: Findings, backend: Backend) -> str:

@@ -12,6 +12,7 @@ from tasks.core.design.columns import FINISHED, RANKED, RANKED_MEASURES, TITLES,
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
+from tasks.core.report.wording import all_worded
 from tasks.core.statistics import checks, inference, looks, tuning
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors, lucky
@@ -42,7 +43,7 @@ REPORTED_DIGITS = 4  # of accuracies published elsewhere
 def details(findings: Findings) -> list[str]:
     """Return everything behind the answer, in sentences."""
     study, cells = findings.study, findings.cells
-    return [
+    lines = [
         *tuning.sentences(study, findings.tuned, findings.over_rates),
         *lost(cells),
         *finishing(findings.pairs, factors(cells)),
@@ -51,11 +52,12 @@ def details(findings: Findings) -> list[str]:
         *between_backends(study, cells, findings.backends),
         *from_defaults(study, findings.defaults),
         *by_source(findings.spread),
-        *small(findings.pairs),
+        *small(findings.pairs, real=study.regression),
         *again(findings.look),
         *caution(study),
         *([] if findings.misbehaved else validity(findings)),
     ]
+    return all_worded(lines, study)
 
 
 def validity(findings: Findings) -> list[str]:
@@ -307,14 +309,16 @@ def by_source(spread: pd.DataFrame) -> Iterator[str]:
         yield f"Standard deviation of {TITLES[measure]} by source: {', '.join(sources)}."
 
 
-def small(pairs: pd.DataFrame) -> Iterator[str]:
+def small(pairs: pd.DataFrame, *, real: bool = False) -> Iterator[str]:
     """Yield which differences by the primary measures are too small to matter, in words."""
     told = []
     for measure in RANKED_MEASURES:
         margins = pairs.loc[pairs["measure"] == measure.name, "margin"].dropna()
         if len(margins):
-            ends = dict.fromkeys(f"{100 * end:.2g}" for end in (margins.min(), margins.max()))
-            what = "more errors in 100" if measure.step_is_a_test_row else f"% more {measure.title}"
+            share = 1 if real and measure.step_is_a_test_row else 100
+            ends = dict.fromkeys(f"{share * end:.2g}" for end in (margins.min(), margins.max()))
+            errors = "less R²" if real else "more errors in 100"
+            what = errors if measure.step_is_a_test_row else f"% more {measure.title}"
             told.append(f"up to {' to '.join(ends)} {what}")
     if told:
         yield f"Too small to matter, so equivalent if it is shown, is a difference of {listed(told, 'or')}."

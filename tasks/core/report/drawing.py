@@ -10,9 +10,11 @@ from itertools import chain
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from tasks.core.report import figures, verdict_figures
 from tasks.core.report.styles import styles
+from tasks.core.report.wording import reworded
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.side_by_side import RUNS, SideBySide
@@ -124,7 +126,16 @@ def pictures(findings: Findings, layers: pd.DataFrame, history: pd.DataFrame) ->
 
     layers, history: the rows of every cell's `layers.csv` and `history.csv`, or empty tables.
     """
-    return _drawn(chain(_of_findings(findings), _of_signals(findings, layers, history) if len(layers) else ()))
+    figures = chain(_of_findings(findings), _of_signals(findings, layers, history) if len(layers) else ())
+    return _drawn(_worded(figures) if findings.study.regression else figures)
+
+
+def _worded(figures: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure]]:
+    """Yield figures with the words of real targets."""
+    for name, figure in figures:
+        for text in figure.findobj(Text):
+            text.set_text(reworded(text.get_text()))
+        yield name, figure
 
 
 def of_runs(beside: SideBySide) -> list[Picture]:

@@ -32,8 +32,10 @@ JITTER = 0.09  # how far the dots of cells are spread around their row, because 
 DECADES = 1000  # an axis has plain numbers up to this ratio of its ends
 PANELS = 48  # of one picture; more panels could not be read
 ACROSS = 6  # panels in a row
+NAMED = 16  # layers of a network of one's own that are told by name
 MARKED = 8  # markers along a curve
 JITTER_SEED = 0
+LEAST_R2 = -1.0  # an axis of R² goes no further down
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -145,14 +147,24 @@ def variances(layers: pd.DataFrame, factors: Sequence[str], looks: Mapping[str, 
         _by_layer(upper, part, "pre_activation_variance", "theory_forward", looks)
         _by_layer(lower, part[part["hidden"]], "backward", "theory_backward", looks)
         lower.set_xlabel("layer")
+        if "layer_name" in part and part["layer"].max() <= NAMED and len(panels) == 1:
+            _name_layers(lower, part)
     columns[0, 0].set_ylabel("variance of pre-activations")
     columns[0, 1].set_ylabel("variance of the gradient,\nlast hidden layer = 1")
     dots = Line2D([], [], color="0.3", linestyle=":", linewidth=2.5, label="mean-field theory")
+    known = [dots] if layers["theory_forward"].notna().any() else []
     more = len(layers[list(factors)].drop_duplicates()) - PANELS if factors else 0
     if more > 0:
         figure.supxlabel(f"layer (and {more} panels more)", fontsize=9)
-    _legend(figure, looks, layers["backend"].unique(), "quartiles over seeds", dots)
+    _legend(figure, looks, layers["backend"].unique(), "quartiles over seeds", *known)
     return figure
+
+
+def _name_layers(axes: Axes, part: pd.DataFrame) -> None:
+    """Put the names of layers below an axis; those of the first backend, if there are two."""
+    first = part[part["backend"] == part["backend"].iloc[0]].drop_duplicates("layer").sort_values("layer")
+    axes.set_xticks(first["layer"], first["layer_name"], rotation=30, ha="right", fontsize=7)
+    axes.set_xlabel("")
 
 
 def _backward(layers: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.Series, pd.Series]:
@@ -188,7 +200,8 @@ def curves(history: pd.DataFrame, factors: Sequence[str], looks: Mapping[str, St
         if np.isfinite(loss.dataLim.minposy):
             loss.set_yscale("log")
             _in_plain_numbers(loss.yaxis)
-        accuracy.set_ylim(0, 1.02)
+        least = np.nanmin([0.0, part["test_accuracy"].quantile(0.1)])  # R² may be negative, an accuracy may not
+        accuracy.set_ylim(max(LEAST_R2, least), 1.02)
         accuracy.set_xlabel("epoch")
         loss.set_xlabel("epoch" if len(panels) == 1 else "")
     unfinished = history[history["status"] != "finished"]

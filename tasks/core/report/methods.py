@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tasks.core.design.columns import MEASURES, RANKED_MEASURES, RESOLUTION, Measure
 from tasks.core.design.initializers import Backend
+from tasks.core.design.own import OwnNetwork
 from tasks.core.design.settings import source
 from tasks.core.design.study import Study
 from tasks.core.report.details import FRAMEWORKS, listed
@@ -12,7 +13,7 @@ from tasks.core.statistics.measures import ERRORS
 from tasks.core.statistics.tuning import standpoint
 
 METHODS = (
-    "Multilayer perceptrons on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
+    "{networks} on {data} ({split}), network {network}, weights {weights}; initializers {initializers}; "
     "seeds {seeds}; target accuracy {target:g}. Recipe: {recipes}.{varied} A seed decides the split, the order of "
     "visits and the weights, unless one of these is held. A seed fixes these for all initializers. It fixes them for "
     "both backends as well, except weights that each framework draws itself. So all differences are paired by seed. "
@@ -50,6 +51,7 @@ def methods(study: Study, environment: Mapping[str, object]) -> str:
     """
     packages = environment["packages"]
     return METHODS.format(
+        networks="Networks of one's own" if isinstance(study.network, OwnNetwork) else "Multilayer perceptrons",
         data=", ".join(map(source, study.datasets)),
         split=_settings(study.split.model_dump()),
         network=_settings(study.network.spelled_out.model_dump()),

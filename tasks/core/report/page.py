@@ -11,11 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from tasks.core.design.columns import RANKED
-from tasks.core.report import tables
+from tasks.core.report import networks, tables
 from tasks.core.report.answer import answer
 from tasks.core.report.details import details
 from tasks.core.report.methods import methods
 from tasks.core.report.tables import Table
+from tasks.core.report.wording import worded
 from tasks.core.statistics.findings import Findings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def markdown(findings: Findings, links: str, picture: str = "") -> str:
         "### Details",
         "\n".join(f"- {line}" for line in [*details(findings), *findings.notes]),
     ]
-    return "\n\n".join(words) + "\n"
+    return worded("\n\n".join(words) + "\n", findings.study)
 
 
 def latex(findings: Findings) -> str:
@@ -50,7 +51,7 @@ def latex(findings: Findings) -> str:
         tables.as_text(findings.comparison, [], "latex_booktabs"),
         *(each.tabulated("latex_booktabs") for _, each in _below(findings)),
     ]
-    return "\n".join([words, *map(_latin, texts)]) + "\n"
+    return worded("\n".join([words, *map(_latin, texts)]) + "\n", findings.study)
 
 
 def _below(findings: Findings) -> list[tuple[str, Table]]:
@@ -78,18 +79,19 @@ def html(
     environment: packages, processor and precision, as `methods.methods` takes them. link: the address of the
     benchmark. cell_link: returns the address of a cell's run, given the run's id.
     """
-    return rendered(
+    page = rendered(
         heading=f"{findings.study.name}: which initializer?",
         answer=answer(findings),
         details=details(findings),
         invalid=bool(findings.misbehaved),
-        notes=findings.notes,
+        notes=[*findings.notes, *networks.remarks(environment)],
         first=tables.groups(findings),
-        others=_others(findings, cell_link),
+        others=_others(findings, environment, cell_link),
         pictures=pictures,
         methods=methods(findings.study, environment),
         links={"MLflow": link},
     )
+    return worded(page, findings.study)
 
 
 def rendered(*, pictures: Sequence["Picture"], **parts: object) -> str:
@@ -114,13 +116,14 @@ def _template() -> Template:
     return templates.get_template("report.html")
 
 
-def _others(findings: Findings, cell_link: Callable[[str], str]) -> list[Table]:
+def _others(findings: Findings, environment: Mapping[str, object], cell_link: Callable[[str], str]) -> list[Table]:
     """Return the tables behind the first one, in their order, without those that have no rows."""
     makers = (
         *(tables.picks, tables.rates, tables.measures, tables.pairs),
         *(tables.backends, tables.defaults, tables.spread),
     )
-    found = [*(make(findings) for make in makers), tables.cells(findings, cell_link)]
+    made = (make(findings) for make in makers)
+    found = [*made, networks.layers(environment), tables.cells(findings, cell_link)]
     return [each for each in found if each.rows]
 
 

@@ -22,11 +22,10 @@ from tasks.core.design.columns import (
     TITLES,
     titled,
 )
-from tasks.core.design.initializers import named
 from tasks.core.report.details import FRAMEWORKS
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
-from tasks.core.statistics.notes import COPIED
+from tasks.core.statistics.notes import COPIED, copied_law
 from tasks.core.statistics.side_by_side import RUNS, SideBySide
 from tasks.core.statistics.spread import number, told
 from tasks.core.statistics.table import interval
@@ -85,7 +84,7 @@ def _rounded(value: float) -> str:
 
 
 def _marked(initializer: str) -> str:
-    return initializer if named(initializer).law.native else f"{initializer} {COPIED}"
+    return f"{initializer} {COPIED}" if copied_law(initializer) else initializer
 
 
 def _picked(row: pd.Series) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.design.columns import CLAIMS
-from tasks.core.design.settings import Check, Scalar
+from tasks.core.design.parts import Scalar
+from tasks.core.design.settings import Check
 
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 

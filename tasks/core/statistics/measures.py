@@ -14,6 +14,7 @@ import pandas as pd
 from tasks.core.design.columns import CELLS, MEASURES, Measure
 from tasks.core.statistics.inference import Array
 
+UNEXPLAINED = 0.1  # of R²: the share of what the best leaves unexplained that is too small to matter, as of a loss
 ERRORS = 1 / 3
 """The share of an error rate that is too small to matter.
 
@@ -43,11 +44,24 @@ def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyTyp
 
 def _known(measure: Measure, margin: float | None, cells: pd.DataFrame, row: float, horizon: float) -> Measure:
     """Return a measure of cells, given the margin that the study sets, 1 / test_rows and the horizon."""
-    if measure.step_is_a_test_row:
+    if measure.step_is_a_test_row and real(cells):
+        margin_of_r2 = UNEXPLAINED / ERRORS * margin_of_errors(cells, measure, 0.0)
+        measure = replace(measure, step=0.0, step_is_a_test_row=False, margin=margin_of_r2)
+    elif measure.step_is_a_test_row:
         measure = replace(measure, step=row, margin=margin_of_errors(cells, measure, row))
     if measure.censored:
         measure = replace(measure, largest=horizon)
     return measure if margin is None else replace(measure, margin=margin)
+
+
+def real(cells: pd.DataFrame) -> bool:
+    """Tell whether the targets of cells are real numbers: then a cell that finished has no Brier score.
+
+    >>> real(pd.DataFrame({"status": ["finished", "failed"], "brier_score": [0.5, np.nan]}))
+    False
+    """
+    finished = cells["status"] == "finished"
+    return "brier_score" in cells and bool(finished.any() and cells.loc[finished, "brier_score"].isna().all())
 
 
 def margin_of_errors(cells: pd.DataFrame, measure: Measure, row: float) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.design.columns import DEFAULTS, RANKED_MEASURES, SPREAD, Measure
-from tasks.core.design.settings import CellSettings, Level, OneSeed, short
+from tasks.core.design.parts import Level, OneSeed
+from tasks.core.design.settings import CellSettings, short
 from tasks.core.design.study import Study
 from tasks.core.statistics import inference
 from tasks.core.statistics.inference import Array, Differences

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.design.initializers import Backend, Law
-from tasks.core.design.settings import Network, Recipe
-from tasks.core.training.datasets import Floats, Fold, Ints
+from tasks.core.design.layers import Kernel, Layer, Layers
+from tasks.core.design.own import Task
+from tasks.core.design.settings import CellSettings, Network, Recipe
+from tasks.core.training.datasets import Floats, Fold, Ints, Problem
 from tasks.core.training.signals import Start
 
 TF32 = False  # TensorFlow has it on by default: products on GPUs since Ampere then have 10 bits of precision
@@ -110,6 +112,78 @@ class Program(Protocol):
         """Return all variables, stacked, with the names and shapes that the framework's own model gives them."""
 
 
+Builder = Callable[[tuple[int, ...], int], Any]
+"""What builds a model of one's own, from the shape of a row of x and the number of outputs."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a model is: its parameters, and the numbers that its layers give for one row."""
+
+    parameters: int
+    activations: int
+
+
+class OwnProgram(Protocol):
+    """A model of one's own in training: one cell at a time, by the methods of `Program` and those by which it starts.
+
+    A program is used for one cell after another. What it gives has a leading axis of one cell. `start` is given the
+    cell's fold, its learning rate, and the seed of what is random in training.
+    """
+
+    layers: Layers
+    size: Size
+
+    def build(self, seed: int, x: NDArray[Any]) -> None:
+        """Build the model under a seed, as its author wrote it, and list its layers by a call on a few rows x.
+
+        Whatever the builder does to global generators and settings is undone.
+
+        Raises:
+            ValueError: if it is no model for the problem, or not the model that an earlier seed gave.
+        """
+
+    def path(self, layer: str, parameter: str) -> str:
+        """Return the name of a layer's parameter in the whole model."""
+
+    def names_of(self, layer: Layer, kernel: Kernel) -> list[str]:
+        """Return the names by which a rule can mean a kernel: of its layer, of its parameter, and its own."""
+
+    @property
+    def names(self) -> list[list[str]]:
+        """The names of everything that a rule can mean."""
+
+    def read(self, layer: str, parameter: str) -> Floats:
+        """Return a copy of a layer's parameter; the layer of a parameter that belongs to none is an empty name."""
+
+    def put(self, parameters: Mapping[tuple[str, str], Floats]) -> None:
+        """Write parameters, by the name of the layer and their own."""
+
+    def rescale(self, layers: Sequence[str], x: NDArray[Any]) -> None:
+        """Rescale the kernels of these layers, in order of execution, to outputs of variance 1 on rows x (LSUV)."""
+
+    def start(self, fold: Fold, rate: float, seed: int) -> None:
+        """Take the data and start with a fresh optimizer and fresh generators."""
+
+    def probe(self) -> Start:
+        """Return the signals of the model before training."""
+
+    def measure(self) -> Progress:
+        """Measure the model as it is: scores and state of one epoch, and a flow of zero epochs."""
+
+    def run(self, order: NDArray[np.int32]) -> Progress:
+        """Train on the rows in the given order, (epochs, rows), and measure after each epoch; can be repeated.
+
+        An order of zero epochs trains nothing. It compiles the program, so that the next call does not have to.
+        """
+
+    def outputs(self) -> Floats:
+        """Return the model's outputs on the test rows, (rows, ..., outputs)."""
+
+    def variables(self) -> dict[str, Floats]:
+        """Return all parameters and what else the model keeps, by the names that the framework gives them."""
+
+
 class Framework(Protocol):
     """The functions that the module of a backend offers."""
 
@@ -123,21 +197,31 @@ class Framework(Protocol):
     def native(self, law: Law, fan_in: int, fan_out: int, seed: int) -> Floats:
         """Draw a kernel (fan_in, fan_out) with the framework's own initializer, for a law whose `native` is true."""
 
-    def program(self, network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int) -> Program:
+    def counted(self, kernel: Kernel, kind: str) -> tuple[float, float]:
+        """Return the fans that the framework takes for the parameter of a kernel, in a layer of a kind."""
+
+    def native_array(self, law: Law, shape: tuple[int, ...], fans: tuple[float, float], seed: int) -> Floats:
+        """Draw an array of a parameter's shape by the framework's own function, with the fans that it counts."""
+
+    def own(self, builder: Builder, settings: CellSettings, problem: Problem) -> OwnProgram:
+        """Return a program for a network of one's own; a program for the same arguments is used again."""
+
+    def program(
+        self, network: Network, recipe: Recipe, fans: tuple[int, ...], cells: int, task: Task = "classification"
+    ) -> Program:
         """Return a program for this number of cells; a program compiled for the same arguments is used again.
 
         The learning rates of the cells are given at the start, and that of the recipe is not used.
         """
 
-    def deployed(
-        self,
-        network: Network,
-        fans: tuple[int, ...],
-        variables: Mapping[str, Floats],
-        mean: NDArray[np.float64],
-        scale: NDArray[np.float64],
-    ) -> Any:
-        """Return a trained network as the framework's own model, which turns unscaled float64 features into logits."""
+    def deployed(self, network: Network, fans: tuple[int, ...], variables: Mapping[str, Floats], fold: Fold) -> Any:
+        """Return a trained network as the framework's own model, which turns unscaled float64 features into logits.
+
+        Real targets come in the units of the data. fold: what scales features and targets.
+        """
+
+    def deployed_own(self, builder: Builder, problem: Problem, variables: Mapping[str, Floats], fold: Fold) -> Any:
+        """Return a trained model of one's own, as `deployed` does; tokens stay as they are."""
 
 
 def traced(

@@ -48,15 +48,16 @@ def train(
     seconds = (clock() - begun) / len(cells)
     scores = np.concatenate([before.scores, after.scores])
     logits, variables = program.logits(), program.variables()
-    theories = _theories(settings, cells, folds, classes=logits.shape[-1])
+    theories = _theories(settings, cells, folds, outputs=logits.shape[-1])
+    guess = 1.0 if folds[0].real else float(np.log(logits.shape[-1]))
     return [
         Outcome.of(
             cell,
             Trained(
                 curves=Curves(*scores[:, at].T),
-                predictions=Predictions(fold.test_rows, fold.y_test, logits[at]),
+                predictions=Predictions.of(fold, logits[at]),
                 weights={name: stack[at] for name, stack in variables.items()},
-                signals=Signals.of(start, at, theories[at], after.state[:, at], after.flow[:, at], logits.shape[-1]),
+                signals=Signals.of(start, at, theories[at], after.state[:, at], after.flow[:, at], guess),
                 seconds=seconds,
             ),
         )
@@ -77,11 +78,11 @@ def _run(program: Program, orders: Orders) -> Progress:
     return Progress(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Progress)))
 
 
-def _theories(settings: CellSettings, cells: Sequence[Cell], folds: Sequence[Fold], *, classes: int) -> list[Theory]:
+def _theories(settings: CellSettings, cells: Sequence[Cell], folds: Sequence[Fold], *, outputs: int) -> list[Theory]:
     """Return the theory of each cell, computed once for cells with equal initializer and mean square of the inputs."""
     known: dict[tuple[str, float], Theory] = {}
-    network = settings.network
-    sizes = fans(network, folds[0].x_train.shape[1], classes)
+    network = settings.perceptron
+    sizes = fans(network, folds[0].x_train.shape[1], outputs)
     points = [
         (cell.initializer, round(float(np.mean(np.square(fold.x_train, dtype=np.float64))), 5))
         for cell, fold in zip(cells, folds, strict=True)
@@ -100,7 +101,8 @@ def started(
     """
     dataset = datasets.load(settings.dataset)
     recipe = settings.recipe
-    sizes = fans(settings.network, len(dataset.features), dataset.classes)
+    problem = dataset.problem
+    sizes = fans(settings.perceptron, problem.shape[0], problem.outputs)
     by_seed = _folds(dataset, settings.split, cells)
     orders = {
         seed: datasets.visits(
@@ -109,7 +111,7 @@ def started(
         for seed, fold in by_seed.items()
     }
     folds = [by_seed[cell.seed] for cell in cells]
-    program = framework.program(settings.network, settings.shared.recipe, sizes, len(cells))
+    program = framework.program(settings.perceptron, settings.shared.recipe, sizes, len(cells), problem.task)
     weights = [
         initial_weights(framework, settings, cell, sizes, fold.x_train) for cell, fold in zip(cells, folds, strict=True)
     ]

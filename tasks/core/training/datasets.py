@@ -4,14 +4,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.design.settings import CsvFile, Split
-from tasks.core.training import csv_file, seeds
+from tasks.core.design.own import ArrayFile, Loaded, Scaling, Task
+from tasks.core.design.settings import REAL, CsvFile, Data, Split
+from tasks.core.training import arrays, csv_file, seeds
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -19,58 +21,139 @@ DIGITS = frozenset("0123456789+-.eE")  # what a number is written with; `int` an
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What a network has to learn, whatever the rows: the shape of a row of x, the outputs, and the task.
+
+    outputs: how many classes, or how many real numbers, a network gives. positions: how many classes a row of y has, 0
+    if y has one class a row. tokens: whether x holds whole numbers.
+    """
+
+    shape: tuple[int, ...]
+    outputs: int
+    task: Task = "classification"
+    positions: int = 0
+    tokens: bool = False
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """The shape of what a network gives for one row."""
+        return (self.positions, self.outputs) if self.positions else (self.outputs,)
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A classification problem: x is (rows, features) float64, y the class of each row, 0 to classes - 1."""
+    """A problem with its data.
+
+    x: (rows, ...), real numbers as float64 or tokens as int64. y: the class of each row, 0 to classes - 1, (rows,), or
+    of each position, (rows, positions), or real numbers as float64, (rows, outputs). features: the names of a table's
+    columns. classes: 0 if y is real. held: how many of the last rows are the test rows; 0 if a seed decides.
+    """
 
     name: str
-    x: NDArray[np.float64]
-    y: Ints
+    x: NDArray[Any]
+    y: NDArray[Any]
     features: tuple[str, ...]
     classes: int
+    scaling: Scaling = "feature"
+    held: int = 0
+
+    @property
+    def problem(self) -> Problem:
+        """What a network has to learn."""
+        positions = self.y.shape[1] if self.classes and self.y.ndim > 1 else 0
+        task: Task = "classification" if self.classes else "regression"
+        tokens = bool(np.issubdtype(self.x.dtype, np.integer))
+        return Problem(self.x.shape[1:], self.classes or self.y.shape[1], task, positions, tokens)
 
     @property
     def checksum(self) -> str:
-        """Return the first 16 digits of the SHA-256 of all features and classes."""
+        """Return the first 16 digits of the SHA-256 of all of x and y; of data of one's own, of all else as well."""
         digest = hashlib.sha256(np.ascontiguousarray(self.x).data)  # not of a copy, which may be large
         digest.update(np.ascontiguousarray(self.y).data)
+        if not self.features:
+            digest.update(repr((self.x.shape, self.x.dtype.str, self.y.dtype.str, self.held, self.scaling)).encode())
         return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A dataset divided into train, validation and test rows: scaled features as float32, and the classes.
+    """A dataset divided into train, validation and test rows: scaled inputs, and the classes or scaled real targets.
 
-    There may be no validation rows. test_rows: the numbers of the test rows in the dataset. mean, scale: both
-    (features,); scaled features are (x - mean) / scale.
+    There may be no validation rows. test_rows: the numbers of the test rows in the dataset. mean, scale: of the inputs,
+    (features,) or as one row; scaled inputs are (x - mean) / scale, as float32. y_mean, y_scale: the same of real
+    targets, (outputs,), whose mean is 0 and variance 1 over the train rows; 0 and 1 of classes.
     """
 
-    x_train: Floats
-    y_train: Ints
-    x_validation: Floats
-    y_validation: Ints
-    x_test: Floats
-    y_test: Ints
+    x_train: NDArray[Any]
+    y_train: NDArray[Any]
+    x_validation: NDArray[Any]
+    y_validation: NDArray[Any]
+    x_test: NDArray[Any]
+    y_test: NDArray[Any]
     test_rows: Ints
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    y_mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    y_scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))
+
+    @property
+    def real(self) -> bool:
+        """Whether targets are real numbers."""
+        return bool(np.issubdtype(self.y_train.dtype, np.floating))
 
 
-def load(source: str | CsvFile) -> Dataset:
-    """Return a dataset that scikit-learn bundles, or the dataset in a CSV file.
+_held: dict[Loaded, Dataset] = {}
+
+
+def hold(source: Loaded, found: Dataset) -> None:
+    """Keep the dataset that a function has returned, so that `load` has it in this process."""
+    _held[source] = found
+
+
+def holds(source: Loaded) -> bool:
+    """Tell whether this process holds the dataset of a function."""
+    return source in _held
+
+
+def load(source: Data | str) -> Dataset:
+    """Return a dataset: one that scikit-learn bundles, one in a file, or one that a function has returned.
 
     iris: 150 flowers, 4 measurements in cm, 3 species (Fisher, 1936). wine: 178 wines, 13 analyses, 3 growers.
     breast_cancer: 569 tumours, 30 features of cell nuclei, 2 diagnoses. digits: 1797 images of 8 × 8 pixels, 10 digits.
+    diabetes: 442 patients, 10 features, a real number for the progression of the disease (Efron et al., 2004).
 
     Raises:
+        LookupError: if a function's dataset is not held in this process, see `hold`.
         ValueError: if a file cannot be read, or does not hold numeric features and a target of two or more classes.
 
     >>> load("iris").x.shape, load("iris").classes
     ((150, 4), 3)
     """
-    return _bundled(source) if isinstance(source, str) else _from_csv(source)
+    match source:
+        case str():
+            return _bundled(source)
+        case CsvFile():
+            return _from_parquet(source) if source.parquet else _from_csv(source)
+        case ArrayFile():
+            return of_arrays(source, source.path, arrays.in_file(source))
+    if source not in _held:
+        raise LookupError(f"the dataset of {source.load} is not held in this process")
+    return _held[source]
 
 
-def unchanged(source: str | CsvFile, checksum: str) -> None:
+def of_arrays(source: ArrayFile | Loaded, where: str, found: arrays.Arrays) -> Dataset:
+    """Return the dataset in arrays, (x, y) or (x, y, x_test, y_test); where: the file or function, for errors.
+
+    Raises:
+        ValueError: if the arrays do not fit together, or hold what no network can learn.
+    """
+    x, y, held, task = arrays.checked(source, where, found)
+    name = where.replace("\\", "/").rpartition("/")[2].removesuffix(".npz")
+    classes = int(y.max()) + 1 if task == "classification" else 0
+    return Dataset(name, x, y, (), classes, arrays.scaling(source.scaling, x), held)
+
+
+def unchanged(source: Data | str, checksum: str) -> None:
     """Check that a dataset still has the checksum that it had when its cells were planned.
 
     Raises:
@@ -85,12 +168,27 @@ def _bundled(name: str) -> Dataset:
     from sklearn import datasets  # seconds to import, and only training and publishing need it
 
     bunch = getattr(datasets, f"load_{name}")()
-    return Dataset(name, bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), len(bunch.target_names))
+    names = tuple(map(str, bunch.feature_names))
+    if name in REAL:
+        return Dataset(name, bunch.data, bunch.target.astype(np.float64)[:, None], names, 0)
+    return Dataset(name, bunch.data, bunch.target, names, len(bunch.target_names))
 
 
 def _from_csv(source: CsvFile) -> Dataset:
     table = csv_file.read(source)
-    rows = Counter(labels := _spelled(table.labels))
+    return _labelled(source, table.x, _spelled(table.labels), table.names)
+
+
+def _from_parquet(source: CsvFile) -> Dataset:
+    x, target, names = arrays.parquet(source)
+    if target.dtype.kind == "f":
+        words = f"{source.target} holds real numbers; for regression, save x and y as .npz"
+        raise ValueError(f"dataset.target must hold classes; {words}")
+    return _labelled(source, x, _spelled([str(each) for each in target]), names)
+
+
+def _labelled(source: CsvFile, x: NDArray[np.float64], labels: Sequence[str], names: tuple[str, ...]) -> Dataset:
+    rows = Counter(labels)
     fewest = min(rows, key=lambda label: (rows[label], label))
     if len(rows) < 2 or rows[fewest] < 2:
         raise ValueError(
@@ -98,8 +196,8 @@ def _from_csv(source: CsvFile) -> Dataset:
             f"{len(rows)}, of {fewest!r} {rows[fewest]} rows"
         )
     number = {label: at for at, label in enumerate(sorted(rows))}
-    name = source.path.replace("\\", "/").rpartition("/")[2].removesuffix(".csv")
-    return Dataset(name, table.x, np.array([number[label] for label in labels]), table.names, len(number))
+    name = source.path.replace("\\", "/").rpartition("/")[2].removesuffix(".csv").removesuffix(".parquet")
+    return Dataset(name, x, np.array([number[label] for label in labels]), names, len(number))
 
 
 def _spelled(labels: Sequence[str]) -> list[str]:
@@ -137,27 +235,55 @@ def divide(dataset: Dataset, split: Split, seed: int) -> Fold:
     >>> fold.x_train.shape, fold.x_validation.shape, fold.x_test.shape
     ((90, 4), (30, 4), (30, 4))
     """
-    from sklearn.preprocessing import StandardScaler
-
-    train, test = _parted(dataset, split, np.arange(len(dataset.y)), "test_fraction", _split_seed(split, seed))
+    rows = np.arange(len(dataset.y))
+    train, test = rows[: len(rows) - dataset.held], rows[len(rows) - dataset.held :]
+    if not dataset.held:
+        train, test = _parted(dataset, split, rows, "test_fraction", _split_seed(split, seed))
     validation = train[:0]
     if split.validation_fraction:
         drawn = seeds.integer(seeds.stream(seeds.chosen(split.seed, seed), "validation"))
         train, validation = _parted(dataset, split, train, "validation_fraction", drawn)
-    scaler = StandardScaler().fit(dataset.x if split.scaler == "all" else dataset.x[train])
-    x, y = scaler.transform(dataset.x).astype(np.float32), dataset.y
+    x, mean, scale = _scaled(dataset, dataset.x if split.scaler == "all" else dataset.x[train])
+    y, y_mean, y_scale = _targets(dataset, train)
     parts = (x[train], y[train], x[validation], y[validation], x[test], y[test])
-    return Fold(*parts, test, scaler.mean_, scaler.scale_)
+    return Fold(*parts, test, mean, scale, y_mean, y_scale)
+
+
+def _scaled(dataset: Dataset, fitted: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the scaled inputs of all rows, with mean and scale of the rows to which the scaler is fitted."""
+    from sklearn.preprocessing import StandardScaler
+
+    x, nothing = dataset.x, (np.zeros(1), np.ones(1))
+    if dataset.scaling == "none":
+        return x if dataset.problem.tokens else x.astype(np.float32), *nothing
+    if dataset.scaling == "feature":
+        scaler = StandardScaler().fit(fitted.reshape(len(fitted), -1))
+        scaled = scaler.transform(x.reshape(len(x), -1)).astype(np.float32).reshape(x.shape)
+        return scaled, scaler.mean_.reshape(x.shape[1:]), scaler.scale_.reshape(x.shape[1:])
+    channels = 1 if dataset.scaling == "channels_first" else x.ndim - 1
+    others = tuple(axis for axis in range(x.ndim) if axis != channels)
+    mean, scale = (each(fitted, axis=others, keepdims=True)[0] for each in (np.mean, np.std))
+    scale = np.where(scale > 0, scale, 1.0)
+    return ((x - mean) / scale).astype(np.float32), mean, scale
+
+
+def _targets(dataset: Dataset, train: Ints) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the targets as a network learns them, with mean and scale over the train rows."""
+    if dataset.classes:
+        return dataset.y, np.zeros(1), np.ones(1)
+    mean, scale = dataset.y[train].mean(0), dataset.y[train].std(0)
+    scale = np.where(scale > 0, scale, 1.0)
+    return ((dataset.y - mean) / scale).astype(np.float32), mean, scale
 
 
 def _parted(dataset: Dataset, split: Split, rows: Ints, fraction: str, seed: int) -> tuple[Ints, Ints]:
     """Return rows in two parts, of which the second has the share that a field of the split says."""
     from sklearn.model_selection import train_test_split
 
-    share = getattr(split, fraction)
+    share, stratified = getattr(split, fraction), split.stratified and dataset.classes and dataset.y.ndim == 1
     try:
         kept, held = train_test_split(
-            rows, test_size=share, stratify=dataset.y[rows] if split.stratified else None, random_state=seed
+            rows, test_size=share, stratify=dataset.y[rows] if stratified else None, random_state=seed
         )
     except ValueError as error:
         raise ValueError(f"split.{fraction}: {error}; got {share}") from None

@@ -6,9 +6,9 @@ Columns are plain arrays, because a data frame for each of ten thousand cells ta
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.design.columns import HISTORY, LAYERS
+from tasks.core.design.columns import HISTORY, LAYERS, OF_LAYERS
 from tasks.core.training.health import Signals, named
-from tasks.core.training.outcome import Predictions, Trained
+from tasks.core.training.outcome import Described, Predictions, Trained
 
 Columns = dict[str, NDArray[np.generic]]
 
@@ -28,8 +28,10 @@ def history(trained: Trained) -> Columns:
     return {HISTORY[0]: np.arange(rows), **dict(trained.curves.items()), **signals}
 
 
-def layers(signals: Signals) -> Columns:
+def layers(signals: Signals, described: Described | None = None) -> Columns:
     """Return one row per layer, with the columns `columns.LAYERS`: signals before training, and what theory expects.
+
+    Of a network of one's own, whose layers are described, there are the columns `columns.OF_LAYERS`, too.
 
     The last layer gives the logits. Of the gradient theory expects something in hidden layers alone.
     """
@@ -41,7 +43,11 @@ def layers(signals: Signals) -> Columns:
         "theory_backward": _first(signals.theory.backward, rows),
         "theory_chi": _first(signals.theory.chi, rows),
     }
-    return {name: table[name] for name in LAYERS}
+    found = {name: table[name] for name in LAYERS}
+    if described:
+        told = (described.names, described.kinds, described.fan_in, described.fan_out, described.native_factor)
+        found |= {name: np.asarray(values) for name, values in zip(OF_LAYERS, told, strict=True)}
+    return found
 
 
 def _last(values: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
@@ -55,7 +61,13 @@ def _first(values: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
 
 
 def predictions(found: Predictions) -> Columns:
-    """Return one row per test row: its number in the dataset, its class, and its logits."""
+    """Return one row per test row: its number in the dataset, its class and its logits, or its targets and outputs."""
+    if found.labels.ndim > 1:  # real targets
+        pairs = {"label": found.labels, "output": found.logits}
+        return {
+            "row": found.rows,
+            **{f"{name}_{at}": column for name, array in pairs.items() for at, column in enumerate(array.T)},
+        }
     logits = {f"logit_{at}": column for at, column in enumerate(found.logits.T)}
     return {"row": found.rows, "label": found.labels, **logits}
 

@@ -65,8 +65,9 @@ def spectrum(jacobians: NDArray[np.float32]) -> Spectrum:
 class Signals:
     """All signals of one cell.
 
-    start: by name of START, one value for each layer, (layers,). first_loss: loss on the train rows before training.
-    uniform_loss: ln(classes), the loss of a guess. state: by name of STATE, (epochs + 1, layers). flow: by name of
+    start: by name of START, one value for each layer, (layers,); NaN where a layer has no such signal. first_loss: loss
+    on the train rows before training. uniform_loss: the loss of a guess, which is ln(classes), or the variance of real
+    targets. state: by name of STATE, (epochs + 1, layers). flow: by name of
     FLOW, (epochs, layers). The layers are the hidden ones and, last, the logits.
     """
 
@@ -88,9 +89,9 @@ class Signals:
         theory: Theory,
         state: NDArray[np.float32],
         flow: NDArray[np.float32],
-        classes: int,
+        guess: float,
     ) -> "Signals":
-        """Return the signals of cell `at` of a batch.
+        """Return the signals of cell `at` of a batch; guess: the loss of a guess.
 
         state, flow: the cell's, (epochs, len(STATE), layers) and (epochs, len(FLOW), layers).
         """
@@ -102,7 +103,7 @@ class Signals:
             theory=theory,
             spectrum=spectrum(start.jacobians[at]),
             first_loss=first_loss,
-            uniform_loss=float(np.log(classes)),
+            uniform_loss=guess,
             largest_class_share=largest_share,
             gradient_quotient=quotient,
             state={name: state[:, place].astype(np.float64) for place, name in enumerate(STATE)},
@@ -113,6 +114,11 @@ class Signals:
     def hidden(self) -> int:
         """Number of hidden layers."""
         return len(self.theory.backward)
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which layers have outputs that are measured; a network of one's own may never call some of its layers."""
+        return np.asarray(~np.isnan(self.state["finite"][0]))
 
     @property
     def forward(self) -> Array:
@@ -135,37 +141,40 @@ class Signals:
         for epoch, steps in enumerate([after[0], *self.flow["finite"]]):
             for finite in (steps, after[epoch]):
                 if (finite < 1).any():
-                    return epoch, int(np.argmin(finite)) + 1
+                    return epoch, int(np.nanargmin(finite)) + 1
         return None
 
     @property
     def health(self) -> Health:
         """One word for what the signals say; the module's docstring defines the words."""
-        forward, backward = self.start["pre_activation_variance"], self.backward
+        forward, seen = self.start["pre_activation_variance"], self.seen
+        through, backward = forward[seen], self.backward[seen[: self.hidden]]
         with np.errstate(divide="ignore", invalid="ignore"):
-            growth = [forward[-1] / forward[0]] + ([backward[0] / backward[-1]] if self.hidden else [])
+            growth = [through[-1] / through[0]] if len(through) else []
+            growth += [backward[0] / backward[-1]] if len(backward) else []
         given = forward[: self.hidden] > 0
         given[:1] = True
         alike = (self.start["units_alike"][: self.hidden] == 1) & given
         dead = self.state["dead"][:, : self.hidden] >= DEAD
         if alike.any():
             return "symmetric"
-        if self.not_finite_at or self.first_loss > UNTRAINED_LOSS * self.uniform_loss or max(growth) > SPAN:
+        untrained = self.first_loss > UNTRAINED_LOSS * self.uniform_loss
+        if self.not_finite_at or untrained or max(growth, default=1.0) > SPAN:
             return "exploding"
         if (dead[0] & given).any():
             return "dead"
-        if not min(growth) >= 1 / SPAN:
+        if not min(growth, default=1.0) >= 1 / SPAN:
             return "vanishing"
         return "dead" if dead[-1].any() else "healthy"
 
     def scalars(self) -> dict[str, float]:
         """Return every signal that is one number for the whole cell; NaN if it does not apply."""
-        worst = {name: self.state[name][:, : self.hidden].max(1, initial=0.0) for name in ("dead", "saturated")}
+        worst = {name: _worst(self.state[name][:, : self.hidden]) for name in ("dead", "saturated")}
         epoch, layer = self.not_finite_at or (np.nan, np.nan)
         return {
-            "forward_slope": meanfield.log_slope(self.forward),
+            "forward_slope": meanfield.log_slope(self.forward[self.seen[: self.hidden]]),
             "forward_slope_theory": meanfield.log_slope(self.theory.forward[: self.hidden]),
-            "backward_slope": meanfield.log_slope(self.backward[::-1]),
+            "backward_slope": meanfield.log_slope(self.backward[self.seen[: self.hidden]][::-1]),
             "backward_slope_theory": meanfield.log_slope(self.theory.backward[::-1]),
             "jacobian_largest": self.spectrum.largest,
             "jacobian_smallest": self.spectrum.smallest,
@@ -186,7 +195,8 @@ class Signals:
     def by_layer(self) -> Iterator[tuple[str, int, float]]:
         """Yield name, epoch and value of every layer's signals; epoch 0 is before training. Long curves are thinned."""
         for name, values in self.start.items():
-            yield from ((named(name, layer), 0, float(value)) for layer, value in enumerate(values, 1))
+            known = ((layer, float(value)) for layer, value in enumerate(values, 1) if not np.isnan(value))
+            yield from ((named(name, layer), 0, value) for layer, value in known)
         curves = self.curves()
         every = -(-sum(values.size for values in curves.values()) // POINTS)
         for name, values in curves.items():
@@ -203,6 +213,16 @@ class Signals:
         state = {name: self.state[name][:, : self.hidden] for name in ("dead", "saturated")}
         state = {name: values for name, values in state.items() if not np.isnan(values).all()}
         return state | {name: self.flow[name] for name in ("gradient_norm", "update_ratio")}
+
+
+def _worst(shares: Array) -> Array:
+    """Return the largest share of each epoch, (epochs,), over the layers (epochs, layers) that have one; NaN if none.
+
+    >>> _worst(np.array([[0.25, np.nan], [0.5, np.nan]])).tolist()
+    [0.25, 0.5]
+    """
+    known = shares[:, ~np.isnan(shares).all(axis=0)]
+    return known.max(1, initial=0.0) if known.size or not shares.size else np.full(len(shares), np.nan)
 
 
 def named(signal: str, layer: int) -> str:

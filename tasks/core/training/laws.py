@@ -57,7 +57,7 @@ class Finding:
 
 def judged(framework: Framework, settings: CellSettings, label: str) -> list[Finding]:
     """Return whether a framework's draws under an initializer follow its law, and are independent of each other."""
-    law = named(label).law.under(settings.network.activation)
+    law = named(label).law.under(settings.perceptron.activation)
     cells = [_kernels(framework, settings, Cell(framework.NAME, label, seed)) for seed in CELLS]
     subject = f"{framework.NAME} · {label}"
     if not isinstance(law, RandomLaw):
@@ -72,9 +72,9 @@ def judged(framework: Framework, settings: CellSettings, label: str) -> list[Fin
 def _kernels(framework: Framework, settings: CellSettings, cell: Cell) -> Kernels:
     """Draw a cell's kernels, in layers of about WEIGHTS weights with the proportions of the network's."""
     dataset = datasets.load(settings.dataset)
-    sizes = scaled(fans(settings.network, len(dataset.features), dataset.classes))
+    sizes = scaled(fans(settings.perceptron, dataset.problem.shape[0], dataset.problem.outputs))
     own = {"weights_seed": "cell", "bias": "zeros", "output_initializer": "same"}
-    plain = settings.model_copy(update={"network": settings.network.model_copy(update=own)})
+    plain = settings.model_copy(update={"network": settings.perceptron.model_copy(update=own)})
     weights = initial_weights(framework, plain, cell, sizes, np.zeros((1, sizes[0]), np.float32))
     return [kernel.astype(np.float64) for kernel in weights[::2]]
 

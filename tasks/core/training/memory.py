@@ -27,6 +27,8 @@ PROCESS = 2**29  # a trainer with its framework, before it trains
 RUN = 2**15  # of a cell's run in the store, but for its points
 POINT = 400  # of a metric at one epoch, with its entries in four indexes
 DIGITS = 20  # of a number in a CSV file
+PROBED_ROWS = 128  # train rows on which the signals of a network of one's own are measured before training
+SECOND = 4  # times the numbers of a step are there while a gradient is differentiated once more
 
 
 def at_once(rows: int, sizes: tuple[int, ...]) -> int:
@@ -40,6 +42,29 @@ def at_once(rows: int, sizes: tuple[int, ...]) -> int:
     return int(2 ** max(1, math.floor(math.log2(BUDGET / _pass(rows, sizes)))))
 
 
+def rows_at_once(activations: int) -> int:
+    """Return of how many rows one forward pass fits into BUDGET, where layers give so many numbers for one row.
+
+    >>> rows_at_once(100_000)
+    223
+    """
+    return max(1, BUDGET // (FLOAT * PASSES * max(activations, 1)))
+
+
+def needed_by_own(settings: CellSettings, dataset: Dataset, parameters: int, activations: int) -> int:
+    """Return about how many bytes a trainer takes that trains one cell of a network of one's own.
+
+    It is PROCESS, and of numbers of four bytes: the data, which are read, checked, scaled and divided; COPIES of each
+    parameter; and PASSES times the numbers that the layers give for the rows of a step, or SECOND times as many for
+    the rows on which signals are measured before training, whichever is more. Evaluation takes BUDGET at most.
+    """
+    rows = len(dataset.y)
+    size = rows if settings.recipe.batch_size == "full" else min(settings.recipe.batch_size, rows)
+    data = dataset.x.size * (2 * READINGS + FOLDS)
+    step = PASSES * activations * max(size, SECOND * min(rows, PROBED_ROWS))
+    return PROCESS + FLOAT * (data + COPIES * parameters + step) + min(BUDGET, FLOAT * PASSES * activations * rows)
+
+
 def _pass(rows: int, sizes: tuple[int, ...]) -> int:
     """Return the bytes of a pass of one cell over this many rows."""
     return FLOAT * rows * (sizes[0] + PASSES * sum(sizes[1:]))
@@ -47,7 +72,7 @@ def _pass(rows: int, sizes: tuple[int, ...]) -> int:
 
 def needed(settings: CellSettings, dataset: Dataset, *, cells: int, folds: int) -> int:
     """Return about how many bytes a trainer takes, with this many cells of these settings and this many folds."""
-    sizes = fans(settings.network, len(dataset.features), dataset.classes)
+    sizes = fans(settings.perceptron, dataset.x[0].size, dataset.problem.outputs)
     rows = len(dataset.y)
     train = math.ceil((1 - settings.split.test_fraction) * (1 - settings.split.validation_fraction) * rows)
     size = train if settings.recipe.batch_size == "full" else min(settings.recipe.batch_size, train)
@@ -58,12 +83,17 @@ def needed(settings: CellSettings, dataset: Dataset, *, cells: int, folds: int) 
     return PROCESS + FLOAT * (data + orders + cells * COPIES * weights) + cells * _pass(size, sizes) + measured
 
 
-def recorded(settings: CellSettings, dataset: Dataset, *, full: bool) -> int:
+def perceptron(settings: CellSettings, dataset: Dataset) -> tuple[int, int]:
+    """Return how many weights and how many layers a perceptron of these settings has."""
+    sizes = fans(settings.perceptron, len(dataset.features), dataset.problem.outputs)
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)), len(sizes) - 1
+
+
+def recorded(settings: CellSettings, dataset: Dataset, weights: int, layers: int, *, full: bool) -> int:
     """Return about how many bytes of disk the record of a cell takes; full: signals of each layer are points, too."""
-    sizes = fans(settings.network, len(dataset.features), dataset.classes)
-    weights = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-    epochs, layers = settings.recipe.epochs + 1, len(sizes) - 1
-    told = math.ceil(settings.split.test_fraction * len(dataset.y)) * dataset.classes
+    epochs, problem = settings.recipe.epochs + 1, dataset.problem
+    rows = dataset.held or math.ceil(settings.split.test_fraction * len(dataset.y))
+    told = rows * problem.outputs * max(1, problem.positions)
     signals = epochs * layers * len((*STATE, *FLOW))
     curves = epochs * len(fields(Curves))
     return RUN + FLOAT * weights + DIGITS * (told + curves + signals) + POINT * (curves + (signals if full else 0))

@@ -1,13 +1,14 @@
 """The outcome of a cell: finished, diverged or failed, with everything that was measured."""
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.design.columns import Health
 from tasks.core.design.grid import Cell
+from tasks.core.training.datasets import Fold
 from tasks.core.training.health import Signals
 
 REASON_LENGTH = 300  # characters; a framework's errors can be pages long
@@ -48,16 +49,36 @@ class Curves:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The trained network on the n test rows: their numbers in the dataset, their classes (n,), logits (n, classes)."""
+    """The trained network on the n test rows: their numbers in the dataset, their classes (n,), logits (n, classes).
+
+    Where rows have a class at each position, n counts positions, and a row's number is there for each of them. Where
+    targets are real numbers, labels and logits are targets and outputs, (n, outputs), in the units of the data.
+    """
 
     rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     logits: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, fold: Fold, outputs: NDArray[np.float32]) -> "Predictions":
+        """Return the predictions of a fold's test rows, given the network's outputs."""
+        if np.issubdtype(fold.y_test.dtype, np.floating):
+            labels, found = (each * fold.y_scale + fold.y_mean for each in (fold.y_test, outputs))
+            return cls(fold.test_rows, labels, found.astype(np.float32))
+        positions = fold.y_test[0].size
+        flat = outputs.reshape(-1, outputs.shape[-1])
+        return cls(np.repeat(fold.test_rows, positions), fold.y_test.reshape(-1), flat)
 
     @property
     def brier_score(self) -> float:
-        """Mean over rows of Σ (p - y)², p the predicted probabilities and y the one-hot class: 0 to 2 (Brier, 1950)."""
+        """Mean over rows of Σ (p - y)², p the predicted probabilities and y the one-hot class: 0 to 2 (Brier, 1950).
+
+        It is NaN where targets are real numbers.
+        """
         from scipy.special import softmax
+
+        if np.issubdtype(self.labels.dtype, np.floating):
+            return float("nan")
 
         truth = np.eye(self.logits.shape[1])[self.labels]
         with np.errstate(invalid="ignore"):  # NaN is the score of logits that are not finite
@@ -65,20 +86,46 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Described:
+    """What is told of the layers of a network of one's own, each a tuple over layers but for `left`.
+
+    fan_in, fan_out: of the layer's first kernel. native_factor: the variance that native weights have, as a multiple of
+    what the law gives with the fans of the operation. left: parameters that belong to no layer and stay as built.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    fan_in: tuple[float, ...]
+    fan_out: tuple[float, ...]
+    native_factor: tuple[float, ...]
+    left: tuple[str, ...]
+
+    @property
+    def largest_factor(self) -> float:
+        """The factor of the layer in which native weights differ most from their law."""
+        return max(self.native_factor, key=lambda factor: abs(np.log(factor)), default=1.0)
+
+
+@dataclass(frozen=True)
 class Trained:
-    """Everything that training a cell gives; `weights` have the names and shapes of the framework's own model."""
+    """Everything that training a cell gives; `weights` have the names and shapes of the framework's own model.
+
+    described: of a network of one's own.
+    """
 
     curves: Curves
     predictions: Predictions
     weights: dict[str, NDArray[np.float32]]
     signals: Signals
     seconds: float
+    described: Described | None = None
 
     @property
     def scalars(self) -> dict[str, float]:
         """Every number that describes the cell as a whole, by name."""
         quality = {"brier_score": self.predictions.brier_score, "loss_area": self.curves.loss_area}
-        return {**quality, "train_seconds": self.seconds, **self.signals.scalars()}
+        factor = {"native_factor": self.described.largest_factor} if self.described else {}
+        return {**quality, "train_seconds": self.seconds, **self.signals.scalars(), **factor}
 
     @property
     def health(self) -> Health:
@@ -102,7 +149,8 @@ class Outcome:
         if epoch is None:
             return cls(cell, "finished", trained=trained)
         first = trained.signals.not_finite_at
-        where = f"; first in the pre-activations of layer {first[1]}, in epoch {first[0]}" if first else ""
+        name = f" ({trained.described.names[first[1] - 1]})" if first and trained.described else ""
+        where = f"; first in the pre-activations of layer {first[1]}{name}, in epoch {first[0]}" if first else ""
         return cls(cell, "diverged", f"loss was not finite after epoch {epoch}{where}", trained)
 
     @classmethod

@@ -56,14 +56,19 @@ class Level(Frozen):
     """Settings of which the gate trains a network.
 
     cells: how many cells of these settings the study trains at once. seed: of split, order of rows, weights and twins.
+    initializer: what a network of one's own starts from; its settings name the builders of both backends.
     """
 
     settings: CellSettings
     cells: int
     seed: int = 0
+    initializer: str = ""
 
     def __str__(self) -> str:
-        network, recipe = self.settings.network, self.settings.recipe
+        if own := self.settings.own:
+            options = [f"{name} {value}" for name, value in own.options.items()]
+            return " · ".join([source(self.settings.dataset), *own.build.values(), *options, self.initializer])
+        network, recipe = self.settings.perceptron, self.settings.recipe
         parts = [network.normalization, "residual" * network.residual, "decay" * bool(recipe.weight_decay)]
         parts += ["clipped" * bool(recipe.clip_norm or recipe.clip_value), f"rate {recipe.learning_rate:g}"]
         words = [source(self.settings.dataset), f"{len(network.units)} x {network.activation}", *parts]
@@ -87,16 +92,19 @@ class Asked(Frozen):
         drawn: dict[object, tuple[CellSettings, str]] = {}
         for batch in batches:
             settings = batch.settings
+            if settings.own:
+                continue  # `_of_own` has these
             cells[settings] += len(batch.cells)
             for label in sorted(_labels(batch)) if settings.weights == "native" else ():
-                law = named(label).law.under(settings.network.activation)
+                law = named(label).law.under(settings.perceptron.activation)
                 if law.native:
                     drawn.setdefault(law, (settings, label))
         levels: dict[str, Level] = {}
         for settings, count in cells.items():
             level = Level(settings=settings, cells=min(count, CELLS))
             levels.setdefault(str(sorted(_computed(settings).items())), level)
-        return cls(levels=tuple(_new_values_first(levels.values())[:LEVELS]), drawn=tuple(drawn.values()))
+        found = [*_new_values_first(levels.values())[:LEVELS], *_of_own(batches)[:LEVELS]]
+        return cls(levels=tuple(found), drawn=tuple(drawn.values()))
 
     def anew(self) -> "Asked":
         """Return the same check with other splits, orders, weights and twins.
@@ -108,9 +116,30 @@ class Asked(Frozen):
         )
 
 
+def _of_own(batches: Sequence[Batch]) -> list[Level]:
+    """Return a level for each network of one's own that both backends start from shared weights."""
+    found: dict[str, dict[Backend, Batch]] = {}
+    for batch in batches:
+        if batch.settings.own and batch.settings.weights == "shared" and batch.cells:
+            name = str((batch.settings.own.options, batch.settings.own.rules, batch.settings.shared.recipe))
+            found.setdefault(name, {})[batch.backend] = batch
+    levels = []
+    for both in found.values():
+        first = next(iter(both.values()))
+        networks = [own for each in both.values() if (own := each.settings.own)]
+        builders = {backend: own.build[backend] for backend, own in zip(both, networks, strict=True)}
+        code = {backend: own.code.get(backend, "") for backend, own in zip(both, networks, strict=True)}
+        whole = first.settings.model_copy(
+            update={"network": networks[0].model_copy(update={"build": builders, "code": code})}
+        )
+        if len(both) > 1:
+            levels.append(Level(settings=whole, cells=1, initializer=first.cells[0].initializer))
+    return levels
+
+
 def _labels(batch: Batch) -> set[str]:
     """Return the initializers that draw kernels of a batch's cells."""
-    output = batch.settings.network.output_initializer
+    output = batch.settings.perceptron.output_initializer
     return {cell.initializer for cell in batch.cells} | ({output} - {"same"})
 
 
@@ -150,12 +179,14 @@ def trace(framework: Framework, level: Level) -> Trace:
     Everything is done twice, and the second time counts: a program that keeps something of its last batch shows it.
     """
     settings, seed, dataset = level.settings, level.seed, datasets.load(level.settings.dataset)
-    network, recipe = settings.network, _aligned(settings.recipe)
+    network, recipe, problem = settings.perceptron, aligned(settings.recipe), dataset.problem
     fold = datasets.divide(dataset, settings.split, seed)
-    sizes = fans(network, len(dataset.features), dataset.classes)
+    sizes = fans(network, problem.shape[0], problem.outputs)
     stray = ADAM if "adam" in recipe.optimizer else 0.0
     given = _initial(network, sizes, fold.x_train, stray * recipe.learning_rate, seed)
-    program = framework.program(network, _aligned(settings.shared.recipe), sizes, max(level.cells, 1 + TWINS))
+    program = framework.program(
+        network, aligned(settings.shared.recipe), sizes, max(level.cells, 1 + TWINS), problem.task
+    )
     stack, order = Stack.of([fold] * (1 + TWINS)), _order(len(fold.y_train), recipe, seed)
     rates = [recipe.learning_rate] * (1 + TWINS)
     program.start(stack, given, rates)
@@ -177,7 +208,7 @@ def trace(framework: Framework, level: Level) -> Trace:
     )
 
 
-def _aligned(recipe: Recipe) -> Recipe:
+def aligned(recipe: Recipe) -> Recipe:
     """Return the recipe, with a number for ε in place of each framework's own, which is meant to differ."""
     default = Recipe.model_fields["epsilon"].default
     return recipe.model_copy(update={"epsilon": default}) if recipe.epsilon == "framework" else recipe
@@ -203,11 +234,15 @@ def _moved(array: NDArray[np.floating], stray: float, rng: np.random.Generator) 
 
 def _order(rows: int, recipe: Recipe, seed: int) -> NDArray[np.int32]:
     """Return orders of the train rows, the same for the network and its twins: (epochs, 1 + TWINS, rows)."""
+    return np.repeat(short_order(rows, recipe, seed)[:, None], 1 + TWINS, axis=1)
+
+
+def short_order(rows: int, recipe: Recipe, seed: int) -> NDArray[np.int32]:
+    """Return an order of the train rows that takes a few steps, (epochs, rows)."""
     size = rows if recipe.batch_size == "full" else min(recipe.batch_size, rows)
     steps = -(-rows // size)
     used = rows if steps <= MOST_STEPS else (MOST_STEPS - 1) * size + (rows % size or size)
-    order = datasets.visits(rows, -(-STEPS // steps), seed, shuffle=True)[:, :used]
-    return np.repeat(order[:, None], 1 + TWINS, axis=1)
+    return datasets.visits(rows, -(-STEPS // steps), seed, shuffle=True)[:, :used]
 
 
 def _some(weights: Weights) -> NDArray[np.floating]:
@@ -241,8 +276,15 @@ def _as_formula(subject: str, network: Network, weights: Weights, fold: Fold, lo
 
 
 def _as_scored(subject: str, fold: Fold, logits: Floats, scores: Floats) -> list[Finding]:
-    """Hold the scores of the test rows against the network's logits on these rows."""
+    """Hold the scores of the test rows against the network's logits, or real outputs, on these rows."""
     z = logits.astype(np.float64)
+    if fold.real:
+        squares, around = ((z - fold.y_test) ** 2), ((fold.y_test - fold.y_test.mean(0)) ** 2)
+        loss, share = abs(scores[1] - squares.mean()), abs(scores[3] - (1 - squares.sum() / around.sum()))
+        return [
+            Finding(subject, "test loss, against the test rows' outputs", float(loss), allowed(squares[None])),
+            Finding(subject, "R², against the test rows' outputs", float(share), allowed(squares[None])),
+        ]
     losses = np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(len(z)), fold.y_test]
     lower, upper = np.sort(z, axis=1)[:, -2:].T
     near = float((upper - lower <= CLEAR * np.abs(z).max()).mean())

@@ -1,11 +1,12 @@
-"""Named random streams: a cell's seed gives independent streams for splits, the order of rows, and weights."""
+"""Named random streams: a cell's seed gives independent streams for splits, rows, weights and noise."""
 
 import numpy as np
 
-from tasks.core.design.settings import OneSeed
+from tasks.core.design.parts import OneSeed
 
 REDRAWN = 2**32  # no study has a seed as large as this
-STREAMS = ("split", "order", "weights", "validation")  # a stream's position decides its numbers: append, never reorder
+# A stream's position decides its numbers: append, never reorder
+STREAMS = ("split", "order", "weights", "validation", "built", "noise")
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:

@@ -34,7 +34,7 @@ def initial_weights(
     """Draw a cell's weights; every kernel and every bias has a random stream of its own."""
     weights: Weights = []
     rescaled = []
-    network = settings.network
+    network = settings.perceptron
     seed = seeds.chosen(network.weights_seed, cell.seed)
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         own = layer < len(sizes) - 2 or network.output_initializer == "same"

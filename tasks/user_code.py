@@ -1,0 +1,247 @@
+"""Code of a user's own: which of it may be imported, from where, and what a checksum of it covers.
+
+A study names functions, as `module:function`. A module is imported if it lies in a folder that the variable
+INITBENCH_CODE lists, so that a form in a web page cannot import just any code. The command line adds the study's
+folder, the current one and Python's own path to the variable. What installed packages offer by an entry point is always
+allowed, by the entry point's name.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.core.design.initializers import Backend
+from tasks.core.design.nearest import choice
+from tasks.core.design.own import Loaded, OwnNetwork
+from tasks.core.training import arrays, datasets
+from tasks.core.training.backend import Builder
+from tasks.core.training.datasets import Dataset
+from tasks.core.training.outcome import first_line
+
+FOLDERS = "INITBENCH_CODE"  # variable that lists the folders of modules, separated as in PATH
+NETWORKS, DATASETS = "initbench.networks", "initbench.datasets"  # groups of entry points
+DIGITS = 16  # of a checksum
+
+
+def folders() -> list[Path]:
+    """Return the folders of code that may be imported here."""
+    return [Path(folder).resolve() for folder in listed().split(os.pathsep) if folder]
+
+
+def listed() -> str:
+    """Return the folders as the variable lists them, empty if there are none."""
+    return os.environ.get(FOLDERS, "")
+
+
+def allow(*more: Path) -> None:
+    """Allow code in these folders, and what Python finds by itself, for this process and those that it starts."""
+    python = [Path(folder or ".") for folder in sys.path]
+    whole = dict.fromkeys(str(folder.resolve()) for folder in (*more, *folders(), *python))
+    os.environ[FOLDERS] = os.pathsep.join(whole)
+
+
+def function(reference: str, group: str) -> Callable[..., Any]:
+    """Return the function that a reference names, of those that may be imported.
+
+    group: the group of entry points, for references without a colon.
+
+    Raises:
+        ValueError: if there is none, or it may not be imported, or importing it fails.
+    """
+    if ":" not in reference:
+        return _offered(reference, group)
+    module, _, name = reference.partition(":")
+    file = _file(module)
+    found = getattr(_imported(module, file), name, None)
+    if not callable(found):
+        raise ValueError(f"{module} must have a function {name!r}; {_functions(file, name)}")  # noqa: TRY004  # input
+    called: Callable[..., Any] = found
+    return called
+
+
+def _offered(name: str, group: str) -> Callable[..., Any]:
+    point = _point(name, group)
+    try:
+        found: Callable[..., Any] = point.load()
+    except Exception as error:  # of the user's, of any kind
+        raise ValueError(f"the entry point {name} of {group} must be importable; {_told(error)}") from None
+    return found
+
+
+def _point(name: str, group: str) -> EntryPoint:
+    points = {point.name: point for point in entry_points(group=group)}
+    if name not in points:
+        there = choice(name, sorted(points)) if points else f"no package offers any in {group}"
+        raise ValueError(f"code is named module:function, or by an entry point; no entry point {name!r}: {there}")
+    return points[name]
+
+
+def _file(module: str) -> Path:
+    """Return the file of a module in one of the folders.
+
+    Raises:
+        ValueError: if none of them has it.
+    """
+    step = Path(*module.split("."))
+    for folder in folders():
+        for file in (folder / step.with_suffix(".py"), folder / step / "__init__.py"):
+            if file.is_file():
+                return file
+    allowed = ", ".join(map(str, folders()[:3])) or "none"
+    raise ValueError(f"no module {module!r} in the folders of code that {FOLDERS} lists, which are {allowed}")
+
+
+def _imported(module: str, file: Path) -> Any:
+    """Import a module by the file that was found; anew, if the code behind it is not what was imported before."""
+    root = str(file.parents[len(module.split(".")) - (file.name != "__init__.py")])
+    found = _sources(module, file)
+    if _taken.get(module) != found or _files.get(module) != file:
+        ours = {name for names in _taken.values() for name in names}
+        for name in ours & {*found, *_taken.get(module, ())}:
+            sys.modules.pop(name, None)
+        sys.path[:] = [root, *(folder for folder in sys.path if folder != root)]
+        importlib.invalidate_caches()
+        sys.dont_write_bytecode = True  # a file that changes within a second would be taken for the one before
+    try:
+        loaded = importlib.import_module(module)
+    except Exception as error:  # of the user's, of any kind
+        raise ValueError(f"{module} must be importable; {_told(error)}") from None
+    if Path(str(loaded.__file__)).resolve() != file.resolve():
+        raise ValueError(f"{module} must be the module in {file}; Python has another one in {loaded.__file__}")
+    _taken[module], _files[module] = found, file
+    return loaded
+
+
+_taken: dict[str, dict[str, bytes]] = {}
+"""The sources of modules that were imported, by the module that a study names and by their own names."""
+
+
+_files: dict[str, Path] = {}
+"""And the file of each."""
+
+
+def _functions(file: Path, name: str) -> str:
+    found = [
+        each.name for each in ast.parse(file.read_bytes()).body if isinstance(each, ast.FunctionDef | ast.ClassDef)
+    ]
+    return choice(name, found) if found else "it has none"
+
+
+def _told(error: BaseException) -> str:
+    return f"it raised {type(error).__name__}: {first_line(error)}"
+
+
+def checksum(reference: str, group: str) -> str:
+    """Return a checksum of a function's code: its module, and what the module imports from its own folder.
+
+    Of an entry point it is the package and its version. Nothing is imported for it.
+
+    Raises:
+        ValueError: if there is no such module.
+    """
+    digest = hashlib.sha256()
+    if ":" not in reference:
+        point = _point(reference, group)
+        digest.update(
+            f"{point.value} {point.dist.name if point.dist else ''} {point.dist.version if point.dist else ''}".encode()
+        )
+    else:
+        module = reference.partition(":")[0]
+        for name, source in sorted(_sources(module, _file(module)).items()):
+            digest.update(name.encode() + b"\0" + source + b"\0")
+    return digest.hexdigest()[:DIGITS]
+
+
+def sources(reference: str) -> dict[str, str]:
+    """Return the code behind a reference, by module: its own, and what it imports from its own folder."""
+    module = reference.partition(":")[0]
+    return {name: source.decode() for name, source in _sources(module, _file(module)).items()}
+
+
+def _sources(module: str, file: Path) -> dict[str, bytes]:
+    """Return the sources of a module and of those that it imports from its own folder, by name."""
+    root = file.parents[len(module.split(".")) - (file.name != "__init__.py")]
+    found: dict[str, bytes] = {}
+    pending = [(module, file)]
+    while pending:
+        name, path = pending.pop()
+        if name in found:
+            continue
+        found[name] = path.read_bytes()
+        pending += [each for each in _imports(name, path, found[name], root) if each[0] not in found]
+    return found
+
+
+def _imports(module: str, file: Path, source: bytes, root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the name and file of each module that a source imports from a folder."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise ValueError(f"{module} must be importable; line {error.lineno}: {error.msg}") from None
+    for node in ast.walk(tree):
+        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            start = ".".join([*above, *([node.module] if node.module else [])])
+            names = [start, *(f"{start}.{each.name}" for each in node.names)]
+        whole = [".".join(name.split(".")[:at]) for name in names for at in range(1, len(name.split(".")) + 1)]
+        for name in dict.fromkeys(whole):
+            step = root.joinpath(*name.split("."))
+            for path in (step.with_suffix(".py"), step / "__init__.py"):
+                if name and path.is_file():
+                    yield name, path
+
+
+def builder(network: OwnNetwork, backend: Backend) -> Builder:
+    """Return what builds a network of one's own in a backend, with the network's options.
+
+    Raises:
+        ValueError: if there is no such code, or it has another checksum than the network says.
+    """
+    reference = network.build[backend]
+    asked, found = network.code.get(backend), checksum(reference, NETWORKS)
+    if asked and asked != found:
+        raise ValueError(f"the code of {reference} must be as the study says ({asked}); it has changed ({found})")
+    return partial(_built, reference, function(reference, NETWORKS), dict(network.options))
+
+
+def _built(
+    reference: str, build: Callable[..., Any], options: dict[str, Any], shape: tuple[int, ...], outputs: int
+) -> Any:
+    try:
+        return build(shape, outputs, **options)
+    except Exception as error:  # of the user's, of any kind
+        given = "".join(f", {name}={value!r}" for name, value in options.items())
+        raise ValueError(f"{reference}({shape}, {outputs}{given}) must build a model; {_told(error)}") from None
+
+
+def loaded(source: Loaded) -> Dataset:
+    """Return the dataset that a function returns.
+
+    Raises:
+        ValueError: if there is no such function, it raises, or what it returns is no data to learn.
+    """
+    load = function(source.load, DATASETS)
+    try:
+        with np.errstate(all="ignore"):
+            found = load()
+    except Exception as error:  # of the user's, of any kind
+        raise ValueError(f"{source.load}() must return arrays; {_told(error)}") from None
+    return datasets.of_arrays(source, source.load, arrays.returned(source.load, found))
+
+
+def held(source: object) -> None:
+    """Have the dataset of a function in this process, if the source is one and it is not held yet."""
+    if isinstance(source, Loaded) and not datasets.holds(source):
+        datasets.hold(source, loaded(source))

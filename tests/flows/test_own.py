@@ -1,0 +1,155 @@
+"""Networks of one's own as a user meets them: the example's README word for word, and bad input."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from flows import cli, new, plan, studies
+from tasks import user_code
+from tasks.core.design.initializers import BACKENDS
+from tasks.core.training import datasets
+
+README = (new.EXAMPLES / "README.md").read_text()
+MODEL = "from torch import nn\ndef build(shape, outputs, width=4):\n    return "
+FLAT = "nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, outputs))\n"
+DATA = """
+import numpy as np
+def load():
+    rng = np.random.default_rng(0)
+    return {x}, {y}
+"""
+X, Y = "rng.normal(size=(60, 8, 8))", "np.arange(60) % 3"
+STUDY = {"build": "mine_model:build", "batch": 16, "extra": ""}
+
+
+@pytest.fixture
+def run(stored, trainers, monkeypatch, capsys):
+    """Return a function that runs the command in this process, in an empty folder with an empty store."""
+    for name, value in {**cli.QUIET, **cli.LOGGING}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(user_code.FOLDERS, "")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(datasets, "_held", {})
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["initbench", *arguments])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            status = ended.code
+        return status, capsys.readouterr()
+
+    return called
+
+
+def write(model=MODEL + FLAT, x=X, y=Y, **changes):
+    told = {**STUDY, **changes}
+    Path("mine_model.py").write_text(model)
+    Path("mine_data.py").write_text(DATA.format(x=x, y=y))
+    Path("mine.yaml").write_text(
+        f"name: mine\nbackends: [pytorch]\nnetwork: {{build: {{pytorch: '{told['build']}'}}, options: {{width: 4}}}}\n"
+        "dataset: {load: 'mine_data:load'}\ninitializers: [own, he_normal]\nseeds: 1\n"
+        f"recipe: {{epochs: 1, batch_size: {told['batch']}}}\ncontrols: null\n{told['extra']}"
+    )
+
+
+def test_the_readme_of_the_examples_word_for_word(run, prefect_server):
+    """Whoever types the commands of the README has a study, a dry run, a report; and a second run trains nothing."""
+    commands = re.findall(r"^ +(initbench .*)$", README, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["new", "run", "run"]
+    assert len(README.splitlines()) < 50  # one screen
+    for command in commands:
+        status, said = run(*command.split()[1:])
+        assert status == 0, said.err
+    page = Path("results/report.html").read_text()
+    assert "AdaptiveAvgPool2d" not in page  # has no weights
+    assert "Conv2d" in page
+    cells = pd.read_csv("results/cells.csv")
+    assert set(cells["status"]) == {"finished"}
+    assert {*cells["initializer"]} == {"own", "he_normal", "orthogonal"}
+    client = MlflowClient("sqlite:///mlflow.db")
+    (model,) = client.search_registered_models()
+    assert model.aliases == {"champion": "1"}
+    status, said = run("run", "mine.yaml", "--dry-run")
+    assert "9: 0 to train" in said.out
+    code = Path("mine_model.py")
+    code.write_text(code.read_text() + "\n")
+    status, said = run("run", "mine.yaml", "--dry-run")
+    assert "9: 9 to train" in said.out
+    assert "pytorch: changed since the newest cell on record: the code of mine_model:build" in said.out
+    status, said = run("new", "mine")
+    assert (status, said.err) == (2, "error: new must not write over a file; mine.yaml is there already\n")
+
+
+BAD = {
+    "no module": ({"build": "gone:build"}, "no module 'gone' in the folders of code"),
+    "no function": ({"build": "mine_model:built"}, "mine_model must have a function 'built'; did you mean 'build'"),
+    "raises": ({"model": MODEL + "1 / 0\n"}, "must build a model; it raised ZeroDivisionError: division by zero"),
+    "no model": ({"model": MODEL + "3\n"}, "must return a torch.nn.Module; it returned int"),
+    "no layer": (
+        {"model": "from torch import nn\ndef build(shape, outputs, width):\n    return nn.Flatten()\n"},
+        "a model must give (rows, 3) for these data; it gives (rows, 64)",
+    ),
+    "wrong input": ({"model": MODEL + "nn.Conv2d(3, outputs, 3)\n"}, "must take rows of shape (8, 8); it raised"),
+    "labels": ({"y": "np.arange(60) % 3 + 1"}, "classes in y must be 0, 1, 2 and so on"),
+    "one class": ({"y": "np.zeros(60, int)"}, "y must have two classes or more; it has one"),
+    "NaN": ({"x": X + " * np.nan"}, "no NaN; row 0 has another one"),
+    "few rows": ({"batch": 100}, "recipe.batch_size must be at most the number of train rows, 48; got 100"),
+    "other data each time": ({"x": "np.random.normal(size=(60, 8, 8))"}, "must give the same arrays at every call"),
+    "rule": ({"extra": ""}, "network.rules: 'nowhere' must match a layer or a parameter; there are 1, 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_records_nothing(run, name):
+    """Whatever is wrong with code or data is one line with the rule and exit status 2, before anything is recorded."""
+    changes, words = BAD[name]
+    write(**changes)
+    before = Path("mlflow.db").read_bytes()
+    options = ["--set", "network.rules={nowhere: zeros}"] if name == "rule" else []
+    status, said = run("run", "mine.yaml", "--dry-run", *options)
+    assert (status, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    assert words in line
+    assert Path("mlflow.db").read_bytes() == before
+
+
+def test_a_form_imports_no_code(stored, trainers, monkeypatch):
+    """Without the command line, only entry points and folders that INITBENCH_CODE lists hold code."""
+    monkeypatch.delenv(user_code.FOLDERS, raising=False)
+    write()
+    with pytest.raises(ValueError, match=r"no module 'mine_model' in the folders .* which are none"):
+        plan.plan(studies.load("mine.yaml", ["dataset=digits"]), fresh=False)
+
+
+def test_examples_are_valid_studies():
+    """Every example can be read, and its code is there."""
+    for file in sorted(new.EXAMPLES.glob("*.yaml")):
+        study = studies.load(str(file))
+        for reference in (*study.network.build.values(), study.dataset.load):
+            assert (new.EXAMPLES / f"{reference.partition(':')[0]}.py").exists()
+        assert study.name == file.stem
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_new_writes_a_study_that_is_valid(folder, backend):
+    """What `new` writes can be read, for either backend."""
+    assert new.write("my-net", backend, folder) == ["my-net.yaml", "my_net_model.py", "my_net_data.py"]
+    assert studies.load("my-net.yaml").backends == (backend,)
+    with pytest.raises(ValueError, match="lower-case letters"):
+        new.write("My Net", backend, folder)
+
+
+def test_code_that_is_copied_is_found_beside_its_study(run):
+    """Modules are found in the study's folder, wherever the command runs."""
+    shutil.copytree(new.EXAMPLES, "elsewhere")
+    status, said = run("run", "elsewhere/encoder.yaml", "--dry-run", "--set", "seeds=1")
+    assert status == 0, said.err
+    assert "belong to no layer of a known kind and stay as built: positions" in said.out
+    assert "pytorch · rules branches · own" in said.out
