@@ -97,7 +97,7 @@ def _cells(cells: Sequence[Kept]) -> bytes:
         "metrics": [json.dumps({name: value for name, _, value in each.run.points}) for each in cells],
     }
     columns |= _lists("history", [files.history(each) if each else {} for each in trained])
-    columns |= _lists("layers", [files.layers(each.signals) if each else {} for each in trained])
+    columns |= _lists("layers", [files.layers(each.signals, each.described) if each else {} for each in trained])
     return _parquet(columns)
 
 
@@ -165,7 +165,7 @@ def _flat(lists: pa.Array, lengths: NDArray[np.int32]) -> NDArray[np.generic]:
     values = lists.flatten().to_numpy(zero_copy_only=False)
     if there.all():
         return np.asarray(values)
-    found = np.full(int(lengths.sum()), np.nan)
+    found = np.full(int(lengths.sum()), np.nan, object if values.dtype == object else np.float64)
     found[np.repeat(there, lengths)] = values
     return found
 

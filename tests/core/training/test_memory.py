@@ -52,10 +52,13 @@ def test_a_record_is_near_what_was_measured():
         SETTINGS.model_copy(update={"network": network, "recipe": Recipe(epochs=2)})
         for network in (Network(hidden=(8,)), Network(width=1024, depth=10))
     )
-    assert memory.recorded(small, table(150, 4), full=False) == pytest.approx(40e3, rel=0.25)
+
+    def estimate(settings, *, full=False):
+        return memory.recorded(settings, table(150, 4), *memory.perceptron(settings, table(150, 4)), full=full)
+
+    assert estimate(small) == pytest.approx(40e3, rel=0.25)
     weights = 4 * 9 * 1024 * 1024
-    assert weights < memory.recorded(wide, table(150, 4), full=False) < memory.recorded(wide, table(150, 4), full=True)
-    assert memory.recorded(wide, table(150, 4), full=True) < 1.1 * weights
+    assert weights < estimate(wide) < estimate(wide, full=True) < 1.1 * weights
 
 
 def test_large_data_fit_where_they_fit():

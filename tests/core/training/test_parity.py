@@ -85,7 +85,7 @@ class Untrained:
         self.chosen = logits
         self.orders = []
 
-    def program(self, network, recipe, fans, cells):
+    def program(self, network, recipe, fans, cells, task):
         self.recipe, self.cells = recipe, cells
         return self
 
