@@ -49,8 +49,9 @@ def test_what_is_read_is_what_the_client_reads(stored, monkeypatch):
     client.delete_run(ids[-1])
 
     def read():
-        parents = (None, "p", "q")
-        return runs.held(store.uri(), "0", ids), [runs.seen(store.uri(), "0", "s", parent) for parent in parents]
+        held = runs.held(store.uri(), "0", ids)
+        texts = sorted(f"{run_id} {sorted(each.about.items())} {each.metrics}" for run_id, each in held.items())
+        return texts, [runs.seen(store.uri(), "0", "s", parent) for parent in (None, "p", "q")]  # NaN equals no NaN
 
     held, seen = read()
     monkeypatch.setattr(runs, "_database", lambda client: None)
