@@ -67,6 +67,15 @@ def test_all_are_written_or_none(stored):
     assert store.client(store.uri()).search_runs(["0"]) == []
 
 
+def test_a_deleted_experiment_takes_no_runs(stored):
+    """As with MLflow's client, nothing is written into an experiment that was deleted meanwhile."""
+    client = store.client(store.uri())
+    experiment = client.create_experiment("other")
+    client.delete_experiment(experiment)
+    with pytest.raises(MlflowException, match="experiment other must be active; it was deleted"):
+        runs.write(store.uri(), experiment, [RUN])
+
+
 def test_a_busy_store_is_waited_for(stored):
     """While another process writes, a run is not written and nothing fails; it is written as soon as the other ends."""
     uri = store.uri()
