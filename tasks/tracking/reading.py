@@ -145,8 +145,9 @@ def _recorded(benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Held]:
     addresses = {each for each in run_ids if parts.has_no_run(each)}
     for parent in dict.fromkeys(map(parts.run_of, addresses)):
         cells = parts.rows(benchmark.uri, parent, ["key", "run_id", "tags", "params", "metrics"])
-        for cell in cells[cells["run_id"].isin(addresses)].itertuples():
-            found[cell.run_id] = Held(json.loads(cell.tags) | json.loads(cell.params), json.loads(cell.metrics))
+        for row in cells[cells["run_id"].isin(addresses)].to_dict("records"):
+            tags, params, metrics = (json.loads(row[name]) for name in ("tags", "params", "metrics"))
+            found[row["run_id"]] = Held(tags | params, metrics)
     return found
 
 

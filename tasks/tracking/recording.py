@@ -242,7 +242,8 @@ def groups(benchmark: Benchmark, study: Study) -> None:
         return
     cells = parts.rows(benchmark.uri, benchmark.run_id, ["key", "tags", "params", "metrics"])
     read = cells[["tags", "params", "metrics"]].map(json.loads)
-    shown = [_shown(group) for _, group in read.groupby(read["tags"].str[view.GROUP], sort=False)]
+    names = read["tags"].map(lambda tags: tags[view.GROUP])
+    shown = [_shown(group) for _, group in read.groupby(names, sort=False)]
     runs.write(benchmark.uri, benchmark.experiment_id, shown)
 
 

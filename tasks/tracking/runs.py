@@ -227,5 +227,6 @@ def _by_requests(client: MlflowClient, experiment_id: str, run: Run) -> str | Ex
         finally:
             client.set_terminated(run_id, status, run.ended)
     except MlflowException as error:
-        return error
+        refused: Exception = error
+        return refused
     return run_id

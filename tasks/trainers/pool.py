@@ -282,4 +282,5 @@ def current() -> Pool:
 def peaks() -> dict[str, int]:
     """Return the most bytes that this process has held, as `main`, and those of each backend's trainers, if any."""
     held = _current.get(None)
-    return {"main": memory.peak(os.getpid()), **(held.peaks if held else {})}
+    trainers = held.peaks.items() if held else ()
+    return {"main": memory.peak(os.getpid()), **{str(backend): most for backend, most in trainers}}
