@@ -160,10 +160,10 @@ def _recorded(benchmark: Benchmark, run_ids: Sequence[str]) -> dict[str, Held]:
     found = runs.held(benchmark.uri, benchmark.experiment_id, own)
     addresses = {each for each in run_ids if parts.has_no_run(each)}
     for parent in dict.fromkeys(map(parts.run_of, addresses)):
-        cells = parts.rows(benchmark.uri, parent, ["run_id", "tags", "params", "metrics"])
-        asked = cells[cells["run_id"].isin(addresses)].set_index("run_id").map(json.loads)
-        for address, cell in asked[["tags", "params", "metrics"]].to_dict("index").items():
-            found[str(address)] = Held(cell["tags"] | cell["params"], cell["metrics"])
+        cells = parts.rows(benchmark.uri, parent, ["key", "run_id", "tags", "params", "metrics"])
+        for row in cells[cells["run_id"].isin(addresses)].to_dict("records"):
+            tags, params, metrics = (json.loads(row[name]) for name in ("tags", "params", "metrics"))
+            found[row["run_id"]] = Held(tags | params, metrics)
     return found
 
 

@@ -78,7 +78,10 @@ def write(uri: str, experiment_id: str, runs: Sequence[Run]) -> list[str | Excep
         with ThreadPoolExecutor(REQUESTS) as threads:
             return list(threads.map(partial(_by_requests, client, experiment_id), runs))
     ids = [uuid4().hex for _ in runs]
-    root = client.get_experiment(experiment_id).artifact_location
+    experiment = client.get_experiment(experiment_id)
+    if experiment.lifecycle_stage != "active":
+        raise MlflowException(f"experiment {experiment.name} must be active; it was deleted")
+    root = experiment.artifact_location
     locations = [append_to_uri_path(root, run_id, SqlAlchemyStore.ARTIFACTS_FOLDER_NAME) for run_id in ids]
     for run, location in zip(runs, locations, strict=True):
         places.put(location, uri, run.files)
@@ -224,6 +227,6 @@ def _by_requests(client: MlflowClient, experiment_id: str, run: Run) -> str | Ex
         finally:
             client.set_terminated(run_id, status, run.ended)
     except MlflowException as error:
-        failed: Exception = error
-        return failed
+        refused: Exception = error
+        return refused
     return run_id

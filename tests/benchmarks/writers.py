@@ -22,7 +22,7 @@ from tests.benchmarks.recording import CELLS, recorded_by, trained
 from tests.benchmarks.servers import served
 from tests.shared import postgres
 
-WRITERS = (1, 2, 4)
+WRITERS = (1, 4)
 ROUNDS = 2
 
 

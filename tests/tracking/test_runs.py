@@ -49,8 +49,9 @@ def test_what_is_read_is_what_the_client_reads(stored, monkeypatch):
     client.delete_run(ids[-1])
 
     def read():
-        parents = (None, "p", "q")
-        return runs.held(store.uri(), "0", ids), [runs.seen(store.uri(), "0", "s", parent) for parent in parents]
+        held = runs.held(store.uri(), "0", ids)
+        texts = sorted(f"{run_id} {sorted(each.about.items())} {each.metrics}" for run_id, each in held.items())
+        return texts, [runs.seen(store.uri(), "0", "s", parent) for parent in (None, "p", "q")]  # NaN equals no NaN
 
     held, seen = read()
     monkeypatch.setattr(runs, "_database", lambda client: None)
@@ -64,6 +65,15 @@ def test_all_are_written_or_none(stored):
     with pytest.raises(MlflowException):
         runs.write(store.uri(), "0", [RUN, bad])
     assert store.client(store.uri()).search_runs(["0"]) == []
+
+
+def test_a_deleted_experiment_takes_no_runs(stored):
+    """As with MLflow's client, nothing is written into an experiment that was deleted meanwhile."""
+    client = store.client(store.uri())
+    experiment = client.create_experiment("other")
+    client.delete_experiment(experiment)
+    with pytest.raises(MlflowException, match="experiment other must be active; it was deleted"):
+        runs.write(store.uri(), experiment, [RUN])
 
 
 def test_a_busy_store_is_waited_for(stored):
