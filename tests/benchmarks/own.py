@@ -1,4 +1,4 @@
-"""What signals cost a network of one's own: `python -m tests.benchmarks.own residual`, `encoder`, `recurrent` or `keras`.
+"""What signals cost a network of one's own: `python -m tests.benchmarks.own residual` (`encoder`, `recurrent`, `keras`)
 
 Times a cell of an example, with all signals, against a plain loop that trains and scores the same without any, in turn
 within one run, and prints the medians and their ratio. The example `keras` is the LSTM in Keras; its plain way is one
@@ -17,7 +17,7 @@ from flows import new, studies
 from tasks.core.design import grid
 from tasks.core.training import datasets, own
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def plain_pytorch(build, settings, data, cell):
