@@ -17,7 +17,7 @@ from flows import new, studies
 from tasks.core.design import grid
 from tasks.core.training import datasets, own
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def plain_pytorch(build, settings, data, cell):
