@@ -214,44 +214,25 @@ class OwnProgram:
         for epoch in torch.from_numpy(order).long().to(self.device):
             self.model.train()
             with self._random(), Seen(self.model, self.layers, keep=False) as seen:
-                steps = [self._advance(x[visited], y[visited], seen) for visited in torch.split(epoch, size)]
-            called = torch.tensor([bool(each) for each in seen.largest], device=self.device)
-            flow.append(self._flow(called, *map(torch.stack, zip(*steps, strict=True))))
+                flows = [self._advance(x[visited], y[visited], seen) for visited in torch.split(epoch, size)]
+            flow.append(torch.stack(flows).mean(0))
             measured.append(self._now())
         return self._progress([scores for scores, _ in measured], [state for _, state in measured], flow)
 
-    def _advance(self, x: Tensor, y: Tensor, seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Take one step; return what `_flow` is made of, in as few operations as possible.
-
-        These are the norms of the kernels' gradients, of their changes and of the kernels before, each (kernels,), and
-        the largest output of each layer, (layers,).
-        """
+    def _advance(self, x: Tensor, y: Tensor, seen: Seen) -> Tensor:
+        """Take one step; return its `signals.FLOW`, (3, layers)."""
         self.optimizer.zero_grad()
         seen.clear()
         self._loss(self.model(x), y).backward()  # type: ignore[no-untyped-call]  # torch's
-        kernels = [self.parameters[name] for name in self.kernels]
-        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in kernels]
-        norms = torch.stack(torch._foreach_norm(gradients))
+        finite = seen.finite()
+        gradients = [self.parameters[name].grad for name in self.kernels]
+        norms = self._by_layer([each if each is not None else torch.zeros(1, device=self.device) for each in gradients])
         self._clip()
-        values = [kernel.detach() for kernel in kernels]
-        before = [kernel.clone() for kernel in values]
+        kernels = [self.parameters[name].detach() for name in self.kernels]
+        before = [kernel.clone() for kernel in kernels]
         self.optimizer.step()
-        moved = torch.stack(torch._foreach_norm(torch._foreach_sub(values, before)))
-        return norms, moved, torch.stack(torch._foreach_norm(before)), seen.largest_outputs()
-
-    def _flow(self, called: Tensor, norms: Tensor, moved: Tensor, before: Tensor, largest: Tensor) -> Tensor:
-        """Return `signals.FLOW` over the steps of an epoch, (3, layers), from what each step gave, (steps, ...).
-
-        called: which layers have outputs, (layers,).
-        """
-        gradients, changes, kernels = (self._joined(each) for each in (norms, moved, before))
-        finite = torch.where(called, torch.isfinite(largest).float(), np.nan)
-        return torch.stack([gradients.mean(0), (changes / kernels).mean(0), finite.mean(0)])
-
-    def _joined(self, norms: Tensor) -> Tensor:
-        """Return the norm of each layer's kernels together, (steps, layers), from those of kernels (steps, kernels)."""
-        found = torch.zeros(len(norms), len(self.layers.layers), device=self.device)
-        return found.index_add(1, self.layer_of, norms**2).sqrt()
+        moved = self._by_layer(torch._foreach_sub(kernels, before))
+        return torch.stack([norms, moved / self._by_layer(before), finite])
 
     def _by_layer(self, tensors: Sequence[Tensor]) -> Tensor:
         """Return the norm of each layer's kernels together, (layers,), of tensors that belong to `kernels` in turn."""

@@ -59,7 +59,6 @@ class Seen:
         self.channels = [1 if "Conv" in layer.kind else -1 for layer in layers.layers]
         self.activations = [each for each in found.values() if isinstance(each, ACTIVATIONS)]
         self.keep, self.gradients = keep, gradients
-        self.nothing: Tensor | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -91,7 +90,7 @@ class Seen:
             return
         self.last = at
         self.numbers += output.numel()
-        self.largest[at].append(torch.linalg.vector_norm(output.detach(), ord=torch.inf))
+        self.largest[at].append(output.detach().abs().amax())
         if self.keep:
             self.outputs[at].append(self._units(at, output.detach()).clone())
         if self.gradients and output.requires_grad:
@@ -117,12 +116,6 @@ class Seen:
         """Return an output as (rows, units): every place of a convolution, or of a sequence, is a row."""
         units = output.movedim(self.channels[at], -1)
         return units.reshape(-1, units.shape[-1])
-
-    def largest_outputs(self) -> Tensor:
-        """Return the largest absolute output of each layer, NaN for a layer without any: (layers,)."""
-        if self.nothing is None:
-            self.nothing = next(each[0] for each in self.largest if each).new_tensor(np.nan)
-        return torch.stack([each[0] if len(each) == 1 else _amax(each, self.nothing) for each in self.largest])
 
     def finite(self) -> Tensor:
         """Return 1 for each layer whose outputs were all finite, else 0, and NaN for a layer without any: (layers,)."""
@@ -156,8 +149,3 @@ class Seen:
         found.append(nan if slope is None else signals.std(torch, rows * slope))
         alike = signals.alike(torch, output) * (1 if slope is None else signals.alike(torch, slope))
         return torch.stack([*found, norm, alike])
-
-
-def _amax(tensors: list[Tensor], nothing: Tensor) -> Tensor:
-    """Return the largest of several numbers, or what stands for none."""
-    return torch.stack(tensors).amax() if tensors else nothing
