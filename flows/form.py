@@ -79,6 +79,8 @@ def _plain(schema: Any, definitions: Mapping[str, Any]) -> Any:
         for name, value in schema.items()
         if name not in ("$ref", "default") and value is not None
     }
+    if "oneOf" in plain:  # Prefect's form knows a choice by the other name
+        plain["anyOf"] = plain.pop("oneOf")
     default = schema.get("default", "")
     if default is None and "anyOf" in plain:  # null is the default: the field is left empty for it
         first, *others = (each for each in plain.pop("anyOf") if each != {"type": "null"})

@@ -112,7 +112,7 @@ def quick_automation(monkeypatch):
 
 
 def test_a_process_that_was_frozen(stored, quick_automation, eventually):
-    """A process is frozen while it records, Prefect ends its run, and when it goes on it records no further cell."""
+    """A process is frozen while it records a batch, Prefect ends its run, and when it goes on it records nothing."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PREFECT_API_URL": PREFECT_API_URL.value()}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", PROCESS], env=environment, **pipes)
@@ -133,4 +133,4 @@ def test_a_process_that_was_frozen(stored, quick_automation, eventually):
     assert said.splitlines()[-1].startswith("this flow run was ended from outside and records nothing more: ")
     client = MlflowClient(store.uri())
     cells = [*store.search(client, store.experiments(client), "tags.`initbench.cell` != ''")]
-    assert [cell.info.status for cell in cells] == ["FINISHED", "FINISHED"]
+    assert cells == []  # cells of a batch are recorded together, and this one was under way

@@ -3,6 +3,7 @@
 Checks create no files. A package that may be broken is imported inside its check, so that the other checks still run.
 """
 
+import importlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
@@ -51,6 +53,8 @@ class Line:
 
 def examine() -> Iterator[Line]:
     """Run all checks at the same time; yield their lines in the order of CHECKS, which has the slowest last."""
+    with suppress(ImportError):  # threads that import parts of one package at once may find them half loaded
+        importlib.import_module("flows.serving.deployments")
     with ThreadPoolExecutor(len(CHECKS)) as threads:
         checks = [(name, threads.submit(list[Line], check())) for name, check in CHECKS.items()]
         for name, check in checks:

@@ -67,8 +67,8 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     client = store.client(store.uri())
     with _failures_told():
         experiment = _experiment(client, study)
-        client.set_experiment_tag(experiment, KIND, "custom_model_development")
-        client.set_experiment_tag(experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
+        _tag(client, experiment, KIND, "custom_model_development")
+        _tag(client, experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
         lease.close_dead(client)
         labels = {**tags, **lease.tags(), BENCHMARK: "yes", **_looked(study)}
         labels |= {GROUPED: "yes"} if study.record == "group" else {}
@@ -324,6 +324,13 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
 def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
     """Store a worker's result as JSON in the benchmark's run; `reading.handed_over` reads it."""
     store.client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")
+
+
+def _tag(client: MlflowClient, experiment: str, name: str, value: str) -> None:
+    try:
+        client.set_experiment_tag(experiment, name, value)
+    except MlflowException:  # another benchmark has added the tag at the same time
+        client.set_experiment_tag(experiment, name, value)
 
 
 def _experiment(client: MlflowClient, study: Study) -> str:

@@ -1,5 +1,7 @@
 """The recorded weights in the network of their framework, and that network as one model of unscaled features."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -39,8 +41,9 @@ def test_a_tiny_scale_is_kept(tmp_path):
     scale = np.array([1e-9, 1.0, 1.0, 1.0])
     x = np.array([[3e-9, 2.0, 0.0, 0.0]] * 2)
     study = programs.SETTINGS["no hidden layer"]
+    fold = datasets.divide(datasets.load("iris"), study.split, 0)
     weights = {"logits/kernel": np.eye(4, 3, dtype=np.float32), "logits/bias": np.zeros(3, np.float32)}
-    model = keras_backend.deployed(study.network, (4, 3), weights, mean=np.zeros(4), scale=scale)
+    model = keras_backend.deployed(study.network, (4, 3), weights, replace(fold, mean=np.zeros(4), scale=scale))
     assert model.predict(x, verbose=0)[0].tolist() == pytest.approx([3, 2, 0])
 
 
@@ -56,7 +59,7 @@ def test_model_gives_the_recorded_logits(framework, reload, setting, tmp_path):
     cell, outcome = cells[0], programs.train(framework, study, cells)[0]
     data = datasets.load(study.dataset)
     fold, _, _, sizes = programs.inputs(framework, study, cell)
-    model = framework.deployed(study.network, sizes, outcome.trained.weights, mean=fold.mean, scale=fold.scale)
+    model = framework.deployed(study.network, sizes, outcome.trained.weights, fold)
     logits = reload(model, tmp_path, data.x[fold.test_rows])
     recorded = outcome.trained.predictions.logits
     assert logits.dtype == np.float32

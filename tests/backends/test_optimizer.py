@@ -10,7 +10,8 @@ def test_aligned_adam_is_the_papers():
     gradients = np.random.default_rng(0).normal(0, 1e-5, (20, 4))
     weights, m, v, rate, epsilon = np.ones(4), np.zeros(4), np.zeros(4), 0.01, 1e-5
     variable = keras_package.Variable(np.ones((1, 4), np.float32))
-    optimizer = AlignedAdam(epsilon)
+    optimizer = AlignedAdam()
+    optimizer.aligned = epsilon
     optimizer.rates = keras_package.Variable([rate])
     optimizer.build([variable])
     for step, gradient in enumerate(gradients, start=1):

@@ -28,7 +28,8 @@ def described(fields, path=""):
     """Yield every field of an object and of the objects in it, by its dotted name."""
     for name, field in fields.items():
         yield f"{path}{name}", field
-        yield from described(field.get("properties", {}), f"{path}{name}.")
+        for each in (field, *field.get("anyOf", ())):
+            yield from described(each.get("properties", {}), f"{path}{name}.")
 
 
 def test_order(schema):
@@ -47,8 +48,10 @@ def test_drop_downs(schema, changes):
     assert fields["backends"]["items"]["enum"] == ["pytorch", "keras"]
     assert fields["initializers"]["items"]["enum"] == names()
     assert "iris" in changes["dataset"]["anyOf"][0]["enum"]
-    assert "tanh" in changes["network"]["properties"]["activation"]["enum"]
-    assert changes["network"]["properties"]["residual"]["enum"] == [True, False]
+    perceptron, own = (each["properties"] for each in changes["network"]["anyOf"])
+    assert "tanh" in perceptron["activation"]["enum"]
+    assert perceptron["residual"]["enum"] == [True, False]
+    assert "build" in own
 
 
 def test_every_field_is_explained(schema, changes):

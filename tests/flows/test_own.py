@@ -75,7 +75,7 @@ def test_the_readme_of_the_examples_word_for_word(run, prefect_server):
     assert {*cells["initializer"]} == {"own", "he_normal", "orthogonal"}
     client = MlflowClient("sqlite:///mlflow.db")
     (model,) = client.search_registered_models()
-    assert model.aliases == {"champion": "1"}
+    assert {alias: str(version) for alias, version in model.aliases.items()} == {"champion": "1"}
     status, said = run("run", "mine.yaml", "--dry-run")
     assert "9: 0 to train" in said.out
     code = Path("mine_model.py")
@@ -101,7 +101,10 @@ BAD = {
     "one class": ({"y": "np.zeros(60, int)"}, "y must have two classes or more; it has one"),
     "NaN": ({"x": X + " * np.nan"}, "no NaN; row 0 has another one"),
     "few rows": ({"batch": 100}, "recipe.batch_size must be at most the number of train rows, 48; got 100"),
-    "other data each time": ({"x": "np.random.normal(size=(60, 8, 8))"}, "must give the same arrays at every call"),
+    "other data each time": (
+        {"x": "np.random.normal(size=(60, 8, 8))"},
+        "the same arrays each time it is called",
+    ),
     "rule": ({"extra": ""}, "network.rules: 'nowhere' must match a layer or a parameter; there are 1, 3"),
 }
 
