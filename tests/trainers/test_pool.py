@@ -300,7 +300,7 @@ def _sleep(busy, settings, cells, rates):
 def test_errors_reach_every_task_and_keep_the_trainer(pool):
     """An error in training is told to the task whose cells they were; the trainer lives on."""
     before = pid(pool)
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="this is for perceptrons"):
         pool.train(SETTINGS.model_copy(update={"network": None}), CELLS[:1])
     assert pid(pool) == before
 

@@ -209,6 +209,7 @@ def judged(
     by the number of families that are controlled together. All p-values of a later look at the same pairs are
     multiplied by its price.
 
+    >>> from tasks.core.statistics.verdicts import estimated
     >>> losses, nothing = np.array([[0.1, 0.2, 0.1], [0.9, 0.8, 1.0]]), np.zeros((2, 3), np.bool_)
     >>> rows = judged(Grid(losses, nothing, nothing), [0], [1], Measure("loss", "", "", False, 0.1, scale="ratio"))
     >>> estimated(rows.iloc[0]), round(rows["difference"].item(), 3), rows["verdict"].item()
