@@ -102,15 +102,15 @@ def _in_parts(client: MlflowClient, experiment: Experiment, keys: set[str], pare
 
 
 def newest(study: str, backend: str) -> dict[str, str]:
-    """Return the settings of the newest recorded cell of a study in a backend, by dotted names, and its data.
+    """Return the settings of a study's newest recorded cell with a network of one's own in a backend, and its data.
 
-    The checksum of the data is under DATA. Without any such cell there is nothing.
+    Settings have dotted names. The checksum of the data is under DATA. Without any such cell there is nothing.
     """
     if store.unmade(store.uri()):
         return {}
     client = store.client(store.uri())
     experiment = client.get_experiment_by_name(f"initbench/{study}")
-    query = f"params.backend = '{backend}' AND tags.`{DATA}` != ''"
+    query = f"params.`network.code.{backend}` != '' AND tags.`{DATA}` != ''"
     order = ["attributes.start_time DESC"]
     found = client.search_runs([experiment.experiment_id], query, max_results=1, order_by=order) if experiment else []
     return {**found[0].data.params, DATA: found[0].data.tags[DATA]} if found else {}
