@@ -22,6 +22,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import cli
+from tests.shared.inside import called
 from tests.shared.running import INITBENCH, own_environment
 
 STUDY = """
@@ -69,17 +70,9 @@ def task_runs(environment):
 @pytest.fixture
 def inside(folder, monkeypatch, capsys):
     """Return a function that runs the command in this process, where frameworks may be loaded already."""
-    for name, value in {**cli.QUIET, **cli.LOGGING}.items():
-        monkeypatch.setenv(name, value)  # `main` would set them for good
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["initbench", *arguments])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            status = ended.code
-        output = capsys.readouterr()
+        status, output = called(arguments, monkeypatch, capsys)
         return subprocess.CompletedProcess(arguments, status, output.out, output.err)
 
     return run

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from flows import cli, new, plan, studies
+from flows import new, plan, studies
 from tasks import user_code
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.training import datasets
+from tests.shared.inside import called
 
 README = (new.EXAMPLES / "README.md").read_text()
 MODEL = "from torch import nn\ndef build(shape, outputs, width=4):\n    return "
@@ -30,22 +31,11 @@ STUDY = {"build": "mine_model:build", "batch": 16, "extra": ""}
 @pytest.fixture
 def run(stored, trainers, monkeypatch, capsys):
     """Return a function that runs the command in this process, in an empty folder with an empty store."""
-    for name, value in {**cli.QUIET, **cli.LOGGING}.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv(user_code.FOLDERS, "")
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(datasets, "_held", {})
 
-    def called(*arguments):
-        monkeypatch.setattr(sys, "argv", ["initbench", *arguments])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            status = ended.code
-        return status, capsys.readouterr()
-
-    return called
+    return lambda *arguments: called(arguments, monkeypatch, capsys)
 
 
 def write(model=MODEL + FLAT, x=X, y=Y, **changes):
