@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 import time
@@ -11,6 +12,8 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 # networks are small: more threads would only wait for each other, and for the other test process
 os.environ |= dict.fromkeys(["OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"], "1")
+
+gc.set_threshold(50_000)  # as the command does: frameworks make a million objects, and looking for garbage takes time
 
 # the deadline of an example would be 0.2 s, which a busy machine misses
 hypothesis.settings.register_profile("unhurried", deadline=None)

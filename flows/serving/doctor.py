@@ -271,6 +271,7 @@ def sqlite_store() -> Iterator[Line]:
 
 def prefect_database() -> Iterator[Line]:
     """Look at Prefect's own database, and at the folder in which it is, or will be made."""
+    importlib.import_module("prefect")  # waits where another check imports it; importing a part of it would not
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL as URL
 
     from flows.serving.server import home_fault

@@ -141,7 +141,8 @@ def fitted(study, cell):
     }[recipe.optimizer]()
     if recipe.optimizer == "adamw":
         optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) == 1])
-    model.compile(optimizer, keras_package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    # a handful of steps takes less time than to trace one
+    model.compile(optimizer, keras_package.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
     size = len(fold.y_train) if recipe.batch_size == "full" else recipe.batch_size
     model.fit(fold.x_train, fold.y_train, batch_size=size, epochs=recipe.epochs, shuffle=False, verbose=0)
     logits = model.predict(fold.x_test, verbose=0)

@@ -192,7 +192,7 @@ def test_batches_follow_the_memory_of_a_gpu(monkeypatch, tmp_path):
     program.write_text('#!/bin/sh\ntest "$1" = --id=3 && echo 1200\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    wide = SETTINGS.model_copy(update={"network": Network(width=1024, depth=10)})
+    wide = SETTINGS.model_copy(update={"network": Network(width=512, depth=10)})
     start = process._start, "pytorch", process.Slot(threads=1, gpu=3), os.getpid(), str(tmp_path / "log")
     trainers = [process.Trainer("pytorch", process.Slot(threads=1), tmp_path / "log") for _ in range(2)]
     try:
