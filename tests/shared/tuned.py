@@ -1,5 +1,7 @@
 """A study that tunes the learning rate, and the cells by which its initializers pick."""
 
+from functools import cache
+
 import pandas as pd
 
 from tasks.core.design import grid
@@ -41,6 +43,7 @@ def tuning_cells(losses=LOSSES):
     return pd.DataFrame(rows, columns=cell_columns(["learning_rate"], validation=True))
 
 
+@cache
 def tuned_findings():
     """Return the findings of noisy cells of STUDY, with what its initializers have picked."""
     frame = noisy(3, STUDY.initializers)

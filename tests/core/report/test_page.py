@@ -39,8 +39,9 @@ def test_page_escapes_what_it_is_given():
     """A reason that looks like HTML is shown, not run."""
     frame = noisy()
     frame.loc[0, ["status", "reason"]] = ["failed", "<script>alert(1)</script>"]
-    assert "&lt;script&gt;alert(1)" in page(findings(frame))
-    assert "<script>alert" not in page(findings(frame))
+    text = page(findings(frame))
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<script>alert" not in text
 
 
 def test_page_of_nothing():
@@ -95,7 +96,7 @@ def test_latex_is_booktabs():
     assert text.startswith("% ")
 
 
-def test_texts_say_under_what_settings():
+def test_texts_say_under_what_settings(small):
     """Page, comparison.md and comparison.tex say each at its best, with the picks and the budget, or at one recipe."""
     tuned = tuned_findings()
     texts = [page(tuned), markdown(tuned, ""), latex(tuned)]
@@ -108,10 +109,11 @@ def test_texts_say_under_what_settings():
     assert "Picks; validation loss at each learning rate, mean ± SD over 2 seeds of their own" in texts[0]
     assert 'aria-label="Picks. By value of the tuned setting' in texts[0]
     assert "### Picks" in texts[1]
-    for text in (page(findings()), markdown(findings(), ""), latex(findings())):
+    plain = findings()
+    for text in (small, markdown(plain, ""), latex(plain)):
         assert "Initializers are compared at one recipe." in text
         assert "at its best learning rate" not in text
-    assert "Initializers at one recipe, best first" in page(findings())
+    assert "Initializers at one recipe, best first" in small
 
 
 def test_verdicts_over_learning_rates_are_told():
