@@ -16,7 +16,6 @@ from prefect.futures import PrefectFuture
 
 from tasks import fence
 from tasks.core.design.initializers import Backend
-from tasks.core.report import figures
 from tasks.core.training import parity
 from tasks.core.training.parity import Answer, Asked, ParityError
 from tasks.fence import FencedError
@@ -67,6 +66,8 @@ def hold(
         ParityError: if a backend does not compute what it should.
         FencedError: if the flow run was ended from outside.
     """
+    from tasks.core.report import figures  # matplotlib takes long to import, and a dry run draws nothing
+
     for _ in range(parity.ATTEMPTS):
         findings = parity.findings(asked, _from_all(backends, asked, answers))
         if all(each.held for each in findings):
