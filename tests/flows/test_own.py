@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from flows import new, plan, studies, worker
+from flows import data, new, plan, studies, worker
 from tasks import remote, user_code
 from tasks.core.design.initializers import BACKENDS
+from tasks.core.design.study import Study
 from tasks.core.training import datasets
+from tests.shared import own
 from tests.shared.inside import called
 
 README = (new.EXAMPLES / "README.md").read_text()
@@ -119,6 +121,17 @@ def test_a_form_imports_no_code(stored, trainers, monkeypatch):
     write()
     with pytest.raises(ValueError, match=r"no module 'mine_model' in the folders .* which are none"):
         plan.plan(studies.load("mine.yaml", ["dataset=digits"]), fresh=False)
+
+
+def test_own_networks_may_have_a_class_at_each_position(monkeypatch):
+    """Sequences of tokens with a class at each position are data for a network of one's own, not for a perceptron."""
+    monkeypatch.setattr(datasets, "_held", {})
+    asked = own.study("pytorch", "tokens")
+    settings = asked.settings("pytorch", ())
+    assert list(data.checksums([(settings, 0)])) == ["mine:tokens"]
+    perceptron = settings.model_copy(update={"network": Study().network})
+    with pytest.raises(ValueError, match=r"a perceptron needs rows .* rows of mine:tokens are \(6,\)"):
+        data.checksums([(perceptron, 0)])
 
 
 def test_workers_need_the_same_code(stored, monkeypatch, folder):
