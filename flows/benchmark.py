@@ -16,7 +16,7 @@ from flows.plan import Plan, picked, ready
 from flows.progress import followed
 from flows.result import BenchmarkResult, raise_faults
 from flows.serving.server import recorded, served_flow
-from tasks import machine
+from tasks import machine, models
 from tasks.cells import prefect_tags, settle, threads
 from tasks.comparison import Result, collect, compare, publish
 from tasks.core.design.grid import Batch
@@ -94,10 +94,11 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         controls = collect(others.study, record, others.run_ids(known)) if others else None
         findings = compare(study, record, result, controls, first)
         crowned = () if findings.misbehaved else study.backends
-        models = crew.crown.map(unmapped(findings), crowned, unmapped(record)) if crowned else []
+        crowning = crew.crown.map(unmapped(findings), crowned, unmapped(record)) if crowned else []
         publish(record, findings)
-        crowns: list[object] = [model.result(raise_on_failure=False) for model in models]
-        found = BenchmarkResult.of(record, findings)
+        crowns: list[object] = [each.result(raise_on_failure=False) for each in crowning]
+        kept = models.unexported(findings, dict(zip(crowned, crowns, strict=True)), record)
+        found = BenchmarkResult.of(record, findings, kept)
         log.info("Found:\n%s\nMLflow run: %s", "\n".join(found.headline), found.link)
         raise_faults(found, findings.misbehaved, crowns)
         return found

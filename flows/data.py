@@ -31,7 +31,7 @@ def checksums(asked: Iterable[tuple[CellSettings, int]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for settings, seed in asked:
         data = read(settings.dataset)
-        if (not settings.own and len(data.problem.shape) > 1) or data.problem.positions:
+        if not settings.own and (len(data.problem.shape) > 1 or data.problem.positions):
             rule = "a perceptron needs rows of features with one target each; network.build names a network of your own"
             raise ValueError(f"{rule}; rows of {source(settings.dataset)} are {data.problem.shape}")
         datasets.divide(data, settings.split, seed)

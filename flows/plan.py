@@ -20,6 +20,7 @@ from tasks.cells import slots, threads
 from tasks.core.design import grid
 from tasks.core.design.columns import RANKED
 from tasks.core.design.grid import UNTUNED, Batch, Cell, Picks
+from tasks.core.design.own import Loaded, OwnNetwork
 from tasks.core.design.parts import Level
 from tasks.core.design.settings import CellSettings, Network, short, source
 from tasks.core.design.study import Study
@@ -200,8 +201,18 @@ def plan(study: Study, *, fresh: bool) -> Plan:
         networks.in_flight  # noqa: B018  # it is refused here if not even one cell fits
         store.check_room(sum(map(networks.recorded, made.left)))
         made = made.model_copy(update={"networks": networks})
-    since = changed(made.own.batches, study)
+    elsewhere = _on_workers(study) if study.runner == "workers" else ()
+    since = (*elsewhere, *changed(made.own.batches, study))
     return made.model_copy(update={"notes": (*notes, *made.notes, *made.networks.notes, *since)})
+
+
+def _on_workers(study: Study) -> tuple[str, ...]:
+    """Return what to know of code of one's own that workers train: it does not travel with the parts."""
+    own, loaded = study.network, study.dataset
+    used = [*(own.build[each] for each in study.backends)] if isinstance(own, OwnNetwork) else []
+    used += [loaded.load] if isinstance(loaded, Loaded) else []
+    rule = "in a folder that INITBENCH_CODE lists there, or as an installed package; cells of a worker without it fail"
+    return (f"every worker must have the code of {', '.join(used)}, {rule}",) if used else ()
 
 
 def _tuned(study: Study, *, fresh: bool) -> Plan:

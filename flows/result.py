@@ -33,9 +33,9 @@ class BenchmarkResult:
     real: bool = False
 
     @classmethod
-    def of(cls, record: Benchmark, findings: Findings) -> "BenchmarkResult":
-        """Return the result of a benchmark that has been published."""
-        notes = all_worded(findings.notes, findings.study)
+    def of(cls, record: Benchmark, findings: Findings, more: Sequence[str] = ()) -> "BenchmarkResult":
+        """Return the result of a benchmark that has been published; more: notes that the findings do not have."""
+        notes = [*all_worded(findings.notes, findings.study), *more]
         words = tuple(answer(findings)), tuple(details(findings)), tuple(notes)
         return cls(record.run_id, record.link, findings.comparison, *words, findings.tuned, findings.study.regression)
 

@@ -10,9 +10,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import data
 from flows.crews import THREADS, end_with_worker
 from flows.serving.server import recorded, served_flow
-from tasks import fence, machine, models, parity, remote
+from tasks import fence, machine, models, parity, remote, user_code
 from tasks.cells import settle, slots, threads, train_cells, trainers
-from tasks.core.design.grid import Batch
+from tasks.core.design.grid import Batch, Platform
 from tasks.core.design.settings import source
 from tasks.tracking import reading, recording, store
 from tasks.tracking.store import Benchmark
@@ -45,19 +45,33 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
     """Train and record cells, and return the run id of each; cells that this platform finished earlier are reused.
 
     Raises:
-        ValueError: if the data or the release of initbench differ from those of the benchmark, or the cells do not fit
-            into memory.
+        ValueError: if the data, the code of a network of one's own or the release of initbench differ from those of the
+            benchmark, or are not here, or the cells do not fit into memory.
     """
     found = data.checksums([(part.settings, part.cells[0].seed)])
     data.check_memory([part.settings], slots())
     platform = machine.platform_for(found, threads())
-    asked = {source(part.settings.dataset): part.data}
-    here, there = {"initbench": platform.release, **found}, {"initbench": part.release, **asked}
-    differ = [f"{name} ({here[name]}, not {there[name]})" for name in here if here[name] != there[name]]
-    if differ:
-        raise ValueError(f"{part}: a worker must have the benchmark's data and release; differing: {', '.join(differ)}")
+    _check_alike(part, platform)
     whole = Batch.of(part.settings, part.cells, platform, part.target, part.record)
     known = reading.find(part.study, [whole], benchmark.run_id if part.fresh else None).run_ids
     batches = whole.without(known).cut(most=1)
     known |= settle(batches, train_cells.map(batches, unmapped(benchmark)), benchmark)
     return [known[key] for key in whole.keys.values()]
+
+
+def _check_alike(part: remote.Train, platform: Platform) -> None:
+    """Check that this machine has the data, the code and the release with which the benchmark was planned.
+
+    Raises:
+        ValueError: if one of them differs, or the code is not where a worker may import it.
+    """
+    here = {"initbench": platform.release, **platform.data}
+    there = {"initbench": part.release, source(part.settings.dataset): part.data}
+    if own := part.settings.own:
+        reference = own.build[part.backend]
+        here[reference] = user_code.checksum(reference, user_code.NETWORKS)
+        there[reference] = own.code[part.backend]
+    differ = [f"{name} ({here[name]}, not {there[name]})" for name in here if here[name] != there[name]]
+    if differ:
+        told = ", ".join(differ)
+        raise ValueError(f"{part}: a worker must have the benchmark's data, code and release; differing: {told}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from safetensors.numpy import save
 
 from tasks import fence, machine, user_code
 from tasks.core.design import grid
@@ -60,8 +61,31 @@ def register(
     candidate = Candidate(model_name(study.name, settings.dataset, backend), settings, cell, run_id)
     version = registry.version_of(benchmark, candidate.name, run_id) or log(candidate, benchmark)
     fence.check()
-    registry.crown(benchmark, candidate.name, version, run_id, found.describe(cell, study), found.numbers)
+    words = found.describe(cell, study)
+    if reason := registry.unexported(benchmark, candidate.name, version):
+        words += f" {_kept(reason)}"
+    registry.crown(benchmark, candidate.name, version, run_id, words, found.numbers)
     return version
+
+
+def _kept(reason: str) -> str:
+    return f"MLflow cannot load it as a model ({reason}): its weights, and the builder's name and source, are kept."
+
+
+def unexported(findings: Findings, versions: Mapping[Backend, object], benchmark: Benchmark) -> list[str]:
+    """Return of each champion that is no MLflow model what is kept in its place, and why.
+
+    versions: what `crown` returned by backend, a version or an error.
+    """
+    said = []
+    for backend, version in versions.items():
+        found, study = champion(findings, backend), findings.study
+        if found and isinstance(version, str):
+            cell = grid.cells(study)[found.row]
+            name = model_name(study.name, grid.settings_of(study, cell, findings.picks).dataset, backend)
+            reason = registry.unexported(benchmark, name, version)
+            said += [f"The champion {name} is registered, but {_kept(reason)}"] if reason else []
+    return said
 
 
 def model_name(study: str, dataset: Data, backend: Backend) -> str:
@@ -148,6 +172,6 @@ def _log_own(
     except Exception as error:  # an exporter raises errors of many kinds where a model is beyond it
         reason = f"{type(error).__name__}: {first_line(error)}"
         sources = user_code.sources(reference) if ":" in reference else {}
-        return registry.log_parts(
-            benchmark, candidate.name, candidate.run_id, about | {"not exported": reason}, sources
-        )
+        files = {f"code/{module.replace('.', '/')}.py": source.encode() for module, source in sources.items()}
+        files["weights.safetensors"] = save(dict(weights))
+        return registry.log_parts(benchmark, candidate.name, candidate.run_id, reason, about, files)

@@ -1,14 +1,18 @@
 """The champion of a backend as a registered model; the model itself is logged by a function that is given."""
 
+import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from tasks import models
 from tasks.core.design.settings import CsvFile
 from tasks.core.design.study import Study
 from tasks.core.statistics.findings import Findings
-from tasks.tracking import parts
+from tasks.tracking import parts, registry
 from tests.shared import samples
 
 STUDY = Study(name="small", initializers=("zeros", "he_normal"), seeds=3)
@@ -95,6 +99,32 @@ def test_champion_follows_the_newest_evidence(cells, client, crown):
     assert str(client.get_model_version_by_alias(MODEL, "champion").version) == second
     assert client.get_model_version(MODEL, first).description == told
     assert "zeros" in client.get_model_version(MODEL, second).description
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_model_that_cannot_be_exported_is_kept_in_parts(parent, cells, client, tmp_path, alone):
+    """Weights, builder and source are kept in its place, also of a cell without a run, and registry and run say so."""
+    if not alone:
+        cells["run_id"] = [parts.address(parent.run_id, f"{at:016x}") for at in cells.index]
+    files = {"weights.safetensors": save({"w": np.ones(3, np.float32)}), "code/mine.py": b"def build(): ..."}
+
+    def log(candidate, benchmark):
+        about = {"builder": "mine:build"}
+        return registry.log_parts(benchmark, candidate.name, candidate.run_id, "TypeError: no", about, files)
+
+    found = Findings.of(STUDY, cells, samples.NO_CLAIMS)
+    version = client.get_model_version(MODEL, models.register(found, "pytorch", parent, log))
+    kept = "MLflow cannot load it as a model (TypeError: no): its weights, and the builder's name and source, are kept."
+    assert version.description.endswith(kept)
+    (folder,) = [each for each in client.list_artifacts(version.run_id) if each.path.startswith("model-")]
+    there = Path(client.download_artifacts(version.run_id, folder.path, str(tmp_path)))
+    assert version.source.endswith(folder.path)
+    assert {name: (there / name).read_bytes() for name in files} == files
+    told = json.loads((there / "model.json").read_text())
+    assert told == {"builder": "mine:build", "not exported": "TypeError: no"}
+    (line,) = models.unexported(found, {"pytorch": str(version.version)}, parent)
+    assert line == f"The champion {MODEL} is registered, but {kept}"
+    assert models.unexported(found, {"pytorch": ValueError(), "keras": None}, parent) == []
 
 
 def test_a_champion_never_stands_for_other_data(cells, client, parent, log, crown, tmp_path):

@@ -4,6 +4,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,8 @@ from tasks.tracking import parts, store
 from tasks.tracking.store import Benchmark
 
 CHAMPION = "champion"
+FOLDER = 8  # letters of a cell's id or key that name its folder
+UNEXPORTED = "initbench.unexported"  # tag of a version that is no MLflow model: why
 CELL = "initbench.cell"  # tag of a version: the id of its cell's run, or the cell's address
 MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
 
@@ -74,23 +77,39 @@ def log_model(
 
 
 def log_parts(
-    benchmark: Benchmark, name: str, run_id: str, about: Mapping[str, object], sources: Mapping[str, str]
+    benchmark: Benchmark,
+    name: str,
+    cell: str,
+    reason: str,
+    about: Mapping[str, object],
+    files: Mapping[str, bytes],
 ) -> str:
     """Register a cell's model as what it is made of, and return its version: weights, and the code that builds it.
 
-    The folder `model` of the cell's run gets `model.json`, which says what is there and why it is no MLflow model, and
-    the code by module. The weights are the cell's own, `weights.safetensors`.
+    cell: the id of the cell's run, or the cell's address. reason: why it is no MLflow model. A folder of the run gets
+    `model.json`, which says what is there and why, and the files by their paths.
     """
-    client = store.client(benchmark.uri)
-    client.log_text(run_id, json.dumps(dict(about), indent=2, default=str), "model/model.json")
-    for module, source in sources.items():
-        client.log_text(run_id, source, f"model/code/{module.replace('.', '/')}.py")
+    client, run_id = store.client(benchmark.uri), parts.run_of(cell)
+    folder = f"model-{cell.rpartition(parts.MARK)[2][:FOLDER]}"  # several cells can be in one run
+    told = dict(about) | {"not exported": reason}
+    with TemporaryDirectory() as held:
+        for path, content in {"model.json": json.dumps(told, indent=2, default=str).encode(), **files}.items():
+            file = Path(held, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        client.log_artifacts(run_id, held, folder)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     artifacts = client.get_run(run_id).info.artifact_uri
-    version = client.create_model_version(name, f"{artifacts}/model", run_id)
-    client.set_model_version_tag(name, version.version, "initbench.kept", "weights, builder and source")
+    version = client.create_model_version(name, f"{artifacts}/{folder}", run_id)
+    client.set_model_version_tag(name, version.version, UNEXPORTED, reason)
     return str(version.version)
+
+
+def unexported(benchmark: Benchmark, name: str, version: str) -> str | None:
+    """Return why a version is no MLflow model, None if it is one."""
+    found: str | None = store.client(benchmark.uri).get_model_version(name, version).tags.get(UNEXPORTED)
+    return found
 
 
 def _flavor(backend: Backend) -> Any:

@@ -178,3 +178,31 @@ def test_models_that_cannot_be_trained_are_refused(name):
     asked = study("keras", "channels_last")
     with pytest.raises(ValueError, match=words):
         own.examine(backend, build, asked.settings("keras", ()), grid.cells(asked)[:1])
+
+
+def deployed(data):
+    """Return an example of `MODELS` as its champion is deployed, with rows and what the model itself gives for them."""
+    found = datasets.load(study("keras", data).dataset)
+    fold = datasets.divide(found, study("keras", data).split, 0)
+    with contained(1):
+        model = MODELS[data](found.problem.shape, found.problem.outputs)
+        given = model(fold.x_test).numpy()
+    weights = {each.path: each.numpy() for each in model.variables}
+    whole = backend.deployed_own(MODELS[data], found.problem, weights, fold)
+    return whole, found.x[fold.test_rows], given * fold.y_scale + fold.y_mean if fold.real else given
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, as it saves a model
+@pytest.mark.parametrize("data", ["channels_last", "sequences", "real"])
+def test_a_champion_loads_without_code_and_gives_what_its_cell_gave(tmp_path, data):
+    """A saved model of Keras's own classes takes data as they are, and gives logits, or targets in their units."""
+    whole, x, expected = deployed(data)
+    whole.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_allclose(loaded(x).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_classes_of_ones_own_are_not_exported():
+    """Keras would save a model of a class of one's own, and not load it elsewhere; so it is refused with the class."""
+    with pytest.raises(ValueError, match=r"Keras loads \w+, a Tagger, only where its code is"):
+        deployed("tokens")

@@ -28,11 +28,13 @@ def plain_pytorch(build, settings, data, cell):
     fold, order = parts(settings, data, cell)
     torch.manual_seed(cell.seed)
     model = build(data.problem.shape, data.problem.outputs)
-    optimizer = torch.optim.Adam(model.parameters(), settings.recipe.learning_rate)
+    recipe = settings.recipe
+    rule = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    optimizer = rule(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     x, y, *test = (torch.from_numpy(each) for each in (fold.x_train, fold.y_train, fold.x_test, fold.y_test))
     for epoch in torch.from_numpy(order).long():
         model.train()
-        for rows in epoch.split(settings.recipe.batch_size):
+        for rows in epoch.split(recipe.batch_size):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
             optimizer.step()

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from flows import new, plan, studies
-from tasks import user_code
+from flows import data, new, plan, studies, worker
+from tasks import remote, user_code
 from tasks.core.design.initializers import BACKENDS
+from tasks.core.design.study import Study
 from tasks.core.training import datasets
+from tests.shared import own
 from tests.shared.inside import called
 
 README = (new.EXAMPLES / "README.md").read_text()
@@ -119,6 +121,37 @@ def test_a_form_imports_no_code(stored, trainers, monkeypatch):
     write()
     with pytest.raises(ValueError, match=r"no module 'mine_model' in the folders .* which are none"):
         plan.plan(studies.load("mine.yaml", ["dataset=digits"]), fresh=False)
+
+
+def test_own_networks_may_have_a_class_at_each_position(monkeypatch):
+    """Sequences of tokens with a class at each position are data for a network of one's own, not for a perceptron."""
+    monkeypatch.setattr(datasets, "_held", {})
+    asked = own.study("pytorch", "tokens")
+    settings = asked.settings("pytorch", ())
+    assert list(data.checksums([(settings, 0)])) == ["mine:tokens"]
+    perceptron = settings.model_copy(update={"network": Study().network})
+    with pytest.raises(ValueError, match=r"a perceptron needs rows .* rows of mine:tokens are \(6,\)"):
+        data.checksums([(perceptron, 0)])
+
+
+def test_workers_need_the_same_code(stored, monkeypatch, folder):
+    """A plan for workers says that they need the code; a worker with other code, or none, refuses in one line."""
+    monkeypatch.setenv(user_code.FOLDERS, str(folder))
+    write()
+    made = plan.plan(studies.load("mine.yaml", ["runner=workers"]), fresh=False)
+    (note,) = [words for words in made.notes if "INITBENCH_CODE" in words]
+    assert note.startswith("every worker must have the code of mine_model:build, mine_data:load, in a folder")
+    batch = made.left[0]
+    planned = {"settings": batch.settings, "cells": batch.cells, "target": batch.target, "record": batch.record}
+    alike = {"data": batch.platform.data["mine_data:load"], "release": batch.platform.release}
+    part = remote.Train(study="mine", fresh=False, **planned, **alike)
+    worker._check_alike(part, batch.platform)
+    Path("mine_model.py").write_text(MODEL + FLAT + "# changed\n")
+    with pytest.raises(ValueError, match=r"the benchmark's data, code and release; differing: mine_model:build \(\w+,"):
+        worker._check_alike(part, batch.platform)
+    monkeypatch.delenv(user_code.FOLDERS)
+    with pytest.raises(ValueError, match=r"no module 'mine_model' in the folders of code that INITBENCH_CODE lists"):
+        worker._check_alike(part, batch.platform)
 
 
 def test_examples_are_valid_studies():

@@ -39,7 +39,8 @@ def contained(seed: int) -> Iterator[None]:
 
 def _seed(seed: int) -> None:
     """Seed TensorFlow's operations that have no seed; its own function would make it optimize all programs anew."""
-    context._context._seed, context._context._rng = seed, random.Random(seed)  # noqa: S311  # no secret
+    held = context.context()
+    held._seed, held._rng = seed, random.Random(seed)  # noqa: S311  # no secret
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from tasks.backends.keras.contained import contained
+from tasks.backends.keras.layers import modules
 from tasks.core.design.activations import LEAKY_SLOPE, ActivationName
 from tasks.core.design.settings import Network
 from tasks.core.training.backend import NEWEST, NORMALIZATION_EPSILON, Builder, traced
@@ -138,10 +139,18 @@ def deployed(network: Network, fans: tuple[int, ...], variables: Mapping[str, Fl
 
 
 def deployed_own(builder: Builder, problem: Problem, variables: Mapping[str, Floats], fold: Fold) -> keras.Model:
-    """Return a trained model of one's own as one model, from unscaled rows to what it gives."""
+    """Return a trained model of one's own as one model, from unscaled rows to what it gives.
+
+    Raises:
+        ValueError: if Keras could not load the model where the code of its classes or functions is not installed.
+    """
     with contained(0):
         model = builder(problem.shape, problem.outputs)
         model(tf.zeros((1, *problem.shape), tf.int64 if problem.tokens else tf.float32))
+    for layer in modules(model).values():
+        kind = type(layer)
+        if not kind.__module__.startswith("keras.") or kind is keras.layers.Lambda:
+            raise ValueError(f"Keras loads {layer.name}, a {kind.__name__}, only where its code is")
     for variable in model.variables:
         variable.assign(variables[variable.path])
     return model if problem.tokens else _unscaled(model, problem.shape, fold)

@@ -214,31 +214,38 @@ class OwnProgram:
         for epoch in torch.from_numpy(order).long().to(self.device):
             self.model.train()
             with self._random(), Seen(self.model, self.layers, keep=False) as seen:
-                flows = [self._advance(x[visited], y[visited], seen) for visited in torch.split(epoch, size)]
-            flow.append(torch.stack(flows).mean(0))
+                steps = [self._advance(x[visited], y[visited], seen) for visited in torch.split(epoch, size)]
+            flow.append(self._flow(*map(torch.stack, zip(*steps, strict=True))))
             measured.append(self._now())
         return self._progress([scores for scores, _ in measured], [state for _, state in measured], flow)
 
-    def _advance(self, x: Tensor, y: Tensor, seen: Seen) -> Tensor:
-        """Take one step; return its `signals.FLOW`, (3, layers)."""
+    def _advance(self, x: Tensor, y: Tensor, seen: Seen) -> tuple[Tensor, ...]:
+        """Take one step; return what `_flow` is made of, which leaves the rest to the end of an epoch.
+
+        These are the norms of the kernels' gradients, of their changes, and of the kernels before, each (kernels,), and
+        what `Seen.finite` returns, (layers,).
+        """
         self.optimizer.zero_grad()
         seen.clear()
         self._loss(self.model(x), y).backward()  # type: ignore[no-untyped-call]  # torch's
         finite = seen.finite()
         gradients = [self.parameters[name].grad for name in self.kernels]
-        norms = self._by_layer([each if each is not None else torch.zeros(1, device=self.device) for each in gradients])
+        norms = _norms([each if each is not None else torch.zeros(1, device=self.device) for each in gradients])
         self._clip()
         kernels = [self.parameters[name].detach() for name in self.kernels]
         before = [kernel.clone() for kernel in kernels]
         self.optimizer.step()
-        moved = self._by_layer(torch._foreach_sub(kernels, before))
-        return torch.stack([norms, moved / self._by_layer(before), finite])
+        return norms, _norms(torch._foreach_sub(kernels, before)), _norms(before), finite
 
-    def _by_layer(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Return the norm of each layer's kernels together, (layers,), of tensors that belong to `kernels` in turn."""
-        squares = torch.stack(torch._foreach_norm([*tensors])) ** 2
-        found = torch.zeros(len(self.layers.layers), device=self.device).index_add(0, self.layer_of, squares)
-        return found.sqrt()
+    def _flow(self, gradients: Tensor, changes: Tensor, kernels: Tensor, finite: Tensor) -> Tensor:
+        """Return `signals.FLOW` over the steps of an epoch, (3, layers), of what each step gave, (steps, ...)."""
+        norms, moved, before = (self._joined(each) for each in (gradients, changes, kernels))
+        return torch.stack([norms, moved / before, finite], 1).mean(0)
+
+    def _joined(self, norms: Tensor) -> Tensor:
+        """Return the norm of each layer's kernels together, (..., layers), of the norms of kernels, (..., kernels)."""
+        found = torch.zeros(*norms.shape[:-1], len(self.layers.layers), device=self.device)
+        return found.index_add(-1, self.layer_of, norms**2).sqrt()
 
     def _clip(self) -> None:
         if not (self.recipe.clip_norm or self.recipe.clip_value):
@@ -274,7 +281,7 @@ class OwnProgram:
             given = self.model(x)
             loss = self._loss(given, y)
             found = torch.autograd.grad(loss, [self.parameters[name] for name in self.kernels], allow_unused=True)
-        norms = self._by_layer([torch.zeros(1, device=x.device) if each is None else each for each in found])
+        norms = self._joined(_norms([torch.zeros(1, device=x.device) if each is None else each for each in found]))
         layers = torch.stack([seen.at_start(at, len(x), norm) for at, norm in enumerate(norms)], 1)
         share = torch.tensor(np.nan, device=x.device)
         if self.problem.task == "classification":
@@ -334,6 +341,11 @@ def _without_onednn() -> Iterator[None]:
         yield
     finally:
         torch._C._set_mkldnn_enabled(before)
+
+
+def _norms(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the norm of each tensor."""
+    return torch.stack(torch._foreach_norm([*tensors]))
 
 
 def _shape(words: Sequence[object]) -> str:

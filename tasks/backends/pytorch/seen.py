@@ -59,6 +59,7 @@ class Seen:
         self.channels = [1 if "Conv" in layer.kind else -1 for layer in layers.layers]
         self.activations = [each for each in found.values() if isinstance(each, ACTIVATIONS)]
         self.keep, self.gradients = keep, gradients
+        self.counts: tuple[int, ...] = ()
         self.clear()
 
     def clear(self) -> None:
@@ -69,7 +70,7 @@ class Seen:
         self.outputs: list[list[Tensor]] = [[] for _ in range(count)]
         self.activated: list[list[Tensor]] = [[] for _ in range(count)]
         self.slopes: list[list[Tensor]] = [[] for _ in range(count)]
-        self.largest: list[list[Tensor]] = [[] for _ in range(count)]
+        self.ends: list[list[Tensor]] = [[] for _ in range(count)]
         self.alive: list[Tensor | None] = [None] * count
         self.bounded: list[list[Tensor]] = [[] for _ in range(count)]
 
@@ -90,7 +91,7 @@ class Seen:
             return
         self.last = at
         self.numbers += output.numel()
-        self.largest[at].append(output.detach().abs().amax())
+        self.ends[at].extend(torch.aminmax(output.detach()))
         if self.keep:
             self.outputs[at].append(self._units(at, output.detach()).clone())
         if self.gradients and output.requires_grad:
@@ -102,14 +103,14 @@ class Seen:
         self.numbers += given.numel()
         if at is None or torch.is_grad_enabled() != self.gradients:
             return  # while it trains, only outputs matter
-        units = self._units(at, given.detach())
-        largest = units.abs().amax(0)
+        values = given.detach()
+        largest = self._largest(at, values)
         before = self.alive[at]
         self.alive[at] = largest if before is None else torch.maximum(before, largest)
         if self.keep:
-            self.activated[at].append(units.clone())
+            self.activated[at].append(self._units(at, values).clone())
         if isinstance(module, BOUNDED):
-            bounded = units if isinstance(module, nn.Tanh) else 2 * units - 1
+            bounded = values if isinstance(module, nn.Tanh) else 2 * values - 1
             self.bounded[at].append((bounded.abs() > SATURATED).float().mean())
 
     def _units(self, at: int, output: Tensor) -> Tensor:
@@ -117,20 +118,33 @@ class Seen:
         units = output.movedim(self.channels[at], -1)
         return units.reshape(-1, units.shape[-1])
 
+    def _largest(self, at: int, output: Tensor) -> Tensor:
+        """Return the largest absolute value of each unit of an output, over its rows as `_units` has them.
+
+        It is taken of the output as it lies, because an output with few units takes many times longer as (rows, units).
+        """
+        channel = self.channels[at] % output.ndim
+        rows = [axis for axis in range(output.ndim) if axis != channel]
+        return output.abs().amax(rows) if rows else output.abs()
+
     def finite(self) -> Tensor:
         """Return 1 for each layer whose outputs were all finite, else 0, and NaN for a layer without any: (layers,)."""
-        nothing = torch.tensor(np.nan)
-        largest = [torch.stack(each).amax() if each else nothing for each in self.largest]
-        stacked = torch.stack([each.to(largest[0].device) for each in largest])
-        known = torch.tensor([bool(each) for each in self.largest], device=stacked.device)
-        return torch.where(known, torch.isfinite(stacked).float(), np.nan)
+        ends = torch.stack([end for each in self.ends for end in each])
+        counts = tuple(map(len, self.ends))
+        if counts != self.counts:  # the places of the ends, which are the same in every step
+            self.counts = counts
+            self.places = torch.tensor([at for at, each in enumerate(counts) for _ in range(each)], device=ends.device)
+            self.known = torch.tensor([1.0 if each else np.nan for each in counts], device=ends.device)
+        bad = torch.zeros_like(self.known).index_add(0, self.places, (~torch.isfinite(ends)).float())
+        return torch.where(bad > 0, 0.0, self.known)
 
     def state(self) -> Tensor:
         """Return `signals.STATE` of each layer, (3, layers)."""
-        nan = torch.tensor(np.nan, device=self.finite().device)
+        finite = self.finite()
+        nan = torch.tensor(np.nan, device=finite.device)
         dead = torch.stack([nan if each is None else (each == 0).float().mean() for each in self.alive])
         saturated = torch.stack([torch.stack(each).mean() if each else nan for each in self.bounded])
-        return torch.stack([dead, saturated, self.finite()])
+        return torch.stack([dead, saturated, finite])
 
     def at_start(self, at: int, rows: int, norm: Tensor) -> Tensor:
         """Return the signals in `columns.START` of a layer, but standard deviations in place of variances.

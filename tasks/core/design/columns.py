@@ -20,10 +20,10 @@ class Measure:
     whose spread grows with its size, as that of a loss does. margin: the largest difference that is too small to
     matter, unless a study sets another one; of a ratio the share by which one side may be larger than the other one;
     None if the measure has no such number. step: every value is a multiple of this; 0 if the measure is continuous.
-    largest: every value lies between 0 and this.
+    least, largest: every value lies between these.
 
     step_is_a_test_row: the measure is a share of the test rows, so its step is one row. Its margin is a share of the
-    errors, see `statistics/measures.py`.
+    errors, see `statistics/measures.py`. of_classes: real targets have no such number.
     censored: the measure counts epochs until something happens, which may not happen within the epochs trained. Such a
     cell has no number, and it counts as having taken all epochs. per_batch: the cells of a batch share one value.
     repeatable: a cell that is trained again has the same value. A check of a study may name no other measure.
@@ -36,8 +36,10 @@ class Measure:
     margin: float | None
     scale: Literal["difference", "ratio"] = "difference"
     step: float = 0.0
+    least: float = 0.0
     largest: float = np.inf
     step_is_a_test_row: bool = False
+    of_classes: bool = False
     censored: bool = False
     per_batch: bool = False
     repeatable: bool = True
@@ -82,7 +84,7 @@ RESOLUTION = float(np.finfo(np.float32).eps)  # of a loss: 1.2e-7, below which a
 MEASURES = (
     Measure("test_accuracy", "test accuracy", "", True, None, largest=1.0, step_is_a_test_row=True),
     Measure("test_loss", "test loss", "nat", False, 0.1, scale="ratio"),
-    Measure("brier_score", "Brier score", "", False, 0.01, largest=2.0),
+    Measure("brier_score", "Brier score", "", False, 0.01, largest=2.0, of_classes=True),
     Measure("epochs_to_target", "epochs to target", "epochs", False, 1.0, step=1.0, censored=True),
     Measure("loss_area", "area under the test loss", "nat", False, 0.1, scale="ratio"),
     Measure("train_seconds", "train time", "s", False, None, per_batch=True, repeatable=False),

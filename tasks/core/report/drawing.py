@@ -28,6 +28,7 @@ MARKERS = re.compile(
 )
 LARGE = 120_000  # characters; a larger drawing goes into the page as pixels, so that the page stays below 3 MB
 DPI, PIXELS = 90, 600_000
+WIDEST = 8.4  # rem of the page for an inch of a drawing; a small picture does not fill the page
 
 CAPTIONS = {
     "comparison": (
@@ -84,7 +85,8 @@ CAPTIONS = {
     ),
     "variances": (
         "Signals at the start",
-        "Variance of pre-activations and of their gradient by layer, before training; dots are what theory expects.",
+        "Variance of pre-activations and of their gradient by layer, before training; dots are what theory expects, "
+        "where a theory describes the network.",
     ),
     "gradients": (
         "Gradients",
@@ -113,7 +115,8 @@ class Picture:
     def embedded(self) -> str:
         """The HTML that shows the picture in the page: the drawing itself, or its pixels if the drawing is large."""
         if len(self.drawing) <= LARGE:
-            return self.drawing
+            width = f"max-width: min(68rem, {WIDEST * self.figure.get_figwidth():.0f}rem)"
+            return self.drawing.replace("<svg", f'<svg style="{width}"', 1)
         page = io.BytesIO()
         width, height = self.figure.get_size_inches()
         self.figure.set_layout_engine("none")  # drawing it as SVG has laid it out, which takes as long as to draw it

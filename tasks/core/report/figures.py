@@ -148,6 +148,7 @@ def variances(layers: pd.DataFrame, factors: Sequence[str], looks: Mapping[str, 
         _by_layer(lower, part[part["hidden"]], "backward", "theory_backward", looks)
         lower.set_xlabel("layer")
         if "layer_name" in part and part["layer"].max() <= NAMED and len(panels) == 1:
+            _name_layers(upper, part)
             _name_layers(lower, part)
     columns[0, 0].set_ylabel("variance of pre-activations")
     columns[0, 1].set_ylabel("variance of the gradient,\nlast hidden layer = 1")

@@ -187,7 +187,8 @@ def measures(findings: Findings) -> Table:
     """Return the table of all measures of each group, or of the ranked ones alone if these are many rows."""
     keys = ["backend", *factors(findings.cells), "initializer"]
     many = len(findings.comparison) * len(MEASURES) > ROWS
-    told = [measure for measure in MEASURES if not many or measure.name in RANKED]
+    real = findings.study.regression
+    told = [each for each in MEASURES if (each.name in RANKED or not many) and not (real and each.of_classes)]
     left_out = "; the others are in comparison.csv" if many else ""
     rows = [
         [
@@ -283,18 +284,20 @@ def defaults(findings: Findings) -> Table:
 def cells(findings: Findings, link: Callable[[str], str]) -> Table:
     """Return the table of cells. A cell's seed links to its run; `link` returns the address of a run, given its id."""
     keys = ["backend", *factors(findings.cells), "initializer"]
+    real = findings.study.regression
+    told = {name: style for name, style in OF_A_CELL.items() if not (real and MEASURES_BY_NAME[name].of_classes)}
     rows = [
         [
             *_named(row, keys),
             Entry(str(row["seed"]), int(row["seed"]), link(row["run_id"])),
             *_named(row, ["status", "health"]),
-            *(_number(row[name], style) for name, style in OF_A_CELL.items()),
+            *(_number(row[name], style) for name, style in told.items()),
             Entry(row["reason"], row["reason"]),
         ]
         for _, row in findings.cells.head(CELLS).fillna({"reason": "", "health": ""}).iterrows()
     ]
     left_out = f", {CELLS:,} of {len(findings.cells):,}, all in cells.csv" if len(findings.cells) > CELLS else ""
-    names = [*keys, "seed", "status", "health", *(TITLES[name] for name in OF_A_CELL), "reason"]
+    names = [*keys, "seed", "status", "health", *(TITLES[name] for name in told), "reason"]
     caption = f"Cells{left_out}; a seed leads to its run in MLflow"
     return Table("cells", caption, names, rows)
 

@@ -94,8 +94,9 @@ def matrices(pairs: pd.DataFrame, keys: Sequence[str]) -> Figure:
     for panel, ((*key, measure), part) in zip(axes, parts, strict=False):
         _matrix(panel, part, f"{' · '.join(map(str, key))} · {TITLES[measure]}")
     image = axes[0].images[0]
-    label = "effect size (g): the row's initializer is better"
-    figure.colorbar(image, ax=axes, label=label, shrink=min(0.8, BAR / figure.get_figheight()), extend="both")
+    bar = figure.colorbar(image, ax=axes, shrink=min(0.8, BAR / figure.get_figheight()), extend="both")
+    bar.set_label("effect size (g):\nthe row's initializer is better", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     return figure
 
 

@@ -15,6 +15,7 @@ OF_REAL_TARGETS = {
     "Train accuracy": "Train R²",
     "train accuracy": "train R²",
     "validation accuracy": "validation R²",
+    "logits on top": "outputs on top",
     "test loss": "mean squared error",
     "Test loss": "Mean squared error",
 }

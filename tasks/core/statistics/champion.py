@@ -154,5 +154,5 @@ def _expected(unseen: Array, cells: pd.DataFrame) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     (known,) = (measure for measure in measures(cells) if measure.name == CHOSEN_BY.name)
     ends = inference.intervals(sample[None], steps=known.step, seed=inference.BOOTSTRAP_SEED)
-    low, high = (float(np.clip(end, 0, known.largest)[0]) for end in ends)
+    low, high = (float(np.clip(end, known.least, known.largest)[0]) for end in ends)
     return float(sample.mean()), low, high

@@ -25,7 +25,7 @@ difference that another sample of rows could turn round does not matter.
 
 
 def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyType({})) -> list[Measure]:
-    """Return the measures with the steps, margins and largest values that hold for cells of one level.
+    """Return the measures with the steps, margins, least and largest values that hold for cells of one level.
 
     A measure that is a share of the test rows is a multiple of 1 / test_rows, so this is its step. Its margin is that
     of `margin_of_errors`, unless the study sets another one. A censored measure is at most the horizon, which is the
@@ -46,7 +46,7 @@ def _known(measure: Measure, margin: float | None, cells: pd.DataFrame, row: flo
     """Return a measure of cells, given the margin that the study sets, 1 / test_rows and the horizon."""
     if measure.step_is_a_test_row and real(cells):
         margin_of_r2 = UNEXPLAINED / ERRORS * margin_of_errors(cells, measure, 0.0)
-        measure = replace(measure, step=0.0, step_is_a_test_row=False, margin=margin_of_r2)
+        measure = replace(measure, step=0.0, least=-np.inf, step_is_a_test_row=False, margin=margin_of_r2)
     elif measure.step_is_a_test_row:
         measure = replace(measure, step=row, margin=margin_of_errors(cells, measure, row))
     if measure.censored:

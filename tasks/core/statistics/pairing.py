@@ -26,7 +26,7 @@ from tasks.core.design.columns import (
 )
 from tasks.core.design.study import Study
 from tasks.core.statistics.family import Grid, finishing, judged
-from tasks.core.statistics.measures import factors, lucky, measures, parts
+from tasks.core.statistics.measures import factors, lucky, measures, parts, real
 from tasks.core.statistics.verdicts import NEVER, NOT_COMPARABLE, TURNED, UNDECIDED, seeds_needed
 
 Key = tuple[object, ...]
@@ -101,6 +101,8 @@ def _by_measure(cells: pd.DataFrame, rivals: pd.Series, couples: Couples, terms:
     """
     sides = couples.left, couples.right
     for measure in measures(cells, terms.margins):
+        if measure.of_classes and real(cells):
+            continue
         families, grid = controlled(measure, terms.backends), Grid.of(cells, rivals, measure, couples.rivals)
         yield judged(grid, *sides, measure, families=families, look=terms.look).assign(measure=measure.name)
     if (cells["status"] != "finished").any():

@@ -87,15 +87,17 @@ def _moments(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _parts(samples: Array, known: Sequence[Measure]) -> Array:
     """Return PARTS, (k, parts), of samples (k, n) of k measures.
 
-    Ends of intervals lie between 0 and the measure's largest value, which Student's t does not know of.
+    Ends of intervals lie between the measure's least and largest value, which Student's t does not know of.
     """
     k, n = samples.shape
-    steps, limits = (np.array([getattr(measure, name) for measure in known]) for name in ("step", "largest"))
+    steps, least, largest = (
+        np.array([getattr(measure, name) for measure in known]) for name in ("step", "least", "largest")
+    )
     sd = samples.std(axis=1, ddof=1) if n > 1 else np.full(k, np.nan)
     mean, iqm = (inference.point(samples, statistic) for statistic in STATISTICS)
     geometric = [measure.unscaled(measure.scaled(own).mean()) for measure, own in zip(known, samples, strict=True)]
     ends = [
-        np.clip(end, 0, limits)
+        np.clip(end, least, largest)
         for statistic in STATISTICS
         for end in inference.intervals(samples, statistic, steps=steps, seed=inference.BOOTSTRAP_SEED)
     ]

@@ -1,6 +1,8 @@
 """Data of one's own: arrays from a NumPy file, a function or a Parquet file, and the checks that they have to pass."""
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,18 @@ def in_file(source: ArrayFile) -> Arrays:
         ValueError: if the file cannot be read, or has no x and y.
     """
     try:
+        with Path(source.path).open("rb") as opened, zipfile.ZipFile(opened):
+            pass  # NumPy takes what is no archive for a pickle
         with np.load(source.path, allow_pickle=False) as file:
             found: Mapping[str, NDArray[Any]] = {name: file[name] for name in PARTS if name in file}
             there = ", ".join(file) or "nothing"
     except OSError as error:
         raise ValueError(f"dataset.path must be a file that can be read; {source.path}: {error.strerror}") from None
+    except zipfile.BadZipFile:
+        raise ValueError(f"dataset.path must be a .npz file, as numpy.savez writes it; {source.path} is none") from None
     except Exception as error:  # a damaged archive raises errors of many kinds
-        raise ValueError(f"dataset.path must be a .npz file of plain arrays; {source.path}: {error}") from None
+        told = "arrays of objects are not unpickled" if "allow_pickle" in str(error) else error
+        raise ValueError(f"dataset.path must be a .npz file of plain arrays; {source.path}: {told}") from None
     if tuple(found) not in (PARTS[:2], PARTS):
         raise ValueError(f"{source.path} must have x and y, and x_test with y_test or neither; it has {there}")
     return tuple(found.values())
@@ -73,7 +80,7 @@ def checked(source: ArrayFile | Loaded, where: str, arrays: Arrays) -> tuple[NDA
         if inputs.ndim < TABLE or targets.ndim not in (1, 2):
             raise ValueError(f"{where}: x must be (rows, ...) and y (rows,) or (rows, n); {shapes}")
         if len(inputs) != len(targets) or not len(inputs):
-            raise ValueError(f"{where}: x and y must have equally many rows; {shapes}")
+            raise ValueError(f"{where}: x and y must have equally many rows, and at least one; {shapes}")
     if len({array.shape[1:] for array in arrays[::2]}) > 1 or len({array.shape[1:] for array in arrays[1::2]}) > 1:
         raise ValueError(f"{where}: rows of x_test and y_test must have the shapes of those of x and y")
     x, y = (np.concatenate(arrays[at::2]) for at in (0, 1))
@@ -131,9 +138,11 @@ def parquet(source: CsvFile) -> tuple[NDArray[np.float64], Any, tuple[str, ...]]
     import pandas as pd
 
     try:
-        table = pd.read_parquet(source.path)
-    except OSError as error:
-        raise ValueError(f"dataset.path must be a Parquet file that can be read; {source.path}: {error}") from None
+        with Path(source.path).open("rb") as file:
+            table = pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are one or the other
+        told = getattr(error, "strerror", None) or f"it is none ({type(error).__name__})"
+        raise ValueError(f"dataset.path must be a Parquet file that can be read; {source.path}: {told}") from None
     columns = [str(name) for name in table.columns]
     table.columns = pd.Index(columns)
     for setting, asked in (("target", [source.target]), ("exclude", [*source.exclude])):

@@ -85,21 +85,26 @@ def match(found: Mapping[Backend, Examined]) -> None:
         raise ValueError(f"weights: shared needs layers alone; {backend} has {names[0]}, which belongs to no layer")
     pairs = zip(ours.layers.layers, theirs.layers.layers, strict=False)
     for mine, yours in pairs:
-        if _signature(mine.kind, mine.kernels) != _signature(yours.kind, yours.kernels):
-            told = f"{one} has {_told(mine)}, {other} {_told(yours)}"
+        ours_has, theirs_has = (_signature(layer.kind, layer.kernels) for layer in (mine, yours))
+        if differing := [what for what, value in ours_has.items() if value != theirs_has[what]]:
+            told = f"{one} has {_told(mine)}, {other} {_told(yours)}; they differ in {' and '.join(differing)}"
             raise ValueError(f"weights: shared needs layers that match one to one, in order of execution; {told}")
     counts = [len(each.layers.layers) for each in (ours, theirs)]
     if counts[0] != counts[1]:
         raise ValueError(f"weights: shared needs equally many layers; {one} has {counts[0]}, {other} {counts[1]}")
 
 
-def _signature(kind: str, kernels: Sequence[Kernel]) -> tuple[object, ...]:
-    """Return what two layers must have in common: the kind, and of each kernel its shape, fans, gate and bias."""
+def _signature(kind: str, kernels: Sequence[Kernel]) -> dict[str, object]:
+    """Return what two layers must have in common: the kind, and of each kernel its shape, fans, gate and bias.
+
+    Gates in another order differ: a GRU's are r, z, n in PyTorch and z, r, h in Keras.
+    """
     shapes = [kernel.matrices(np.empty(kernel.shape, np.float32)).shape for kernel in kernels]
     fans = [(kernel.fan_in, kernel.fan_out) for kernel in kernels]
     biases = [kernel.bias is not None for kernel in kernels]  # PyTorch's LSTM has two biases, which both train
     gates = [kernel.name.rpartition(".")[2].replace("c", "g") for kernel in kernels if "." in kernel.name]
-    return ALIKE.get(kind, kind).lower(), tuple(shapes), tuple(fans), tuple(gates), tuple(biases)
+    same = ALIKE.get(kind, kind).lower()
+    return {"kind": same, "shapes": shapes, "fans": fans, "the order of gates": gates, "biases": biases}
 
 
 def _told(layer: Layer) -> str:

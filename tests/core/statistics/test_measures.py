@@ -1,7 +1,9 @@
 from dataclasses import replace
 
+import numpy as np
+
 from tasks.core.design import columns
-from tasks.core.statistics import measures, pairing
+from tasks.core.statistics import measures, pairing, table
 from tests.shared.samples import noisy
 
 
@@ -25,3 +27,17 @@ def test_a_study_sets_the_margin():
     cells = noisy()
     accuracy = measures.measures(cells, {"test_accuracy": 0.1})[0]
     assert (accuracy.margin, accuracy.step) == (0.1, 1 / 30)
+
+
+def test_real_targets_have_r2_and_no_brier_score():
+    """Of real targets an interval may reach below 0, which that of an accuracy may not; no Brier score is judged."""
+    cells = noisy(seeds=3)
+    cells["test_accuracy"] = cells["test_accuracy"] - 0.8
+    of_classes, of_numbers = (
+        cells.assign(test_accuracy=cells["test_accuracy"].abs() / 20),
+        cells.assign(brier_score=np.nan),
+    )
+    assert table.compare(of_numbers)["test_accuracy_low"].min() < 0
+    assert table.compare(of_classes)["test_accuracy_low"].min() == 0
+    assert "brier_score" in set(pairing.pairs(of_classes, {})["measure"])
+    assert "brier_score" not in set(pairing.pairs(of_numbers, {})["measure"])

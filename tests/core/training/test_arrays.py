@@ -1,5 +1,7 @@
 """Data of one's own: arrays of any shape, and what no network can learn."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,11 +134,44 @@ def test_files_of_arrays(tmp_path):
     np.savez(path, x=IMAGES)
     with pytest.raises(ValueError, match=r"must have x and y, .*; it has x"):
         datasets.load(ArrayFile(path=str(path)))
-    np.savez(path, x=np.array([{}]), y=CLASSES)
-    with pytest.raises(ValueError, match="of plain arrays"):
-        datasets.load(ArrayFile(path=str(path)))
     with pytest.raises(ValueError, match="can be read"):
         datasets.load(ArrayFile(path=str(tmp_path / "gone.npz")))
+
+
+class Unpickled:
+    """Raises when it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a file was unpickled",)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda file: np.savez(file, x=np.array([Unpickled()]), y=CLASSES), "objects are not unpickled$"),
+        (lambda file: pickle.dump(Unpickled(), file), "as numpy.savez writes it; .* is none$"),
+        (lambda file: np.save(file, IMAGES), "as numpy.savez writes it; .* is none$"),
+        (lambda file: file.write(b"x,y\n"), "as numpy.savez writes it; .* is none$"),
+        (lambda file: np.savez(file, x=IMAGES[:0], y=CLASSES[:0]), "and at least one; they are "),
+        (lambda file: np.savez(file, x=IMAGES, y=CLASSES, x_test=IMAGES), "it has x, y, x_test$"),
+    ],
+)
+def test_a_wrong_file_of_arrays_is_told_and_never_unpickled(tmp_path, write, words):
+    """Whatever a .npz file holds, it is refused with the rule, and no object in it is made."""
+    path = tmp_path / "mine.npz"
+    with path.open("wb") as file:
+        write(file)
+    with pytest.raises(ValueError, match=words):
+        datasets.load(ArrayFile(path=str(path)))
+
+
+def test_a_wrong_parquet_file_is_told(tmp_path):
+    """A Parquet file that is none, or is not there, is refused with the rule."""
+    path = tmp_path / "mine.parquet"
+    for words in ("No such file", "it is none"):
+        with pytest.raises(ValueError, match=f"must be a Parquet file that can be read; .*{words}"):
+            datasets.load(CsvFile(path=str(path), target="kind"))
+        path.write_text("a,kind\n")
 
 
 def test_parquet_files(tmp_path):
