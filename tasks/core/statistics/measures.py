@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.core.design.columns import CELLS, MEASURES, MEASURES_BY_NAME, Measure
+from tasks.core.design.columns import CELLS, MEASURES, Measure
 from tasks.core.statistics.inference import Array
 
 UNEXPLAINED = 0.1  # of R²: the share of what the best leaves unexplained that is too small to matter, as of a loss
@@ -37,9 +37,10 @@ def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyTyp
     >>> round(accuracy.step, 4), round(accuracy.margin, 4), loss.margin
     (0.0333, 0.0167, 0.05)
     """
-    known = stepped(cells)
-    own = [margins[each.name] if each.name in margins else _margin(each, cells) for each in known]
-    return [replace(each, margin=margin) for each, margin in zip(known, own, strict=True)]
+    return [
+        replace(known, margin=margins[each.name] if each.name in margins else _margin(each, known, cells))
+        for each, known in zip(MEASURES, stepped(cells), strict=True)
+    ]
 
 
 def stepped(cells: pd.DataFrame) -> list[Measure]:
@@ -59,13 +60,12 @@ def stepped(cells: pd.DataFrame) -> list[Measure]:
     return found
 
 
-def _margin(measure: Measure, cells: pd.DataFrame) -> float | None:
-    """Return the margin of a measure that `stepped` has returned for cells."""
-    if measure.step_is_a_test_row:
-        return margin_of_errors(cells, measure, measure.step)
-    if MEASURES_BY_NAME[measure.name].step_is_a_test_row:
-        return UNEXPLAINED / ERRORS * margin_of_errors(cells, measure, 0.0)
-    return measure.margin
+def _margin(measure: Measure, known: Measure, cells: pd.DataFrame) -> float | None:
+    """Return the margin of a measure, given what `stepped` has returned for it."""
+    if not measure.step_is_a_test_row:
+        return measure.margin
+    share = 1.0 if known.step_is_a_test_row else UNEXPLAINED / ERRORS
+    return share * margin_of_errors(cells, measure, known.step)
 
 
 def real(cells: pd.DataFrame) -> bool:
