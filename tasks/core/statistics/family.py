@@ -42,7 +42,7 @@ class Grid:
     def of(cls, cells: pd.DataFrame, rivals: pd.Series, measure: Measure, order: Sequence[str]) -> "Grid":
         """Lay out cells by their rival, in the given order; a rival without cells has neither values nor holes."""
         seed, seeds = pd.factorize(cells["seed"])
-        at, shape = (pd.Index(list(order)).get_indexer(rivals), seed), (len(order), len(seeds))
+        at, shape = (pd.Index(list(order)).get_indexer(pd.Index(rivals)), seed), (len(order), len(seeds))
         value, hole, missed = np.full(shape, np.nan), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         value[at] = values(cells, measure).to_numpy(np.float64)
         hole[at] = cells["status"] == "failed" if measure.censored else cells["status"] != "finished"

@@ -189,7 +189,7 @@ def _means(cells: pd.DataFrame, measure: Measure, names: Sequence[str], block: s
     """
     value = measure.scaled(values(cells, measure).to_numpy(np.float64))
     column, blocks = pd.factorize(cells[block], sort=True)
-    row, found = pd.Index(names).get_indexer(cells["initializer"]), np.full((len(names), len(blocks)), np.nan)
+    row, found = pd.Index(names).get_indexer(pd.Index(cells["initializer"])), np.full((len(names), len(blocks)), np.nan)
     for at in {*zip(row, column, strict=True)}:
         found[at] = value[(row == at[0]) & (column == at[1])].mean()
     return found
@@ -198,7 +198,7 @@ def _means(cells: pd.DataFrame, measure: Measure, names: Sequence[str], block: s
 def _of_pairs(pairs: pd.DataFrame, key: Mapping[str, object], names: Sequence[str]) -> Array:
     """Return the p-values of pairs as a matrix, (names, names); key: the values of columns that the pairs have."""
     own = pairs[np.logical_and.reduce([pairs[name] == value for name, value in key.items()])]
-    left, right = (pd.Index(names).get_indexer(own[side]) for side in ("left", "right"))
+    left, right = (pd.Index(names).get_indexer(pd.Index(own[side])) for side in ("left", "right"))
     p = np.ones((len(names), len(names)))
     p[left, right] = p[right, left] = own["p"].fillna(1.0)
     return p

@@ -37,7 +37,7 @@ def compare(cells: pd.DataFrame) -> pd.DataFrame:
     groups, places = dict(iter(grouped)), grouped.indices
     rows = [{**dict(zip(keys, key, strict=True)), **_counts(group)} for key, group in groups.items()]
     counts = pd.DataFrame(rows, columns=[*keys, *COUNTS])
-    moments = _moments(cells, [places[key] for key in groups])
+    moments = _moments(cells, [np.asarray(places[key]) for key in groups])
     return _best_first(pd.concat([counts, moments, _slopes(list(groups.values()))], axis=1), factors(cells))
 
 
