@@ -252,11 +252,10 @@ def _rows_of(benchmark: Benchmark, trained: pd.DataFrame, name: str) -> pd.DataF
     kept = _from_parts(benchmark, {*trained["run_id"]}, name.removesuffix(".csv"))
     left = trained[~trained["run_id"].isin(kept["run_id"])]
     rows = pd.concat([kept, _from_files(benchmark, left["run_id"].tolist(), name)], ignore_index=True)
-    about = trained[[*factors(trained), "backend", "initializer", "seed", "status"]]
-    places = pd.Series(trained.index, trained["run_id"]).groupby(level=0).agg(list)  # two cells can have one key
-    rows = rows.assign(place=rows["run_id"].map(places)).explode("place")
-    rows = rows.sort_values("place", kind="stable").set_index("place").drop(columns="run_id")
-    return rows.join(about).reset_index(drop=True)
+    about = trained[["run_id", *factors(trained), "backend", "initializer", "seed", "status"]]
+    about = about.reset_index(names="place")  # two cells can have one key, and so one run
+    rows = rows.merge(about, on="run_id").sort_values("place", kind="stable", ignore_index=True)
+    return rows.drop(columns=["run_id", "place"])
 
 
 def _from_files(benchmark: Benchmark, run_ids: Sequence[str], name: str) -> pd.DataFrame:

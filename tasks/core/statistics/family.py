@@ -41,17 +41,13 @@ class Grid:
     @classmethod
     def of(cls, cells: pd.DataFrame, rivals: pd.Series, measure: Measure, order: Sequence[str]) -> "Grid":
         """Lay out cells by their rival, in the given order; a rival without cells has neither values nor holes."""
-        table = cells.assign(
-            rival=rivals,
-            value=values(cells, measure),
-            hole=cells["status"] == "failed" if measure.censored else cells["status"] != "finished",
-            missed=cells[measure.name].isna() if measure.censored else False,
-        )
-        wide = table.pivot_table(
-            ["value", "hole", "missed"], "rival", "seed", aggfunc="first", dropna=False, sort=False
-        )
-        value, hole, missed = (wide[name].reindex(pd.Index(list(order))) for name in ("value", "hole", "missed"))
-        return cls(value.to_numpy(np.float64), hole.eq(True).to_numpy(bool), missed.eq(True).to_numpy(bool))
+        seed, seeds = pd.factorize(cells["seed"])
+        at, shape = (pd.Index(list(order)).get_indexer(pd.Index(rivals)), seed), (len(order), len(seeds))
+        value, hole, missed = np.full(shape, np.nan), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        value[at] = values(cells, measure).to_numpy(np.float64)
+        hole[at] = cells["status"] == "failed" if measure.censored else cells["status"] != "finished"
+        missed[at] = cells[measure.name].isna() if measure.censored else False
+        return cls(value, hole, missed)
 
     def finished(self, left: list[int], right: list[int]) -> Finished:
         """Return how many cells of each pair finished, of those that ran; a cell without a number did not run."""
@@ -163,10 +159,11 @@ class Family:
         tests = self.families * max(self.tested.sum(), 1) * looks.price(self.look + 1)
         signs = self.by_signs & undecided
         ends = planning.seeds_to_settle(self.paired, self.margins, tests, undecided & ~self.by_signs)
-        wins, losses, seeds = self.wins[signs], self.losses[signs], self.seeds[signs]
-        decided = np.maximum(wins + losses, 1) / seeds
-        for end, share in zip(ends, planning.shares_of_wins(wins, losses), strict=True):
-            end[signs] = planning.seeds_for_signs(share, decided, tests)
+        if signs.any():
+            wins, losses, seeds = self.wins[signs], self.losses[signs], self.seeds[signs]
+            decided = np.maximum(wins + losses, 1) / seeds
+            for end, share in zip(ends, planning.shares_of_wins(wins, losses), strict=True):
+                end[signs] = planning.seeds_for_signs(share, decided, tests)
         low, high = (np.maximum(end - self.seeds, 1) for end in ends)
         return low, high
 

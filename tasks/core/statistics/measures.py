@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.core.design.columns import CELLS, MEASURES, Measure
 from tasks.core.statistics.inference import Array
@@ -27,9 +28,8 @@ difference that another sample of rows could turn round does not matter.
 def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyType({})) -> list[Measure]:
     """Return the measures with the steps, margins, least and largest values that hold for cells of one level.
 
-    A measure that is a share of the test rows is a multiple of 1 / test_rows, so this is its step. Its margin is that
-    of `margin_of_errors`, unless the study sets another one. A censored measure is at most the horizon, which is the
-    number of epochs trained.
+    The margin of a measure that is a share of the test rows is that of `margin_of_errors`, unless the study sets
+    another one.
 
     >>> rows = {"backend": "keras", "initializer": "zeros", "status": "finished", "test_rows": 30.0, "horizon": 20}
     >>> cells = pd.DataFrame({**rows, "seed": [0, 1], "test_accuracy": [0.9, 1.0]})
@@ -37,21 +37,36 @@ def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyTyp
     >>> round(accuracy.step, 4), round(accuracy.margin, 4), loss.margin
     (0.0333, 0.0167, 0.05)
     """
+    return [
+        replace(known, margin=margins[each.name] if each.name in margins else _margin(each, known, cells))
+        for each, known in zip(MEASURES, stepped(cells), strict=True)
+    ]
+
+
+def stepped(cells: pd.DataFrame) -> list[Measure]:
+    """Return the measures with the steps, least and largest values that hold for cells of one level.
+
+    A measure that is a share of the test rows is a multiple of 1 / test_rows, so this is its step; R², which stands in
+    its place where targets are real numbers, has no step and no least value. A censored measure is at most the horizon,
+    which is the number of epochs trained.
+    """
     row = float(np.nan_to_num(1 / cells["test_rows"].max()))  # 0 where no cell recorded its test rows
-    horizon = float(cells["horizon"].max())
-    return [_known(each, margins.get(each.name), cells, row, horizon) for each in MEASURES]
+    horizon, of_rows = float(cells["horizon"].max()), not real(cells)
+    found = []
+    for each in MEASURES:
+        if each.step_is_a_test_row:
+            of_r2 = replace(each, step=0.0, least=-np.inf, step_is_a_test_row=False)
+            each = replace(each, step=row) if of_rows else of_r2
+        found.append(replace(each, largest=horizon) if each.censored else each)
+    return found
 
 
-def _known(measure: Measure, margin: float | None, cells: pd.DataFrame, row: float, horizon: float) -> Measure:
-    """Return a measure of cells, given the margin that the study sets, 1 / test_rows and the horizon."""
-    if measure.step_is_a_test_row and real(cells):
-        margin_of_r2 = UNEXPLAINED / ERRORS * margin_of_errors(cells, measure, 0.0)
-        measure = replace(measure, step=0.0, least=-np.inf, step_is_a_test_row=False, margin=margin_of_r2)
-    elif measure.step_is_a_test_row:
-        measure = replace(measure, step=row, margin=margin_of_errors(cells, measure, row))
-    if measure.censored:
-        measure = replace(measure, largest=horizon)
-    return measure if margin is None else replace(measure, margin=margin)
+def _margin(measure: Measure, known: Measure, cells: pd.DataFrame) -> float | None:
+    """Return the margin of a measure, given what `stepped` has returned for it."""
+    if not measure.step_is_a_test_row:
+        return measure.margin
+    share = 1.0 if known.step_is_a_test_row else UNEXPLAINED / ERRORS
+    return share * margin_of_errors(cells, measure, known.step)
 
 
 def real(cells: pd.DataFrame) -> bool:
@@ -60,8 +75,8 @@ def real(cells: pd.DataFrame) -> bool:
     >>> real(pd.DataFrame({"status": ["finished", "failed"], "brier_score": [0.5, np.nan]}))
     False
     """
-    finished = cells["status"] == "finished"
-    return "brier_score" in cells and bool(finished.any() and cells.loc[finished, "brier_score"].isna().all())
+    finished = cells["status"].to_numpy() == "finished"
+    return "brier_score" in cells and bool(finished.any() and cells["brier_score"].isna().to_numpy()[finished].all())
 
 
 def margin_of_errors(cells: pd.DataFrame, measure: Measure, row: float) -> float:
@@ -71,9 +86,9 @@ def margin_of_errors(cells: pd.DataFrame, measure: Measure, row: float) -> float
     more in the test rows of all seeds together, because no smaller difference can be seen. row: 1 / test_rows.
     """
     groups = [cells[name] for name in ("run", "backend", "initializer") if name in cells]
-    finished = (cells["status"] == "finished").groupby(groups).mean()
-    means = values(cells, measure).groupby(groups).mean()
-    fewest = 1 - means[finished >= 0.5].max()
+    own = pd.DataFrame({"finished": cells["status"] == "finished", "value": values(cells, measure)})
+    means = own.groupby(groups, sort=False).mean()
+    fewest = 1 - means.loc[means["finished"] >= 0.5, "value"].max()
     return float(np.fmax(ERRORS * fewest, row / max(cells["seed"].nunique(), 1)))
 
 
@@ -96,21 +111,21 @@ def values(cells: pd.DataFrame, measure: Measure) -> pd.Series:
     return cells[measure.name].astype(float).where(cells["status"] == "finished")
 
 
-def sample(cells: pd.DataFrame, measure: Measure) -> Array:
-    """Return the independent values of a measure of one group of cells, (n,).
+def samples(cells: pd.DataFrame, measure: Measure, groups: Sequence[NDArray[np.int64]]) -> list[Array]:
+    """Return the independent values of a measure of each group of cells, (n,) each; groups: the places of its rows.
 
     Cells of one batch share its train time, so the train times of a batch are one value. A censored measure has no
     values if no cell reached the target: then there is nothing to average.
 
     >>> cells = pd.DataFrame({"status": ["finished"] * 3, "train_seconds": [0.2, 0.2, 0.3]})
     >>> from tasks.core.design.columns import MEASURES_BY_NAME
-    >>> sample(cells, MEASURES_BY_NAME["train_seconds"])
-    array([0.2, 0.3])
+    >>> samples(cells, MEASURES_BY_NAME["train_seconds"], [np.array([0, 1, 2]), np.array([2])])
+    [array([0.2, 0.3]), array([0.3])]
     """
-    found = values(cells, measure).dropna()
-    if measure.censored and cells[measure.name].isna().all():
-        return np.empty(0)
-    return (found.drop_duplicates() if measure.per_batch else found).to_numpy(np.float64)
+    value, missed = values(cells, measure).to_numpy(np.float64), cells[measure.name].isna().to_numpy()
+    own = [value[at[:0] if measure.censored and missed[at].all() else at] for at in groups]
+    known = [each[~np.isnan(each)] for each in own]
+    return [pd.unique(each) for each in known] if measure.per_batch else known
 
 
 def factors(cells: pd.DataFrame) -> list[str]:

@@ -88,10 +88,9 @@ def _pairs(key: Mapping[str, Any], family: pd.DataFrame, terms: Terms) -> Iterat
     rivals = list(family["initializer"].unique())
     if len(rivals) > 1:
         couples = Couples.of_all(rivals)
-        sides = {"left": couples.left, "right": couples.right}
-        names = pd.DataFrame({side: [rivals[at] for at in places] for side, places in sides.items()})
+        left, right = (pd.Index(rivals)[places] for places in (couples.left, couples.right))
         for rows in _by_measure(family, family["initializer"], couples, terms):
-            yield rows.join(names).assign(**key)
+            yield rows.assign(left=left[rows.index], right=right[rows.index], **key)
 
 
 def _by_measure(cells: pd.DataFrame, rivals: pd.Series, couples: Couples, terms: Terms) -> Iterator[pd.DataFrame]:
@@ -135,7 +134,8 @@ def against_best(comparison: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     names = list(comparison.columns)
     keys = names[names.index("backend") : names.index("initializer")]
     best = _best(comparison, keys)
-    rows = {tuple(row[name] for name in (*keys, *COMPARED)): row for _, row in pairs.iterrows()}
+    said = zip(pairs["verdict"], pairs["more_seeds"], pairs["left_out"], strict=True)
+    rows = dict(zip(zip(*(pairs[name] for name in (*keys, *COMPARED)), strict=True), said, strict=True))
     columns = {
         f"{measure}_against_best": [
             _against(best.get((*key, measure), ""), initializer, (*key, measure), rows)
@@ -157,17 +157,19 @@ def _best(comparison: pd.DataFrame, keys: Sequence[str]) -> dict[Key, str]:
     return found
 
 
-def _against(best: str, initializer: str, key: Key, rows: Mapping[Key, pd.Series]) -> str:
-    """Return an initializer's verdict against the best one, given the rows of pairs by (key, left, right)."""
+def _against(best: str, initializer: str, key: Key, rows: Mapping[Key, tuple[str, float, int]]) -> str:
+    """Return an initializer's verdict against the best one.
+
+    rows: verdict, more_seeds and left_out of pairs by (key, left, right).
+    """
     if initializer == best or not best:
         return "best" if best else ""
     turned = (*key, best, initializer) in rows
-    row = rows[(*key, best, initializer) if turned else (*key, initializer, best)]
-    if row["verdict"] == UNDECIDED:
-        return f"{UNDECIDED} ({seeds_needed(row['more_seeds'])})"
-    verdict = str(row["verdict"])
+    verdict, more_seeds, left_out = rows[(*key, best, initializer) if turned else (*key, initializer, best)]
+    if verdict == UNDECIDED:
+        return f"{UNDECIDED} ({seeds_needed(more_seeds)})"
     seen = TURNED.get(verdict, verdict) if turned else verdict
-    return f"{NEVER} (0 of {row['left_out']})" if seen == NEVER else seen
+    return f"{NEVER} (0 of {left_out})" if seen == NEVER else seen
 
 
 def backends(study: Study, cells: pd.DataFrame, *, look: int = 1) -> pd.DataFrame:
@@ -209,5 +211,5 @@ def _between(cells: pd.DataFrame, by: Sequence[str], column: str, named: Sequenc
         order = [f"{side} {each}" for side in named for each in initializers]
         couples = Couples(order, left, [len(initializers) + at for at in left])
         rows = _by_measure(family, family[column] + " " + family["initializer"], couples, terms)
-        found += [each.join(pd.Series(initializers, name="initializer")).assign(**key) for each in rows]
+        found += [each.assign(initializer=pd.Index(initializers)[each.index], **key) for each in rows]
     return _framed(found, [*by, *COMPARED_BY_INITIALIZER])

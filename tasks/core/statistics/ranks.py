@@ -156,8 +156,9 @@ def rankings(cells: pd.DataFrame, pairs: pd.DataFrame) -> list[Ranking]:
     for key, part in parts(cells, by):
         for measure in RANKED_MEASURES:
             title = " · ".join([*(f"{name} {level}" for name, level in list(key.items())[1:]), measure.title])
-            wide = _wide(part, measure, "dataset" if several else "seed")
-            cost, names = costs(wide.to_numpy(np.float64), higher_is_better=measure.higher_is_better), list(wide.index)
+            names = list(part["initializer"].unique())
+            means = _means(part, measure, names, "dataset" if several else "seed")
+            cost = costs(means, higher_is_better=measure.higher_is_better)
             if len(cost) < LEAST_RIVALS or cost.shape[1] < LEAST_BLOCKS:
                 continue
             families = controlled(measure, cells["backend"].nunique())
@@ -181,23 +182,26 @@ def ranked(costs: Array, p: Array) -> Ranks:
     return Ranks(found.mean(1), costs.shape[1], friedman(found), p)
 
 
-def _wide(cells: pd.DataFrame, measure: Measure, block: str) -> pd.DataFrame:
-    """Return a measure on its scale, initializers in rows and blocks, which are the values of a column, in columns."""
-    table = cells.assign(value=measure.scaled(values(cells, measure).to_numpy(np.float64)))
-    wide = table.pivot_table("value", "initializer", block, aggfunc=_whole_mean, dropna=False)
-    return wide.reindex(cells["initializer"].unique())
+def _means(cells: pd.DataFrame, measure: Measure, names: Sequence[str], block: str) -> Array:
+    """Return the mean of a measure on its scale by initializer and block, (names, blocks); NaN if any value is NaN.
+
+    block: the column whose values are the blocks, which are sorted.
+    """
+    value = measure.scaled(values(cells, measure).to_numpy(np.float64))
+    column, blocks = pd.factorize(cells[block], sort=True)
+    row, found = pd.Index(names).get_indexer(pd.Index(cells["initializer"])), np.full((len(names), len(blocks)), np.nan)
+    for at in {*zip(row, column, strict=True)}:
+        found[at] = value[(row == at[0]) & (column == at[1])].mean()
+    return found
 
 
 def _of_pairs(pairs: pd.DataFrame, key: Mapping[str, object], names: Sequence[str]) -> Array:
     """Return the p-values of pairs as a matrix, (names, names); key: the values of columns that the pairs have."""
     own = pairs[np.logical_and.reduce([pairs[name] == value for name, value in key.items()])]
-    wide = own.pivot_table("p", "left", "right").reindex(index=list(names), columns=list(names)).to_numpy(np.float64)
-    return np.asarray(np.fmin(np.nan_to_num(wide, nan=1.0), np.nan_to_num(wide.T, nan=1.0)))
-
-
-def _whole_mean(block: pd.Series) -> float:
-    """Return the mean of a block's values, NaN if any of them is NaN."""
-    return float(block.to_numpy(np.float64).mean())
+    left, right = (pd.Index(names).get_indexer(pd.Index(own[side])) for side in ("left", "right"))
+    p = np.ones((len(names), len(names)))
+    p[left, right] = p[right, left] = own["p"].fillna(1.0)
+    return p
 
 
 def ranks_table(rankings: Sequence[Ranking]) -> pd.DataFrame:

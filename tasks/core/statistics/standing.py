@@ -5,6 +5,7 @@ A place is a backend with a level of every factor.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -38,20 +39,20 @@ class Standing:
         if not names:
             return None
         here = pairs[(pairs["measure"] == measure.name) & pairs["left"].isin(names) & pairs["right"].isin(names)]
-        unbeaten = (name for name in names if (seen_from(name, here)["verdict"] != WORSE).all())
-        best = next(unbeaten, names[0])
+        beaten = {*here.loc[here["verdict"] == WORSE, "left"], *here.loc[here["verdict"] == BETTER, "right"]}
+        best = next((name for name in names if name not in beaten), names[0])
         return cls(measure, best, seen_from(best, here), [each for each in group["initializer"] if each not in names])
 
     def rows(self, *verdicts: str) -> pd.DataFrame:
         """Return the rivals on which the best has one of these verdicts."""
         return self.rivals[self.rivals["verdict"].isin(verdicts)]
 
-    @property
+    @cached_property
     def worse(self) -> list[str]:
         """The rivals that the best is better than."""
         return list(self.rows(BETTER)["rival"])
 
-    @property
+    @cached_property
     def alike(self) -> list[str]:
         """The rivals that are equivalent to the best, or undecided with a difference within the margin."""
         estimate, margin = (self.rivals[name].to_numpy(np.float64) for name in ("estimate", "margin"))
@@ -60,13 +61,13 @@ class Standing:
         open_ = self.rivals["verdict"] == UNDECIDED
         return list(self.rivals.loc[(self.rivals["verdict"] == EQUIVALENT) | (open_ & small), "rival"])
 
-    @property
+    @cached_property
     def seeming(self) -> pd.DataFrame:
         """The rivals that look worse by more than the margin, without a verdict."""
         undecided = self.rows(UNDECIDED)
         return undecided[~undecided["rival"].isin(self.alike)]
 
-    @property
+    @cached_property
     def open(self) -> bool:
         """Whether the place has several initializers and no verdict at all."""
         return len(self.rivals) > 0 and len(self.rows(UNDECIDED)) == len(self.rivals)

@@ -4,15 +4,17 @@ A group is the cells of one backend, level of the factors and initializer, which
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.core.design.columns import COUNTS, MEASURES, RANKED_MEASURES, SLOPES, Measure
 from tasks.core.statistics import inference
 from tasks.core.statistics.inference import Array
-from tasks.core.statistics.measures import factors, lucky, measures, sample
+from tasks.core.statistics.measures import factors, lucky, samples, stepped
 
 STATISTICS: tuple[inference.Statistic, ...] = ("mean", "iqm")
 PARTS = ("mean", "geometric_mean", "sd", "low", "high", "iqm", "iqm_low", "iqm_high")
@@ -31,11 +33,12 @@ def compare(cells: pd.DataFrame) -> pd.DataFrame:
     cells finished come after the others, because their means rest on a few lucky cells.
     """
     keys = ["study", "backend", *factors(cells), "initializer"]
-    groups = dict(iter(cells.groupby(keys, sort=False)))
+    grouped = cells.groupby(keys, sort=False)
+    groups, places = dict(iter(grouped)), grouped.indices
     rows = [{**dict(zip(keys, key, strict=True)), **_counts(group)} for key, group in groups.items()]
     counts = pd.DataFrame(rows, columns=[*keys, *COUNTS])
-    own = list(groups.values())
-    return _best_first(pd.concat([counts, _moments(own), _slopes(own)], axis=1), factors(cells))
+    moments = _moments(cells, [np.asarray(places[key]) for key in groups])
+    return _best_first(pd.concat([counts, moments, _slopes(list(groups.values()))], axis=1), factors(cells))
 
 
 def _best_first(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
@@ -58,27 +61,31 @@ def _counts(group: pd.DataFrame) -> dict[str, object]:
     health is the most frequent one, which health_cells have. A cell that missed the target counts as later than any
     epoch, so the median is infinite where most cells missed it.
     """
-    counts = group["status"].value_counts()
-    health = group["health"][group["health"] != ""].value_counts()
-    epochs = group.loc[group["status"] != "failed", "epochs_to_target"].to_numpy(np.float64)
+    counts, status = Counter(group["status"]), group["status"].to_numpy()
+    (health, health_cells), *_ = [*Counter(word for word in group["health"].dropna() if word).most_common(1), ("", 0)]
+    epochs = group["epochs_to_target"].to_numpy(np.float64)[status != "failed"]
     counted = np.where(np.isnan(epochs), np.inf, epochs)
     return {
-        **{status: int(counts.get(status, 0)) for status in ("finished", "diverged", "failed")},
-        "health": "" if health.empty else str(health.index[0]),
-        "health_cells": 0 if health.empty else int(health.iloc[0]),
+        **{each: counts[each] for each in ("finished", "diverged", "failed")},
+        "health": health,
+        "health_cells": health_cells,
         "epochs_to_target_median": float(np.median(counted)) if len(epochs) else np.nan,
         "target_missed": int(np.isnan(epochs).sum()),
     }
 
 
-def _moments(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the columns `<measure>_<part>` of each group, for every measure and part of PARTS."""
-    samples = [sample(group, measure) for group in groups for measure in MEASURES]
-    known = [measure for group in groups for measure in measures(group)]
-    found = np.full((len(samples), len(PARTS)), np.nan)
-    for size in {len(each) for each in samples} - {0}:  # samples of one size are resampled together
-        at = [place for place, each in enumerate(samples) if len(each) == size]
-        found[at] = _parts(np.stack([samples[place] for place in at]), [known[place] for place in at])
+def _moments(cells: pd.DataFrame, groups: Sequence[NDArray[np.int64]]) -> pd.DataFrame:
+    """Return the columns `<measure>_<part>` of each group, for every measure and part of PARTS.
+
+    groups: the places of each group's rows.
+    """
+    by_group = zip(*(samples(cells, measure, groups) for measure in MEASURES), strict=True)
+    own = [sample for of_group in by_group for sample in of_group]
+    known = [measure for at in groups for measure in stepped(cells.iloc[at])]
+    found = np.full((len(own), len(PARTS)), np.nan)
+    for size in {len(each) for each in own} - {0}:  # samples of one size are resampled together
+        at = [place for place, each in enumerate(own) if len(each) == size]
+        found[at] = _parts(np.stack([own[place] for place in at]), [known[place] for place in at])
     names = [f"{measure.name}_{part}" for measure in MEASURES for part in PARTS]
     table = pd.DataFrame(found.reshape(len(groups), len(names)), columns=names)
     return table.drop(columns=[f"{measure.name}_geometric_mean" for measure in MEASURES if measure.scale != "ratio"])
@@ -105,7 +112,7 @@ def _parts(samples: Array, known: Sequence[Measure]) -> Array:
 
 
 def _slopes(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    return pd.DataFrame([{f"{name}_mean": group[name].mean() for name in SLOPES} for group in groups])
+    return pd.DataFrame({f"{name}_mean": [group[name].mean() for group in groups] for name in SLOPES})
 
 
 def interval(row: pd.Series, measure: str) -> str:

@@ -9,7 +9,7 @@ from tasks.core.design.columns import MEASURES, MEASURES_BY_NAME, MeasureName
 from tasks.core.design.settings import RecipeChanges
 from tasks.core.design.study import Study
 from tasks.core.statistics import pairing, ranks, verdicts
-from tasks.core.statistics.measures import sample, values
+from tasks.core.statistics.measures import samples, values
 from tasks.core.statistics.table import compare
 from tests.shared.samples import THREE, noisy
 
@@ -177,9 +177,9 @@ def test_a_batch_has_one_train_time():
     frame["train_seconds"] = 0.01 + (frame["initializer"] == "zeros") * (0.2 + 0.1 * (frame["seed"] > 4))
     row = pair(pairing.pairs(frame, {}), "train_seconds")
     assert (row["n"], row["verdict"]) == (2, "undecided")
-    poor = frame[frame["initializer"] == "zeros"]
-    assert len(sample(poor, MEASURES_BY_NAME["train_seconds"])) == 2
-    assert len(sample(poor, MEASURES_BY_NAME["epochs_to_target"])) == 0  # which they never reach
+    poor = [np.flatnonzero(frame["initializer"] == "zeros")]
+    assert len(samples(frame, MEASURES_BY_NAME["train_seconds"], poor)[0]) == 2
+    assert len(samples(frame, MEASURES_BY_NAME["epochs_to_target"], poor)[0]) == 0  # which they never reach
 
 
 def test_backends_are_compared_where_they_can_be():

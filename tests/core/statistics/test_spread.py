@@ -2,11 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.design.columns import MEASURES_BY_NAME
 from tasks.core.design.settings import Network, Recipe, RecipeChanges
 from tasks.core.design.study import Study
-from tasks.core.statistics.spread import components, defaults, deviations, spread
-from tests.calibration import table
+from tasks.core.statistics.spread import components, defaults, spread
+from tests.calibration import estimates
 from tests.shared.samples import THREE, noisy
 
 
@@ -74,38 +73,18 @@ def test_a_hole_leaves_its_seed_out():
     assert rows.loc[("test_loss", "weights"), "seeds"] == 10
 
 
-def real(dataset, measure):
-    """Return real cells of each source, (3, 4 initializers, 8 draws, 200 seeds), and what `spread` averages, (3, n).
-
-    The latter are of one seed and redraw each.
-    """
-    drawn = MEASURES_BY_NAME[measure].scaled(table.values(dataset, "spread", measure))
-    drawn = drawn.reshape(4, 3, 8, -1).swapaxes(0, 1)
-    return drawn, (np.square(drawn[:, :, 1:] - drawn[:, :, :1]) / 2).mean(1).reshape(3, -1)
-
-
-@pytest.mark.parametrize("dataset", ["iris", "wine"])
-@pytest.mark.parametrize("measure", ["test_accuracy", "test_loss"])
+@pytest.mark.parametrize("dataset", estimates.SMALL)
+@pytest.mark.parametrize("measure", estimates.RANKED)
 def test_intervals_contain_what_fresh_seeds_give(dataset, measure):
-    """Of real cells, 90 % or more of the intervals from 30 seeds contain the SD over all seeds, or nearly so."""
-    rng = np.random.default_rng(0)
-    covered = []
-    for source in real(dataset, measure)[1]:
-        _, low, high = deviations(source[rng.integers(len(source), size=(200, 30))])
-        covered.append((low <= np.sqrt(source.mean())) & (np.sqrt(source.mean()) <= high))
-    assert np.mean(covered) > 0.9 - 0.02
+    """Of real cells, 88 % or more of the intervals from 30 seeds contain the SD over all seeds."""
+    assert estimates.spread_covered(np.random.default_rng(0), dataset, measure, 200).mean() > 0.88
 
 
-@pytest.mark.parametrize("dataset", ["iris", "wine"])
-@pytest.mark.parametrize("measure", ["test_accuracy", "test_loss"])
+@pytest.mark.parametrize("dataset", estimates.SMALL)
+@pytest.mark.parametrize("measure", estimates.RANKED)
 def test_single_seeds_reach_as_far_as_held_ones(dataset, measure):
     """The SD that one stream gives while the others are held at one seed lies between the ends of 30 single seeds."""
-    rng = np.random.default_rng(0)
-    drawn, squares = real(dataset, measure)
-    for source, held in zip(squares, np.sqrt(drawn.var(2, ddof=1).mean(1)), strict=True):  # held: (200 seeds,)
-        single = np.sqrt(source[rng.integers(len(source), size=(200, 30))])
-        least, most = single.min(1)[:, None], single.max(1)[:, None]
-        assert ((least <= held) & (held <= most)).mean() > 0.95
+    assert (estimates.held_covered(np.random.default_rng(0), dataset, measure, 200) > 0.95).all()
 
 
 def test_seeds_of_streams_are_settings():
