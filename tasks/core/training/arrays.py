@@ -1,6 +1,7 @@
 """Data of one's own: arrays from a NumPy file, a function or a Parquet file, and the checks that they have to pass."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tasks.core.design.own import ArrayFile, Loaded, Scaling, Task
 from tasks.core.design.settings import CsvFile
 
 PARTS = ("x", "y", "x_test", "y_test")
+DAMAGED = "it is damaged, or another kind of file"
 TABLE = 2  # axes of a table: rows and features
 Arrays = tuple[NDArray[Any], ...]
 """x and y, and perhaps x_test and y_test."""
@@ -30,7 +32,9 @@ def in_file(source: ArrayFile) -> Arrays:
     except OSError as error:
         raise ValueError(f"dataset.path must be a file that can be read; {source.path}: {error.strerror}") from None
     except Exception as error:  # a damaged archive raises errors of many kinds
-        raise ValueError(f"dataset.path must be a .npz file of plain arrays; {source.path}: {error}") from None
+        rule = "dataset.path must be a .npz file of arrays of numbers, as numpy.savez writes it"
+        why = "an array holds Python objects" if "Object arrays" in str(error) else DAMAGED
+        raise ValueError(f"{rule}; {source.path}: {why}") from None
     if tuple(found) not in (PARTS[:2], PARTS):
         raise ValueError(f"{source.path} must have x and y, and x_test with y_test or neither; it has {there}")
     return tuple(found.values())
@@ -74,6 +78,8 @@ def checked(source: ArrayFile | Loaded, where: str, arrays: Arrays) -> tuple[NDA
             raise ValueError(f"{where}: x must be (rows, ...) and y (rows,) or (rows, n); {shapes}")
         if len(inputs) != len(targets) or not len(inputs):
             raise ValueError(f"{where}: x and y must have equally many rows; {shapes}")
+        if not inputs.size or not targets.size:
+            raise ValueError(f"{where}: rows of x and y must have one number or more; {shapes}")
     if len({array.shape[1:] for array in arrays[::2]}) > 1 or len({array.shape[1:] for array in arrays[1::2]}) > 1:
         raise ValueError(f"{where}: rows of x_test and y_test must have the shapes of those of x and y")
     x, y = (np.concatenate(arrays[at::2]) for at in (0, 1))
@@ -129,11 +135,17 @@ def parquet(source: CsvFile) -> tuple[NDArray[np.float64], Any, tuple[str, ...]]
         ValueError: if the file cannot be read, lacks a column, or a feature is no number.
     """
     import pandas as pd
+    from pyarrow.parquet import read_schema
 
     try:
-        table = pd.read_parquet(source.path)
-    except OSError as error:
-        raise ValueError(f"dataset.path must be a Parquet file that can be read; {source.path}: {error}") from None
+        with Path(source.path).open("rb") as file:
+            names = read_schema(file).names
+            table = pd.read_parquet(file) if len({*names}) == len(names) else None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or DAMAGED
+        raise ValueError(f"dataset.path must be a Parquet file that can be read; {source.path}: {why}") from None
+    if table is None:
+        raise ValueError(f"columns of {source.path} must differ in their names; they are {', '.join(names)}")
     columns = [str(name) for name in table.columns]
     table.columns = pd.Index(columns)
     for setting, asked in (("target", [source.target]), ("exclude", [*source.exclude])):

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tasks.core.design.own import ArrayFile, Loaded
 from tasks.core.design.settings import CsvFile, Split
 from tasks.core.training import arrays, datasets
 from tasks.core.training.datasets import Problem
+from tests.shared.answers import answer
 
 MINE = Loaded(load="mine:load")
 RNG = np.random.default_rng(0)
@@ -133,7 +136,13 @@ def test_files_of_arrays(tmp_path):
     with pytest.raises(ValueError, match=r"must have x and y, .*; it has x"):
         datasets.load(ArrayFile(path=str(path)))
     np.savez(path, x=np.array([{}]), y=CLASSES)
-    with pytest.raises(ValueError, match="of plain arrays"):
+    with pytest.raises(ValueError, match=r"arrays of numbers, .*: an array holds Python objects$"):
+        datasets.load(ArrayFile(path=str(path)))
+    path.write_text("x,y")
+    with pytest.raises(ValueError, match=r"arrays of numbers, .*: it is damaged, or another kind of file$"):
+        datasets.load(ArrayFile(path=str(path)))
+    np.savez(path, x=np.zeros((40, 0)), y=CLASSES)
+    with pytest.raises(ValueError, match=r"one number or more; they are \(40, 0\) and \(40,\)"):
         datasets.load(ArrayFile(path=str(path)))
     with pytest.raises(ValueError, match="can be read"):
         datasets.load(ArrayFile(path=str(tmp_path / "gone.npz")))
@@ -149,3 +158,21 @@ def test_parquet_files(tmp_path):
         datasets.load(CsvFile(path=path, target="a", exclude=("kind",)))
     with pytest.raises(ValueError, match=r"features of .* must be numbers"):
         datasets.load(CsvFile(path=path, target="b"))
+
+
+def test_parquet_files_that_cannot_be_read(tmp_path):
+    """A file that is none, a damaged one, and one with two columns of one name are told in words of the setting."""
+    path = tmp_path / "mine.parquet"
+
+    def fault():
+        _, words = answer(datasets.load, CsvFile(path=str(path), target="kind"))
+        return words.removeprefix(f"dataset.path must be a Parquet file that can be read; {path}: ")
+
+    assert fault() == "No such file or directory"
+    path.write_text("a,kind")
+    assert fault() == "it is damaged, or another kind of file"
+    parquet.write_table(pa.table([[1, 2], [3, 4], ["u", "v"]], names=["a", "a", "kind"]), path)
+    assert fault() == f"columns of {path} must differ in their names; they are a, a, kind"
+    path.unlink()
+    path.mkdir()
+    assert fault() == "Is a directory"
