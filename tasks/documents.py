@@ -85,6 +85,8 @@ def read(text: str | bytes) -> Any:
         raise ValueError("the document is nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         raise ValueError(_told(error)) from None
+    except yaml.reader.ReaderError as error:
+        raise ValueError(f"unacceptable character at position {error.position}: {error.reason}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())) from None
 

@@ -55,7 +55,8 @@ def test_what_is_written_is_read_back(value):
         ("a: [1,\n2", "^line 2, column 2: while parsing a flow sequence from line 1, expected ',' or ']', but got"),
         ("[" * 1000, "nested too deeply"),
         ("9" * 5000, "4300"),
-        (b"\xff\xfe\x00", "unacceptable character"),
+        (b"\xff\xfe\x00", "^unacceptable character at position 2: "),
+        (b"# \xe9", "^unacceptable character at position 2: unexpected end of data"),
     ],
 )
 def test_what_is_wrong_is_one_line(text, words):

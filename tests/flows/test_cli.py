@@ -196,12 +196,21 @@ def test_dry_run_leaves_nothing(tmp_path, initbench):
         (["runn"], "No such command"),
         (["studies", "irs"], "no study 'irs'"),
         (["run", "--set", "seeds=1", "--set", "seeds=2"], "must not undo an earlier one; seeds undoes seeds"),
-        (["run", "--set", "dataset={path: a, path: b}"], "dataset must be valid YAML: the key 'path' is given twice"),
+        (
+            ["run", "--set", "split.test_fraction=0.9999"],
+            "error: split.test_fraction: both parts must have",
+        ),
+        (["run", "--export", "/etc/hostname/x"], "error: /etc/hostname/x: Not a directory"),
+        (
+            ["run", "--set", "dataset={path: a, path: b}"],
+            "valid YAML: line 1, column 11: the key 'path' is given twice",
+        ),
     ],
 )
 def test_invalid_input(folder, told, arguments, words):
     """Wrong input is one line that says what is wrong, exit status 2, and nothing is made."""
-    dry = ["--dry-run"] if arguments[0] == "run" else []  # else a server would begin to start
+    early = arguments[0] != "run" or "--export" in arguments
+    dry = [] if early else ["--dry-run"]  # else a server would begin to start
     assert words in told(*arguments, *dry)
     assert list(folder.iterdir()) == []
 
