@@ -200,6 +200,10 @@ def test_dry_run_leaves_nothing(tmp_path, initbench):
             ["run", "--set", "split.test_fraction=0.9999"],
             "error: split.test_fraction: both parts must have",
         ),
+        (
+            ["up", "--prefect-port", "47113", "--mlflow-port", "47114", "--postgres", "x"],
+            "--postgres must be a URL like",
+        ),
         (["run", "--export", "/etc/hostname/x"], "error: /etc/hostname/x: Not a directory"),
         (
             ["run", "--set", "dataset={path: a, path: b}"],
