@@ -90,8 +90,15 @@ def refusing() -> Iterator[None]:
     """Turn errors about the input into Invalid, so that the user sees a line and no traceback."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise Invalid(_told(error)) from None
+    except ValueError as error:
         raise Invalid(str(error)) from None
+
+
+def _told(error: OSError) -> str:
+    """Return the system's words, after the name of the file if there is one: `out/x: Not a directory`."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
 @click.group()
@@ -376,7 +383,7 @@ def main() -> None:
             click.echo("interrupted; the next run reuses the cells recorded so far", err=True)
             sys.exit(INTERRUPTED)
         if isinstance(error, OSError):  # such as a full disk, when results are exported
-            error = click.ClickException(str(error))
+            error = click.ClickException(_told(error))
         if not isinstance(error, click.ClickException):
             raise
         shown = Invalid(error.format_message()) if isinstance(error, click.UsageError) else error

@@ -95,11 +95,11 @@ def check_memory(asked: Iterable[CellSettings], slots: Sequence[Slot]) -> None:
         needed = trainers * memory.needed(settings, data, cells=1 + TWINS, folds=1)
         if needed > found:
             rows, features = data.x.shape
-            units = settings.perceptron.units
+            units, batch = settings.perceptron.units, settings.recipe.batch_size
             raise ValueError(
                 f"training must fit into memory: {source(settings.dataset)} ({rows} rows, {features} features), "
                 f"{len(units)} hidden layers of up to {max(units, default=0)} units "
-                f"and batches of {settings.recipe.batch_size} rows need about {needed / GIB:.1f} GiB {share}; "
+                f"and batches of {'all' if batch == 'full' else batch} rows need about {needed / GIB:.1f} GiB {share}; "
                 f"{found / GIB:.1f} GiB are free"
             )
 

@@ -56,12 +56,18 @@ class Networks:
             )
         return min(len(slots()), there // needs[largest])
 
-    def recorded(self, batch: Batch) -> int:
-        """Return about how many bytes of disk the record of a batch takes."""
-        settings, dataset = batch.settings, datasets.load(batch.settings.dataset)
-        own = dict(self.found).get(settings.shared)
-        size = (own.size.parameters, len(own.layers.layers)) if own else memory.perceptron(settings, dataset)
-        return len(batch.keys) * memory.recorded(settings, dataset, *size, full=batch.record == "full")
+    def recorded(self, batches: Sequence[Batch]) -> int:
+        """Return about how many bytes of disk the record of these batches takes."""
+        loaded = {
+            each: datasets.load(each) for each in {batch.settings.dataset for batch in batches}
+        }  # files are large
+        known, needed = dict(self.found), 0
+        for batch in batches:
+            settings, dataset = batch.settings, loaded[batch.settings.dataset]
+            own = known.get(settings.shared)
+            size = (own.size.parameters, len(own.layers.layers)) if own else memory.perceptron(settings, dataset)
+            needed += len(batch.keys) * memory.recorded(settings, dataset, *size, full=batch.record == "full")
+        return needed
 
     @property
     def notes(self) -> tuple[str, ...]:

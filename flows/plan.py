@@ -199,7 +199,7 @@ def plan(study: Study, *, fresh: bool) -> Plan:
         data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), slots())
         networks = examined(study.backends, grid.resolved(study))
         networks.in_flight  # noqa: B018  # it is refused here if not even one cell fits
-        store.check_room(sum(map(networks.recorded, made.left)))
+        store.check_room(networks.recorded(made.left))
         made = made.model_copy(update={"networks": networks})
     elsewhere = _on_workers(study) if study.runner == "workers" else ()
     since = (*elsewhere, *changed(made.own.batches, study))

@@ -83,8 +83,21 @@ def read(text: str | bytes) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
     except RecursionError:
         raise ValueError("the document is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(_told(error)) from None
+    except yaml.reader.ReaderError as error:
+        raise ValueError(f"unacceptable character at position {error.position}: {error.reason}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def _told(error: yaml.MarkedYAMLError) -> str:
+    """Return where a document is wrong and what is wrong there, with the line on which the wrong part begins."""
+    mark, start = error.problem_mark, error.context_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    since = f" from line {start.line + 1}" if mark and start and start.line < mark.line else ""
+    context = f"{error.context}{since}" if error.context else ""
+    return place + " ".join(", ".join(filter(None, (context, error.problem))).split())
 
 
 def write(value: object) -> str:

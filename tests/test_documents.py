@@ -42,7 +42,7 @@ def test_what_is_written_is_read_back(value):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\nb: 2\na: 3", "the key 'a' is given twice .*line 3, column 1"),
+        ("a: 1\nb: 2\na: 3", "^line 3, column 1: the key 'a' is given twice$"),
         ("{r: {x: 1, x: 1}}", "the key 'x' is given twice"),
         ("1: a\n01: b", "the key 1 is given twice"),
         ("1: a\n1.0: b", "the key 1.0 is given twice"),
@@ -50,10 +50,13 @@ def test_what_is_written_is_read_back(value):
         ("a: !!timestamp x", "could not determine a constructor"),
         ("a: !!python/object:x {}", "could not determine a constructor"),
         ("? [a]\n: 1", "unhashable key"),
-        ("a: 1\n--- \nb: 2", "expected a single document"),
+        ("a: 1\n--- \nb: 2", "^line 2, column 1: expected a single document .*, but found another document$"),
+        ("a:\n\tb: 1", "^line 2, column 1: while scanning for the next token, found character '.*t' that cannot start"),
+        ("a: [1,\n2", "^line 2, column 2: while parsing a flow sequence from line 1, expected ',' or ']', but got"),
         ("[" * 1000, "nested too deeply"),
         ("9" * 5000, "4300"),
-        (b"\xff\xfe\x00", "unacceptable character"),
+        (b"\xff\xfe\x00", "^unacceptable character at position 2: "),
+        (b"# \xe9", "^unacceptable character at position 2: unexpected end of data"),
     ],
 )
 def test_what_is_wrong_is_one_line(text, words):

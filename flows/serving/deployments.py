@@ -65,8 +65,8 @@ def register(timezone: str, names: Collection[str] = ()) -> list[str]:
     has had a worker. A second call changes nothing, except the timezone of the nightly.
 
     Raises:
-        ValueError: if no server is configured.
-        DeploymentError: if the server does not answer, or refuses.
+        ValueError: if no server is configured, or the configured one does not answer.
+        DeploymentError: if the server refuses.
     """
     url: str | None = PREFECT_API_URL.value()
     if url is None:
@@ -74,6 +74,8 @@ def register(timezone: str, names: Collection[str] = ()) -> list[str]:
     chosen = {each["name"]: each["work_pool"]["name"] for each in _deployments() if not names or each["name"] in names}
     try:
         register_pools_and_automations({*chosen.values()})
+    except httpx.TransportError:
+        raise ValueError(f"PREFECT_API_URL must be the address of a running Prefect server; {url} is not") from None
     except httpx.HTTPError as error:
         raise DeploymentError(f"Prefect's server at {url} must take the work pools; it says: {error}") from None
     file = INFRA / "prefect.yaml"

@@ -60,15 +60,15 @@ def up(options: Options) -> None:
         check_free(f"--{name}-port", port)
     addresses = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
     state = Path.cwd() / ".initbench"
-    state.mkdir(mode=0o700, exist_ok=True)
     lease = databases.leased(options.postgres) if options.postgres else nullcontext()
-    with _alone(state), lease:
+    with lease, _alone(state):  # in this order, so that a wrong URL leaves no folder
         _run(options, addresses, state)
 
 
 @contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """Claim a folder for one `up`, because two would overwrite each other's data."""
+    """Make a folder, and claim it for one `up`, because two would overwrite each other's data."""
+    state.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as held:
         try:
             held.enter_context(folders.claimed(state))

@@ -51,7 +51,7 @@ def load(source: str, changes: Sequence[str] = ()) -> Study:
         raise StudyError([f"no study {source!r}; {choice(source, names())}, or give a .yaml file that exists"])
     settings = _parse(path.read_bytes(), f"{path} must be valid YAML")
     if not isinstance(settings, dict):
-        raise StudyError([f"{path} must hold a mapping of settings; it holds {type(settings).__name__}"])
+        raise StudyError([f"{path} must hold a mapping of settings; it holds {_kind(settings)}"])
     before: list[str] = []
     for change in changes:
         name, equals, text = change.partition("=")
@@ -104,6 +104,11 @@ def _parse(text: str | bytes, rule: str) -> Any:
         return documents.read(text)
     except ValueError as error:
         raise StudyError([f"{rule}: {error}"]) from None
+
+
+def _kind(value: object) -> str:
+    """Return a word for what a document holds that is no mapping."""
+    return "nothing" if value is None else "a list" if isinstance(value, list) else "a single value"
 
 
 def _change(settings: dict[str, Any], name: str, value: object) -> None:

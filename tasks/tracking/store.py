@@ -122,6 +122,8 @@ def client(uri: str) -> MlflowClient:
     if uri.startswith("http") and not _answers(uri):
         raise StoreError(f"MLFLOW_TRACKING_URI must be the address of a running MLflow server; {uri} is not")
     file, url = local.file_of(uri), postgres.url_of(uri)
+    if uri.startswith("sqlite") and not file:  # its cells would be lost when the process ends
+        raise StoreError(f"MLFLOW_TRACKING_URI must name a file, like sqlite:///mlflow.db; {uri} is in memory")
     try:
         with folders.alone(_usable(file).parent) if file else postgres.alone(url) if url else nullcontext():
             if file:

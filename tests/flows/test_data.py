@@ -4,6 +4,7 @@ import shutil
 from collections import namedtuple
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 
 from flows import data
@@ -12,7 +13,7 @@ from tasks import folders
 from tasks.core.design.grid import UNTUNED
 from tasks.core.design.settings import CsvFile, Network
 from tasks.core.design.study import Study
-from tasks.core.training import datasets, memory
+from tasks.core.training import arrays, datasets, memory
 from tasks.core.training.parity import TWINS
 from tasks.tracking import store
 from tasks.trainers.process import Slot
@@ -30,6 +31,20 @@ def test_a_files_size_and_its_row_number_are_told(folder):
     planned = plan(Study(dataset=file, seeds=1, controls=None), fresh=True)
     assert f"note          {counts}" in str(planned)
     assert data.notes([file.model_copy(update={"exclude": ("Id",)})]) == (size.replace("features: 2", "features: 1"),)
+
+
+def test_a_plan_reads_a_file_as_often_for_many_cells_as_for_few(folder, monkeypatch):
+    """A file of arrays may be large, so a plan does not read it for each of its batches."""
+    rng = np.random.default_rng(0)
+    np.savez(folder / "mine.npz", x=rng.normal(size=(40, 3)), y=np.arange(40) % 2)
+    read, times = arrays.in_file, []
+    monkeypatch.setattr(arrays, "in_file", lambda source: times.append(source) or read(source))
+    for seeds in (1, 10):
+        study = Study(dataset={"path": "mine.npz"}, seeds=seeds, controls=None)
+        assert len(plan(study, fresh=True).left) == len(study.initializers) * 2 * seeds
+        times.append("planned")
+    once = times.index("planned")
+    assert times == [*times[: once + 1]] * 2
 
 
 def test_what_cannot_fit_into_memory_is_refused(folder, monkeypatch):

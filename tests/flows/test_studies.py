@@ -116,7 +116,7 @@ def test_file(tmp_path):
         ("network.activation=swish", ["network.activation:", "'relu'", "got 'swish'"]),
         ("network.activation=rellu", ["network.activation:", "got 'rellu'; did you mean 'relu'?"]),
         ("recipe.clip_norm=0", ["recipe.clip_norm:", "greater than 0", "got 0"]),
-        ("dataset=mnist", ["dataset:", "'iris', 'wine', 'breast_cancer', 'digits' or 'diabetes'", "got 'mnist'"]),
+        ("dataset=mnist", ["dataset:", "'iris', 'wine', 'breast_cancer', 'digits', 'diabetes' or a", "got 'mnist'"]),
         ("dataset.path=a.csv", ["dataset is a value"]),
         ("dataset={path: a.csv}", ["dataset: target is required; got {'path': 'a.csv'}"]),
         ("factors={recipe.rate: [1]}", ["factors", "no setting 'recipe.rate'", "recipe.learning_rate"]),
@@ -134,7 +134,13 @@ def test_file(tmp_path):
         ("epochs", ["dotted.key=value", "got 'epochs'"]),
         ("name.x=1", ["name", "not a group"]),
         ("initializers=he_normal", ["initializers: Input should be a list, like [he_normal]; got 'he_normal'"]),
-        ("dataset=irs", ["dataset: Input", "'diabetes'; got 'irs'; did you mean 'iris'?"]),
+        ("name=A B", ["name: a name is lower-case letters, digits and dashes, and starts with no dash; got 'A B'"]),
+        ("dataset=irs", ["'digits', 'diabetes' or a mapping of settings; got 'irs'; did you mean 'iris'?"]),
+        ("dataset=[iris]", ["'digits', 'diabetes' or a mapping of settings; got ['iris']"]),
+        (
+            "dataset={path: a.npz, target: x}",
+            ["dataset.target: no such setting; choose one of path, scaling, task; got 'x'"],
+        ),
         ("dataset={path: 1, target: x}", ["dataset.path: Input should be text; got 1"]),
         ("dataset={path: a, target: x, exlude: [b]}", ["dataset.exlude: no such setting; did you mean 'exclude'?"]),
         ("factors={dataset: [{path: a}]}", ["factors.dataset.0: Input should be a single value; got {'path': 'a'}"]),
@@ -179,7 +185,13 @@ def test_a_change_does_not_undo_another():
 
 def test_file_that_is_no_study(tmp_path):
     """A file that is not YAML, or no mapping, is told in one line."""
-    for text, word in (("a: [", "valid YAML"), ("- 1", "must hold a mapping")):
+    holds = "must hold a mapping of settings; it holds "
+    for text, word in (
+        ("a: [", "valid YAML: line 1, column 5: "),
+        ("- 1", f"{holds}a list"),
+        ("", f"{holds}nothing"),
+        ("iris", f"{holds}a single value"),
+    ):
         path = tmp_path / "bad.yaml"
         path.write_text(text)
         (line,) = faults(str(path))

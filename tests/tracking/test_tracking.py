@@ -239,7 +239,7 @@ def test_a_benchmark_is_opened_by_the_start_of_its_id(parent, client):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "nonsense://x"])
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "nonsense://x", "sqlite:///", "sqlite:///:memory:"])
 def test_unusable_store_is_one_line(folder, monkeypatch, uri):
     """A store that cannot be used is told in one line, at once."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -112,7 +112,7 @@ def _other(place: Sequence[str], model: type[BaseModel], settings: Any) -> str:
     *group, name = place
     for step in group:
         settings = settings[int(step)] if isinstance(settings, Sequence) else settings[step]
-        model = _inside(model, step, settings)
+        model = _inside(model, step, settings, name)
     names = list(model.model_fields)
     parts = {each: field.annotation for each, field in model.model_fields.items()}
     deeper = [f"{each}.{name}" for each, part in parts.items() if name in getattr(part, "model_fields", ())]
@@ -120,12 +120,14 @@ def _other(place: Sequence[str], model: type[BaseModel], settings: Any) -> str:
     return f"did you mean {deeper[0]!r}? C{listed[1:]}" if deeper and not near(name, names) else listed
 
 
-def _inside(model: type[BaseModel], step: str, settings: Any) -> type[BaseModel]:
+def _inside(model: type[BaseModel], step: str, settings: Any, name: str) -> type[BaseModel]:
     """Return the model of a part: of a field, or of an element or value of a field, whose number or key `step` is.
 
-    Of several models it is the one that has most of the settings that were given.
+    Of several models it is the one that has most of the settings that were given, and not the one of this name, which
+    was refused, unless the name is further inside.
     """
     field = model.model_fields.get(step)
     parts = (field.annotation, *get_args(field.annotation)) if field else ()
     models = [part for part in parts if hasattr(part, "model_fields")]
-    return max(models, key=lambda part: len({*part.model_fields} & {*map(str, settings)}), default=model)
+    known = [part for part in models if name not in settings or name not in part.model_fields]
+    return max(known, key=lambda part: len({*part.model_fields} & {*map(str, settings)}), default=model)

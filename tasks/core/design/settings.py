@@ -5,7 +5,7 @@ in Prefect's form.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -282,14 +282,14 @@ REAL = ("diabetes",)  # bundled datasets whose targets are real numbers
 Data = Bundled | CsvFile | ArrayFile | Loaded
 
 
-def _data(given: object) -> str:
-    """Return the tag of the kind of data that is given: a name, or a mapping with words of its own."""
+def _data(given: object) -> str | None:
+    """Return the tag of the kind of data that is given: a known name, or a mapping with words of its own."""
     if isinstance(given, Loaded) or (isinstance(given, Mapping) and "load" in given):
         return "loaded"
     if isinstance(given, CsvFile | ArrayFile | Mapping):
         path = given.get("path") if isinstance(given, Mapping) else given.path
         return "arrays" if str(path).endswith(".npz") else "csv"
-    return "bundled"
+    return "bundled" if given in get_args(Bundled) else None
 
 
 AnyData = Annotated[
@@ -297,7 +297,11 @@ AnyData = Annotated[
     | Annotated[CsvFile, Tag("csv")]
     | Annotated[ArrayFile, Tag("arrays")]
     | Annotated[Loaded, Tag("loaded")],
-    Discriminator(_data),
+    Discriminator(
+        _data,
+        custom_error_type="literal_error",
+        custom_error_context={"expected": f"{', '.join(map(repr, get_args(Bundled)))} or a mapping of settings"},
+    ),
 ]
 
 

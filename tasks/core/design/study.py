@@ -5,6 +5,7 @@ one more axis, and its values are levels. One point of the grid is a cell (`grid
 sentences below the fields as help.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from math import prod
@@ -67,6 +68,15 @@ UNUSED: dict[Optimizer, tuple[str, ...]] = {
 FRAMEWORK_BIAS: dict[Backend, str] = {"pytorch": "U(±1/√fan_in)", "keras": "zeros"}
 
 
+STUDY_NAME = "[a-z0-9][a-z0-9-]*"
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(STUDY_NAME, name):
+        raise ValueError(f"a name is lower-case letters, digits and dashes, and starts with no dash; got {name!r}")
+    return name
+
+
 TARGET, R2_TARGET = 0.9, 0.4  # to reach, by test accuracy and by R²
 
 
@@ -81,7 +91,9 @@ SetValue = Annotated[Scalar | None, BeforeValidator(_single)]
 class Study(Settings):
     """A benchmark: data, network and recipe, and the axes of the grid: backends, initializers and seeds."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)] = "iris"
+    name: Annotated[
+        str, AfterValidator(_plain), Field(max_length=60, json_schema_extra={"pattern": f"^{STUDY_NAME}$"})
+    ] = "iris"
     """Name of the study and of its MLflow experiment, initbench/<name>: lower-case letters, digits and dashes."""
     backends: Annotated[tuple[Backend, ...], AfterValidator(distinct)] = BACKENDS
     """Frameworks to train in."""

@@ -2,7 +2,6 @@
 
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from tasks.core.design.own import ArrayFile, Loaded, Scaling, Task
 from tasks.core.design.settings import CsvFile
 
 PARTS = ("x", "y", "x_test", "y_test")
+DAMAGED = "it is damaged, or another kind of file"
 TABLE = 2  # axes of a table: rows and features
 Arrays = tuple[NDArray[Any], ...]
 """x and y, and perhaps x_test and y_test."""
@@ -26,18 +26,16 @@ def in_file(source: ArrayFile) -> Arrays:
         ValueError: if the file cannot be read, or has no x and y.
     """
     try:
-        with Path(source.path).open("rb") as opened, zipfile.ZipFile(opened):
-            pass  # NumPy takes what is no archive for a pickle
+        zipfile.ZipFile(source.path).close()  # NumPy would take what is no archive for a pickle
         with np.load(source.path, allow_pickle=False) as file:
             found: Mapping[str, NDArray[Any]] = {name: file[name] for name in PARTS if name in file}
             there = ", ".join(file) or "nothing"
     except OSError as error:
         raise ValueError(f"dataset.path must be a file that can be read; {source.path}: {error.strerror}") from None
-    except zipfile.BadZipFile:
-        raise ValueError(f"dataset.path must be a .npz file, as numpy.savez writes it; {source.path} is none") from None
     except Exception as error:  # a damaged archive raises errors of many kinds
-        told = "arrays of objects are not unpickled" if "allow_pickle" in str(error) else error
-        raise ValueError(f"dataset.path must be a .npz file of plain arrays; {source.path}: {told}") from None
+        rule = "dataset.path must be a .npz file of arrays of numbers, as numpy.savez writes it"
+        why = "arrays of objects are not unpickled" if "Object arrays" in str(error) else DAMAGED
+        raise ValueError(f"{rule}; {source.path}: {why}") from None
     if tuple(found) not in (PARTS[:2], PARTS):
         raise ValueError(f"{source.path} must have x and y, and x_test with y_test or neither; it has {there}")
     return tuple(found.values())
@@ -81,6 +79,8 @@ def checked(source: ArrayFile | Loaded, where: str, arrays: Arrays) -> tuple[NDA
             raise ValueError(f"{where}: x must be (rows, ...) and y (rows,) or (rows, n); {shapes}")
         if len(inputs) != len(targets) or not len(inputs):
             raise ValueError(f"{where}: x and y must have equally many rows, and at least one; {shapes}")
+        if not inputs.size or not targets.size:
+            raise ValueError(f"{where}: rows of x and y must have one number or more; {shapes}")
     if len({array.shape[1:] for array in arrays[::2]}) > 1 or len({array.shape[1:] for array in arrays[1::2]}) > 1:
         raise ValueError(f"{where}: rows of x_test and y_test must have the shapes of those of x and y")
     x, y = (np.concatenate(arrays[at::2]) for at in (0, 1))
@@ -136,13 +136,17 @@ def parquet(source: CsvFile) -> tuple[NDArray[np.float64], Any, tuple[str, ...]]
         ValueError: if the file cannot be read, lacks a column, or a feature is no number.
     """
     import pandas as pd
+    from pyarrow.parquet import read_schema
 
     try:
-        with Path(source.path).open("rb") as file:
-            table = pd.read_parquet(file)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are one or the other
-        told = getattr(error, "strerror", None) or f"it is none ({type(error).__name__})"
-        raise ValueError(f"dataset.path must be a Parquet file that can be read; {source.path}: {told}") from None
+        with open(source.path, "rb") as file:  # noqa: PTH123  # the core knows no paths
+            names = read_schema(file).names
+            table = pd.read_parquet(file) if len({*names}) == len(names) else None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or DAMAGED
+        raise ValueError(f"dataset.path must be a Parquet file that can be read; {source.path}: {why}") from None
+    if table is None:
+        raise ValueError(f"columns of {source.path} must differ in their names; they are {', '.join(names)}")
     columns = [str(name) for name in table.columns]
     table.columns = pd.Index(columns)
     for setting, asked in (("target", [source.target]), ("exclude", [*source.exclude])):

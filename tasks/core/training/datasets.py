@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -281,13 +282,30 @@ def _parted(dataset: Dataset, split: Split, rows: Ints, fraction: str, seed: int
     from sklearn.model_selection import train_test_split
 
     share, stratified = getattr(split, fraction), split.stratified and dataset.classes and dataset.y.ndim == 1
-    try:
-        kept, held = train_test_split(
-            rows, test_size=share, stratify=dataset.y[rows] if stratified else None, random_state=seed
-        )
-    except ValueError as error:
-        raise ValueError(f"split.{fraction}: {error}; got {share}") from None
+    labels = dataset.y[rows] if stratified else None
+    _check_parts(dataset, labels, len(rows), fraction, share)
+    kept, held = train_test_split(rows, test_size=share, stratify=labels, random_state=seed)
     return kept, held
+
+
+def _check_parts(dataset: Dataset, labels: Ints | None, rows: int, fraction: str, share: float) -> None:
+    """Check that each of two parts of the rows can have a row, or a row of each class; labels: if it must be of each.
+
+    Raises:
+        ValueError: if it cannot, with the shares that are allowed.
+    """
+    counts = [rows] if labels is None else [count for count in np.bincount(labels) if count]
+    least, held = len(counts), ceil(share * rows)  # rows of the second part, as scikit-learn rounds them
+    each = "a row" if labels is None else f"a row of each of the {least} classes of {dataset.name}"
+    if min(counts) < 2:
+        words = "the rarest class has 1" if labels is not None else "there is 1"
+        raise ValueError(
+            f"split.{fraction}: both parts must have {each}, but of the rows to split {words}; got {share}"
+        )
+    if not least <= held <= rows - least:
+        low, high = ceil(1e4 * (least - 1) / rows + 1e-6) / 1e4, floor(1e4 * (1 - least / rows) + 1e-6) / 1e4
+        allowed = f"of {rows} rows, shares from {low:g} to {high:g} do" if low <= high else f"{rows} rows are too few"
+        raise ValueError(f"split.{fraction}: both parts must have {each}; {allowed}; got {share}")
 
 
 def _split_seed(split: Split, seed: int) -> int:

@@ -4,12 +4,15 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tasks.core.design.own import ArrayFile, Loaded
 from tasks.core.design.settings import CsvFile, Split
 from tasks.core.training import arrays, datasets
 from tasks.core.training.datasets import Problem
+from tests.shared.answers import answer
 
 MINE = Loaded(load="mine:load")
 RNG = np.random.default_rng(0)
@@ -134,6 +137,9 @@ def test_files_of_arrays(tmp_path):
     np.savez(path, x=IMAGES)
     with pytest.raises(ValueError, match=r"must have x and y, .*; it has x"):
         datasets.load(ArrayFile(path=str(path)))
+    np.savez(path, x=np.zeros((40, 0)), y=CLASSES)
+    with pytest.raises(ValueError, match=r"one number or more; they are \(40, 0\) and \(40,\)"):
+        datasets.load(ArrayFile(path=str(path)))
     with pytest.raises(ValueError, match="can be read"):
         datasets.load(ArrayFile(path=str(tmp_path / "gone.npz")))
 
@@ -149,9 +155,9 @@ class Unpickled:
     ("write", "words"),
     [
         (lambda file: np.savez(file, x=np.array([Unpickled()]), y=CLASSES), "objects are not unpickled$"),
-        (lambda file: pickle.dump(Unpickled(), file), "as numpy.savez writes it; .* is none$"),
-        (lambda file: np.save(file, IMAGES), "as numpy.savez writes it; .* is none$"),
-        (lambda file: file.write(b"x,y\n"), "as numpy.savez writes it; .* is none$"),
+        (lambda file: pickle.dump(Unpickled(), file), "as numpy.savez writes it; .* another kind of file$"),
+        (lambda file: np.save(file, IMAGES), "as numpy.savez writes it; .* another kind of file$"),
+        (lambda file: file.write(b"x,y\n"), "as numpy.savez writes it; .* another kind of file$"),
         (lambda file: np.savez(file, x=IMAGES[:0], y=CLASSES[:0]), "and at least one; they are "),
         (lambda file: np.savez(file, x=IMAGES, y=CLASSES, x_test=IMAGES), "it has x, y, x_test$"),
     ],
@@ -165,15 +171,6 @@ def test_a_wrong_file_of_arrays_is_told_and_never_unpickled(tmp_path, write, wor
         datasets.load(ArrayFile(path=str(path)))
 
 
-def test_a_wrong_parquet_file_is_told(tmp_path):
-    """A Parquet file that is none, or is not there, is refused with the rule."""
-    path = tmp_path / "mine.parquet"
-    for words in ("No such file", "it is none"):
-        with pytest.raises(ValueError, match=f"must be a Parquet file that can be read; .*{words}"):
-            datasets.load(CsvFile(path=str(path), target="kind"))
-        path.write_text("a,kind\n")
-
-
 def test_parquet_files(tmp_path):
     """A Parquet file is a table as a CSV file is."""
     path = str(tmp_path / "mine.parquet")
@@ -184,3 +181,21 @@ def test_parquet_files(tmp_path):
         datasets.load(CsvFile(path=path, target="a", exclude=("kind",)))
     with pytest.raises(ValueError, match=r"features of .* must be numbers"):
         datasets.load(CsvFile(path=path, target="b"))
+
+
+def test_parquet_files_that_cannot_be_read(tmp_path):
+    """A file that is none, a damaged one, and one with two columns of one name are told in words of the setting."""
+    path = tmp_path / "mine.parquet"
+
+    def fault():
+        _, words = answer(datasets.load, CsvFile(path=str(path), target="kind"))
+        return words.removeprefix(f"dataset.path must be a Parquet file that can be read; {path}: ")
+
+    assert fault() == "No such file or directory"
+    path.write_text("a,kind")
+    assert fault() == "it is damaged, or another kind of file"
+    parquet.write_table(pa.table([[1, 2], [3, 4], ["u", "v"]], names=["a", "a", "kind"]), path)
+    assert fault() == f"columns of {path} must differ in their names; they are a, a, kind"
+    path.unlink()
+    path.mkdir()
+    assert fault() == "Is a directory"

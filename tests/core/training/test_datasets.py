@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -54,11 +56,43 @@ def test_validation_rows_are_drawn_as_the_split_is(seed, same):
     assert np.array_equal(first, other) == same
 
 
-def test_validation_rows_must_be_possible():
-    """A share that leaves no train rows, or fewer validation rows than classes, is refused by the name of its field."""
-    for share in (0.001, 0.999):
-        with pytest.raises(ValueError, match=r"split\.validation_fraction: .*; got 0"):
-            divide(IRIS, Split(validation_fraction=share), seed=0)
+WHOLE = "both parts must have a row of each of the 3 classes of iris; of {} rows, shares from {} to {} do; got {}"
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        (Split(test_fraction=0.0001), f"test_fraction: {WHOLE.format(150, 0.0134, 0.98, 0.0001)}"),
+        (Split(test_fraction=0.9999), f"test_fraction: {WHOLE.format(150, 0.0134, 0.98, 0.9999)}"),
+        (Split(validation_fraction=0.001), f"validation_fraction: {WHOLE.format(120, 0.0167, 0.975, 0.001)}"),
+        (Split(validation_fraction=0.999), f"validation_fraction: {WHOLE.format(120, 0.0167, 0.975, 0.999)}"),
+        (
+            Split(test_fraction=0.9999, stratified=False),
+            "test_fraction: both parts must have a row; of 150 rows, shares from 0.0001 to 0.9933 do; got 0.9999",
+        ),
+        (
+            Split(test_fraction=0.98, validation_fraction=0.5),
+            "validation_fraction: both parts must have a row of each of the 3 classes of iris, but of the rows to "
+            "split the rarest class has 1; got 0.5",
+        ),
+    ],
+)
+def test_a_split_must_be_possible(split, words):
+    """A share that leaves one part without rows, or without a class, is refused with the shares that are allowed."""
+    with pytest.raises(ValueError, match=f"^split.{re.escape(words)}$"):
+        divide(IRIS, split, seed=0)
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("field", ["test_fraction", "validation_fraction"])
+def test_the_shares_that_are_told_are_allowed(field, stratified):
+    """The smallest and the largest share that a refusal names split the rows."""
+    with pytest.raises(ValueError, match="shares from") as refused:
+        divide(IRIS, Split(stratified=stratified, **{field: 0.99999}), seed=0)
+    told = re.search("from (.*) to (.*) do", str(refused.value))
+    for share in told.groups():
+        fold = divide(IRIS, Split(stratified=stratified, **{field: float(share)}), seed=0)
+        assert len(fold.y_train) > 0
 
 
 def test_notebook_split_and_scaling():
