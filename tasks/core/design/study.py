@@ -377,7 +377,7 @@ class Study(Settings):
 
         >>> tune = {"recipe.learning_rate": (0.01, 0.1)}
         >>> Study(tune=tune, split={"validation_fraction": 0.2}).tuning().summary
-        'iris · 2 backends · 2 learning_rate · 8 initializers · 3 seeds'
+        'iris · 2 backends · 2 learning_rate · 8 initializers · 10 seeds'
         """
         if self.tune is None:
             raise ValueError("the study tunes nothing")
