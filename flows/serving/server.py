@@ -46,7 +46,7 @@ from tasks.tracking import local, store
 P = ParamSpec("P")
 R = TypeVar("R")
 
-START_SECONDS = 180  # the first start makes the database, or waits until another process has made it
+START_SECONDS = 600  # two first starts together take a minute on two slow cores: one waits until the database is made
 RECORD_SECONDS = 120
 POLL_SECONDS = 0.1
 INFRA = Path(__file__).parents[2] / "infra"

@@ -24,7 +24,7 @@ from tasks import folders
 from tasks.tracking import store
 
 HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # by the servers' names in supervisord.conf
-START_SECONDS = 180  # the first start makes both databases, which takes half a minute on two slow cores
+START_SECONDS = 600  # the first start makes both databases, which takes a minute on two slow cores
 POLL_SECONDS = 0.25
 SIGN_IN = "in Prefect with PREFECT_API_AUTH_STRING, in MLflow as admin with MLFLOW_TRACKING_PASSWORD"
 TAIL = 5  # last lines of a log to show when its process has failed
