@@ -142,6 +142,7 @@ def test_file(tmp_path):
             ["dataset.target: no such setting; choose one of path, scaling, task; got 'x'"],
         ),
         ("dataset={path: 1, target: x}", ["dataset.path: Input should be text; got 1"]),
+        ("dataset={path: '', target: x}", ["dataset.path: String should have at least 1 character; got ''"]),
         ("dataset={path: a, target: x, exlude: [b]}", ["dataset.exlude: no such setting; did you mean 'exclude'?"]),
         ("factors={dataset: [{path: a}]}", ["factors.dataset.0: Input should be a single value; got {'path': 'a'}"]),
         ("factors={network.dept: [1]}", ["no setting 'network.dept' to go", "did you mean 'network.depth'?"]),

@@ -218,7 +218,7 @@ Column = Annotated[str, Field(coerce_numbers_to_str=True), StringConstraints(str
 class CsvFile(Settings):
     """A comma-separated file, or a Parquet file: numeric features, and a column of classes."""
 
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     """Path of the file. The file must lie in a folder that the variable INITBENCH_DATA lists, or below it; without the
     variable, in the current folder or below."""
     target: Column
