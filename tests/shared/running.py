@@ -34,6 +34,7 @@ class Running:
     mlflow: str
     environment: dict[str, str]
     said: list[str]
+    client: httpx.Client
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -53,7 +54,7 @@ class Running:
         auth = httpx.BasicAuth(*credentials.split(":")) if credentials else None
         url = f"{self.prefect}/api/{path}"
         while True:
-            answer = httpx.request(method, url, auth=auth, timeout=ANSWER_SECONDS, **options)
+            answer = self.client.request(method, url, auth=auth, **options)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 return answer
             time.sleep(0.5)
@@ -105,7 +106,9 @@ def up(folder: Path, *options: str) -> Iterator[Running]:
             assert process.poll() is None and time.monotonic() < deadline, "".join(said)  # noqa: PT018  # one reason
             time.sleep(0.1)
         addresses = [f"http://127.0.0.1:{port}" for port in ports]
-        yield Running(process, folder, *addresses, environment, said)
+        alone = httpx.Limits(max_keepalive_connections=0)  # a server closes a connection that nobody uses
+        with httpx.Client(timeout=ANSWER_SECONDS, limits=alone) as client:
+            yield Running(process, folder, *addresses, environment, said, client)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

@@ -174,7 +174,7 @@ SIDE_BY_SIDE = (
     *("in", *(f"{measure.name}_difference" for measure in MEASURES), "equal"),
 )
 """What two runs have of a cell; the columns before these say which cell it is."""
-WORKING = ("rival", "hole", "missed", "row", "hidden", "lucky", "run", "part", "ran", "broke")
+WORKING = ("rival", "row", "hidden", "lucky", "run", "part", "ran", "broke")
 """Columns that a computation adds to one of these tables, most of them for a while."""
 TABLES = (
     *(CELLS, COUNTS, JUDGED, COMPARED, COMPARED_BY_INITIALIZER, DEFAULTS, SPREAD, RANKS, CLAIMS),
