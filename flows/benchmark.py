@@ -97,7 +97,7 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         crowning = crew.crown.map(unmapped(findings), crowned, unmapped(record)) if crowned else []
         publish(record, findings)
         crowns: list[object] = [each.result(raise_on_failure=False) for each in crowning]
-        kept = models.unexported(findings, dict(zip(crowned, crowns, strict=True)), record)
+        kept = models.unexported(record) if any(isinstance(each, str) for each in crowns) else ()
         found = BenchmarkResult.of(record, findings, kept)
         log.info("Found:\n%s\nMLflow run: %s", "\n".join(found.headline), found.link)
         raise_faults(found, findings.misbehaved, crowns)

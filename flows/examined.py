@@ -58,9 +58,8 @@ class Networks:
 
     def recorded(self, batches: Sequence[Batch]) -> int:
         """Return about how many bytes of disk the record of these batches takes."""
-        loaded = {
-            each: datasets.load(each) for each in {batch.settings.dataset for batch in batches}
-        }  # files are large
+        asked = {batch.settings.dataset for batch in batches}
+        loaded = {each: datasets.load(each) for each in asked}  # once each, because files are large
         known, needed = dict(self.found), 0
         for batch in batches:
             settings, dataset = batch.settings, loaded[batch.settings.dataset]

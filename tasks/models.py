@@ -72,20 +72,11 @@ def _kept(reason: str) -> str:
     return f"MLflow cannot load it as a model ({reason}): its weights, and the builder's name and source, are kept."
 
 
-def unexported(findings: Findings, versions: Mapping[Backend, object], benchmark: Benchmark) -> list[str]:
-    """Return of each champion that is no MLflow model what is kept in its place, and why.
-
-    versions: what `crown` returned by backend, a version or an error.
-    """
-    said = []
-    for backend, version in versions.items():
-        found, study = champion(findings, backend), findings.study
-        if found and isinstance(version, str):
-            cell = grid.cells(study)[found.row]
-            name = model_name(study.name, grid.settings_of(study, cell, findings.picks).dataset, backend)
-            reason = registry.unexported(benchmark, name, version)
-            said += [f"The champion {name} is registered, but {_kept(reason)}"] if reason else []
-    return said
+def unexported(benchmark: Benchmark) -> list[str]:
+    """Return of each champion of a benchmark that is no MLflow model what is kept in its place, and why."""
+    crowned = registry.crowned(benchmark)
+    reasons = {version.name: version.tags.get(registry.UNEXPORTED) for version in crowned}
+    return [f"The champion {name} is registered, but {_kept(reason)}" for name, reason in reasons.items() if reason]
 
 
 def model_name(study: str, dataset: Data, backend: Backend) -> str:

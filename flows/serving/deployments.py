@@ -37,7 +37,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL, get_current_settings
 from prefect.states import Cancelling, Crashed
 
-from flows.serving.server import INFRA
+from flows.serving.server import INFRA, ServerError
 from tasks.core.design.initializers import BACKENDS, Backend
 from tasks.remote import FLOW
 
@@ -75,7 +75,7 @@ def register(timezone: str, names: Collection[str] = ()) -> list[str]:
     try:
         register_pools_and_automations({*chosen.values()})
     except httpx.TransportError:
-        raise ValueError(f"PREFECT_API_URL must be the address of a running Prefect server; {url} is not") from None
+        raise ServerError.unanswered(url) from None
     except httpx.HTTPError as error:
         raise DeploymentError(f"Prefect's server at {url} must take the work pools; it says: {error}") from None
     file = INFRA / "prefect.yaml"

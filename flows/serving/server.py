@@ -131,6 +131,11 @@ def check_servers() -> None:
 class ServerError(ValueError):
     """The configured Prefect server does not answer."""
 
+    @classmethod
+    def unanswered(cls, url: str) -> "ServerError":
+        """Return the error that names the address at which no server answers."""
+        return cls(f"PREFECT_API_URL must be the address of a running Prefect server; {url} is not")
+
 
 class ServedFlow(Flow[P, R]):
     """A flow that runs on a private server, if it is called directly and no server is configured."""
@@ -186,7 +191,7 @@ def start() -> str:
     with get_client(sync_client=True) as client:
         healthy = client.api_healthcheck() is None
     if not healthy:
-        raise ServerError(f"PREFECT_API_URL must be the address of a running Prefect server; {configured} is not")
+        raise ServerError.unanswered(configured)
     return configured
 
 

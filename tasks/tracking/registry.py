@@ -4,19 +4,19 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import numpy as np
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from tasks.core.design.initializers import Backend
-from tasks.tracking import parts, store
-from tasks.tracking.store import Benchmark
+from tasks.tracking import parts, places, store
+from tasks.tracking.store import BENCHMARK, Benchmark
 
 CHAMPION = "champion"
 FOLDER = 8  # letters of a cell's id or key that name its folder
@@ -92,16 +92,11 @@ def log_parts(
     client, run_id = store.client(benchmark.uri), parts.run_of(cell)
     folder = f"model-{cell.rpartition(parts.MARK)[2][:FOLDER]}"  # several cells can be in one run
     told = dict(about) | {"not exported": reason}
-    with TemporaryDirectory() as held:
-        for path, content in {"model.json": json.dumps(told, indent=2, default=str).encode(), **files}.items():
-            file = Path(held, path)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
-        client.log_artifacts(run_id, held, folder)
+    location = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
+    places.put(location, benchmark.uri, {"model.json": json.dumps(told, indent=2, default=str).encode(), **files})
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    artifacts = client.get_run(run_id).info.artifact_uri
-    version = client.create_model_version(name, f"{artifacts}/{folder}", run_id)
+    version = client.create_model_version(name, location, run_id)
     client.set_model_version_tag(name, version.version, UNEXPORTED, reason)
     return str(version.version)
 
@@ -110,6 +105,11 @@ def unexported(benchmark: Benchmark, name: str, version: str) -> str | None:
     """Return why a version is no MLflow model, None if it is one."""
     found: str | None = store.client(benchmark.uri).get_model_version(name, version).tags.get(UNEXPORTED)
     return found
+
+
+def crowned(benchmark: Benchmark) -> list[ModelVersion]:
+    """Return the versions that are champions by what a benchmark found; `crown` has given them the tag."""
+    return [*store.client(benchmark.uri).search_model_versions(f"tags.`{BENCHMARK}` = '{benchmark.run_id}'")]
 
 
 def _flavor(backend: Backend) -> Any:
@@ -134,7 +134,7 @@ def crown(
     """
     client = store.client(benchmark.uri)
     client.update_model_version(model, version, words)
-    tags = {f"initbench.{name}": str(value) for name, value in {**numbers, "benchmark": benchmark.run_id}.items()}
-    for name, value in {**tags, CELL: run_id}.items():
+    tags = {f"initbench.{name}": str(value) for name, value in numbers.items()}
+    for name, value in {**tags, BENCHMARK: benchmark.run_id, CELL: run_id}.items():
         client.set_model_version_tag(model, version, name, value)
     client.set_registered_model_alias(model, CHAMPION, version)

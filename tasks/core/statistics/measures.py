@@ -55,8 +55,7 @@ def stepped(cells: pd.DataFrame) -> list[Measure]:
     found = []
     for each in MEASURES:
         if each.step_is_a_test_row:
-            of_r2 = replace(each, step=0.0, least=-np.inf, step_is_a_test_row=False)
-            each = replace(each, step=row) if of_rows else of_r2
+            each = replace(each, step=row) if of_rows else replace(each, least=-np.inf, step_is_a_test_row=False)
         found.append(replace(each, largest=horizon) if each.censored else each)
     return found
 
