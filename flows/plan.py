@@ -138,7 +138,8 @@ class Plan(BaseModel):
     def _network(self) -> Iterator[tuple[str, str]]:
         network = self.study.network
         if isinstance(network, Network):
-            yield "hidden units", ", ".join(map(str, network.units))
+            shapes = dict.fromkeys(settings.perceptron.units for settings, _ in grid.resolved(self.study))
+            yield from (("hidden units", ", ".join(map(str, units))) for units in shapes)
             return
         lines: dict[str, None] = {}
         for settings, each in self.networks.found:
