@@ -143,18 +143,15 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
             export.mkdir(parents=True, exist_ok=True)
     found, failure = _train(asked, fresh=fresh, parity=parity)
 
-    from tasks.core.report import tables
-    from tasks.core.report.wording import reworded
-    from tasks.tracking import reading, store
+    from tasks.tracking import benchmarks, store
 
     click.echo("\n".join([*found.headline, ""]))
-    table = tables.as_text(found.comparison, found.notes, "simple")
-    click.echo(reworded(table) if found.real else table)
+    click.echo(found.table)
     click.echo("\n".join(["Details", *(f"- {line}" for line in found.details), ""]))
     unserved = "" if store.served() else " (once `initbench ui` serves it)"
     click.echo(f"MLflow run: {found.link}{unserved}")
     if export:
-        exported = reading.export(found.run_id, export)
+        exported = benchmarks.export(found.run_id, export)
         click.echo(f"Exported {', '.join(exported)} to {export}")
     if failure:
         raise failure

@@ -12,7 +12,7 @@ from tasks.core.design.settings import CellSettings, source
 from tasks.core.design.study import Study
 from tasks.core.training import datasets, memory, own_parity
 from tasks.core.training.own import Examined
-from tasks.tracking import reading
+from tasks.tracking import reuse
 from tasks.tracking.store import DATA
 from tasks.trainers import pool
 from tasks.trainers.memory import free
@@ -151,7 +151,7 @@ def changed(batches: Sequence[Batch], study: Study) -> tuple[str, ...]:
     varied = {name for levels in study.levels() for name, _ in levels}
     for batch in batches:
         own, backend, asked = batch.settings.own, batch.backend, batch.settings.dataset
-        before = reading.newest(study.name, backend) if own and batch.cells else {}
+        before = reuse.newest(study.name, backend) if own and batch.cells else {}
         if not own or f"network.code.{backend}" not in before:
             continue
         pairs: dict[str, tuple[str, object]] = {

@@ -26,7 +26,7 @@ from tasks.core.design.settings import CellSettings, Network, short, source
 from tasks.core.design.study import Study
 from tasks.core.statistics import planning, ranks, tuning
 from tasks.core.training import datasets
-from tasks.tracking import reading, store
+from tasks.tracking import reading, reuse, store
 
 OF_THE_STUDY: Level = ("setting", "of the study")
 """The level of the controls at which they have the settings of the study that trains them along."""
@@ -221,7 +221,7 @@ def _plan_of_tuning(study: Study, *, fresh: bool) -> Plan:
     first = picked(study.tuning(), UNTUNED, fresh=fresh)
     if first.own.batches:
         return first.model_copy(update={"own": Planned(study, {}, ()), "tuning": first.own})
-    cells = reading.read(reading.experiment(study), first.study, first.own.run_ids(first.reused))
+    cells = reading.read(store.record_of(study.name), first.study, first.own.run_ids(first.reused))
     later = picked(study, tuning.picks(study, cells), fresh=fresh)
     return later.model_copy(update={"tuning": first.own, "reused": first.reused | later.reused})
 
@@ -239,7 +239,7 @@ def picked(study: Study, picks: Picks, *, fresh: bool) -> Plan:
     ]
     # a worker looks up earlier cells itself, because keys depend on its platform
     local = study.runner == "local"
-    known = reading.find(study.name, [each for row in batches for each in row] if local and not fresh else [])
+    known = reuse.find(study.name, [each for row in batches for each in row] if local and not fresh else [])
     own, *others = _left(asked, batches, known.run_ids)
     bare = f"the files of cells that earlier runs recorded are gone; these cells are trained anew: {len(known.bare)}"
     return Plan(

@@ -337,7 +337,7 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
 
 @_failures_told()
 def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
-    """Store a worker's result as JSON in the benchmark's run; `reading.handed_over` reads it."""
+    """Store a worker's result as JSON in the benchmark's run; `benchmarks.handed_over` reads it."""
     store.client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")
 
 

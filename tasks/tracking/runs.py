@@ -61,10 +61,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Held:
-    """What a run holds beside its files: tags and params by name, and the last value of each metric."""
+    """What a run holds: tags and params by name, the last value of each metric, and the place of its files."""
 
     about: Mapping[str, str]
     metrics: Mapping[str, float]
+    location: str = ""
 
 
 def write(uri: str, experiment_id: str, runs: Sequence[Run]) -> list[str | Exception]:
@@ -197,7 +198,7 @@ def held(uri: str, experiment_id: str, ids: Sequence[str]) -> dict[str, Held]:
             for run in store.search(client, [experiment_id], f"attributes.run_id IN ({quoted})"):
                 about = {**run.data.tags, **run.data.params}
                 metrics = {name: inf if value >= LARGEST else value for name, value in run.data.metrics.items()}
-                found[run.info.run_id] = Held(about, metrics)
+                found[run.info.run_id] = Held(about, metrics, run.info.artifact_uri)
         else:
             with database.ManagedSessionMaker() as session:
                 found |= _held(session, experiment_id, some)
@@ -205,8 +206,9 @@ def held(uri: str, experiment_id: str, ids: Sequence[str]) -> dict[str, Held]:
 
 
 def _held(session: Session, experiment_id: str, ids: Sequence[str]) -> dict[str, Held]:
-    there = session.execute(select(SqlRun.run_uuid).where(SqlRun.run_uuid.in_(ids), *_active(experiment_id)))
-    found: dict[str, tuple[dict[str, str], dict[str, float]]] = {run_id: ({}, {}) for (run_id,) in there}
+    there = select(SqlRun.run_uuid, SqlRun.artifact_uri).where(SqlRun.run_uuid.in_(ids), *_active(experiment_id))
+    locations = dict(session.execute(there).tuples().all())
+    found: dict[str, tuple[dict[str, str], dict[str, float]]] = {run_id: ({}, {}) for run_id in locations}
     for model in (SqlTag, SqlParam):
         words = session.execute(select(model.run_uuid, model.key, model.value).where(model.run_uuid.in_([*found])))
         for run_id, name, word in words:
@@ -215,7 +217,7 @@ def _held(session: Session, experiment_id: str, ids: Sequence[str]) -> dict[str,
     asked = select(metric.run_uuid, metric.key, metric.value, metric.is_nan).where(metric.run_uuid.in_([*found]))
     for run_id, name, value, is_nan in session.execute(asked):
         found[run_id][1][name] = nan if is_nan else inf if value >= LARGEST else value
-    return {run_id: Held(*each) for run_id, each in found.items()}
+    return {run_id: Held(*each, locations[run_id]) for run_id, each in found.items()}
 
 
 def _by_requests(client: MlflowClient, experiment_id: str, run: Run) -> str | Exception:

@@ -38,7 +38,9 @@ STATUS, REASON = "initbench.status", "initbench.reason"  # tags of a cell: what 
 HEALTH = "initbench.health"  # tag of a cell that was trained
 DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"
+MARK = "#"  # between the id of a benchmark's run and the key of a cell that has no run of its own
 FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
+REUSABLE = ("finished", "diverged")  # what became of cells that are not trained again
 PAGE = 1000  # runs in one answer to a search
 
 
@@ -51,11 +53,17 @@ class RecordError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """The run of a benchmark in the store, and where MLflow's page shows the run and what belongs to it."""
+class StudyRecord:
+    """The experiment that holds a study's benchmarks and cells, and the store that it is in."""
 
     uri: str
     experiment_id: str
+
+
+@dataclass(frozen=True)
+class Benchmark(StudyRecord):
+    """The run of a benchmark in the store, and where MLflow's page shows the run and what belongs to it."""
+
     run_id: str
 
     @property
@@ -65,7 +73,7 @@ class Benchmark:
 
     def link_to(self, run_id: str) -> str:
         """Return the address at which MLflow's page shows a run of the same experiment, or that of a cell."""
-        run_id, _, _ = run_id.partition("#")
+        run_id, _, _ = run_id.partition(MARK)
         return f"{self._ui}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     @property
@@ -82,6 +90,12 @@ class Benchmark:
     def _ui(self) -> str:
         served = without_password(self.uri.rstrip("/")) if self.uri.startswith("http") else UI
         return os.environ.get("INITBENCH_MLFLOW_UI", served).rstrip("/")
+
+
+def record_of(study: str) -> StudyRecord:
+    """Return the record of a study that has some cells already."""
+    found = client(uri()).get_experiment_by_name(experiment_name(study))
+    return StudyRecord(uri(), found.experiment_id)
 
 
 def without_password(address: str) -> str:
