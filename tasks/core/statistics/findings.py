@@ -18,7 +18,7 @@ from tasks.core.statistics.standing import Standing, standings
 from tasks.core.statistics.survival import Reaching, reaching
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Findings:
     """A study with its cells, one row each, and all that was made of them.
 
