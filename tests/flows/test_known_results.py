@@ -26,7 +26,7 @@ RUNS = [
 ]
 
 
-FEWER = {"edge-of-chaos": 0.4, "remedies": 0.6}
+FEWER = {"edge-of-chaos": 0.4, "remedies": 0.6, "saturation": 0.6}
 """Share of the rows that are held out, where there are many: fewer steps show the same."""
 
 
