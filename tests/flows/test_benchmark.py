@@ -119,7 +119,7 @@ def test_cells_without_runs_are_compared_alike(stored):
     pd.testing.assert_frame_equal(again.comparison, found.comparison)
     champion = client.get_model_version_by_alias("initbench-small-iris-pytorch", "champion")
     assert champion.run_id == found.run_id
-    assert champion.tags["initbench.cell"].startswith(f"{found.run_id}#")
+    assert champion.tags["initbench.cell_run"].startswith(f"{found.run_id}#")
     later = benchmark(STUDY.model_copy(update={"seeds": 3, "record": "cell"}), parity=False)
     assert later.comparison["finished"].tolist() == [3, 3, 3, 3]
     cells = client.search_runs([parent.info.experiment_id], "tags.`initbench.cell` LIKE '%'")
