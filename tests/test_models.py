@@ -13,19 +13,21 @@ from tasks import models
 from tasks.core.design.settings import CsvFile
 from tasks.core.design.study import Study
 from tasks.core.statistics.findings import Findings
-from tasks.tracking import parts, registry
+from tasks.tracking import parts, registry, runs
+from tasks.tracking.runs import Run
 from tests.shared import samples
 
 STUDY = Study(name="small", initializers=("zeros", "he_normal"), seeds=3)
 MEDIAN = 4  # the row of PyTorch's median cell of he_normal among those of `samples.cells`
 MODEL = "initbench-small-iris-pytorch"
+RUN = Run("a cell", "FINISHED", started=0, ended=0, tags={}, params={}, points=[])
 
 
 @pytest.fixture
-def cells(parent, client):
+def cells(parent):
     """Return made-up cells in the order of the study's grid, each with a run."""
     frame = samples.cells(STUDY.initializers, seeds=3)
-    frame["run_id"] = [client.create_run(parent.experiment_id).info.run_id for _ in frame.index]
+    frame["run_id"] = runs.write(parent.uri, parent.experiment_id, [RUN] * len(frame))
     return frame
 
 
