@@ -7,7 +7,6 @@ from flows.data import GIB
 from tasks.cells import slots, trainers
 from tasks.core.design.grid import Batch, Cell
 from tasks.core.design.initializers import Backend
-from tasks.core.design.layers import Kernel
 from tasks.core.design.own import OPTIONS
 from tasks.core.design.settings import CellSettings, source
 from tasks.core.design.study import Study
@@ -115,10 +114,6 @@ class Networks:
             for settings, each in self.found
             if (network := settings.own)
         ]
-
-
-def _fans(kernel: Kernel) -> tuple[str, float, float]:
-    return kernel.name, kernel.fan_in, kernel.fan_out
 
 
 def examined(backends: Sequence[Backend], rows: Rows) -> Networks:

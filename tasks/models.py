@@ -136,18 +136,19 @@ def _log_own(
     """Log a model of a user's own; where MLflow cannot keep it without pickle, keep its weights, builder and source."""
     cell, settings = candidate.cell, candidate.settings
     network = own(settings)
-    reference = network.build[cell.backend]
+    reference, builder = network.build[cell.backend], user_code.builder(network, cell.backend)
+    program = framework(cell.backend).own(builder, settings, data.problem)
+    program.build(0, fold.x_train[:EXAMPLE_ROWS])
     about = {
         "cell": str(cell),
         "test_rows": fold.test_rows.tolist(),
         "builder": reference,
         "code": network.code.get(cell.backend, ""),
         "options": dict(network.options),
+        "as_built": list(program.layers.left),
     }
     try:
-        model = framework(cell.backend).deployed_own(
-            user_code.builder(network, cell.backend), data.problem, weights, fold
-        )
+        model = framework(cell.backend).deployed_own(builder, data.problem, weights, fold)
         return registry.log_model(
             benchmark,
             cell.backend,

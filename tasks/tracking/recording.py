@@ -32,6 +32,7 @@ from tasks.tracking.turns import Turns
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
 RULES = "rules"  # of a network of one's own: a mapping that is one param
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
+TAG = 8000  # letters of a tag, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
 SHARED = ("mlflow.parentRunId", "mlflow.note.content", view.GROUP, "initbench.framework", "initbench.device")
@@ -226,6 +227,8 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
     """Return the tags of a cell: for finding it by key, for grouping it in MLflow's page, and for the comparison."""
     name = str(outcome.cell).rpartition(" · seed ")[0]
     health = {"initbench.health": outcome.trained.health} if outcome.trained else {}
+    described = outcome.trained.described if outcome.trained else None
+    as_built = {"initbench.as_built": ", ".join(described.left)[:TAG]} if described and described.left else {}
     return {
         view.GROUP: f"{name} · {batch.key[:4]}",
         "initbench.cell": batch.keys[outcome.cell],
@@ -236,6 +239,7 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
         "initbench.device": batch.platform.device,
         DATA: batch.platform.data[source(batch.settings.dataset)],
         **health,
+        **as_built,
     }
 
 
