@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.numpy import save
@@ -25,6 +26,7 @@ from tasks.trainers import pool
 from tasks.trainers.process import framework
 
 EXAMPLE_ROWS = 5
+SCALING = ("mean", "scale", "y_mean", "y_scale")  # of train rows: the model takes (x - mean) / scale, and y likewise
 RETRIES = 1  # a trainer that died is replaced
 
 
@@ -166,4 +168,5 @@ def _log_own(
         sources = user_code.sources(reference) if ":" in reference else {}
         files = {f"code/{module.replace('.', '/')}.py": source.encode() for module, source in sources.items()}
         files["weights.safetensors"] = save(dict(weights))
-        return registry.log_parts(benchmark, candidate.name, candidate.run_id, reason, about, files)
+        scaling = {name: np.asarray(getattr(fold, name)).tolist() for name in SCALING}
+        return registry.log_parts(benchmark, candidate.name, candidate.run_id, reason, about | scaling, files)
