@@ -18,7 +18,7 @@ from tasks.trainers import pool
 from tasks.trainers.memory import free
 from tasks.trainers.process import TrainerError
 
-TELLING = 0.01  # from 1, a factor of variances is told
+TELLING = 0.01  # a factor of variances is told if it differs from 1 by more
 Rows = Sequence[tuple[CellSettings, list[Cell]]]
 
 
@@ -28,11 +28,10 @@ class Networks:
 
     found: tuple[tuple[CellSettings, Examined], ...] = ()
 
-    @property
     def in_flight(self) -> int | None:
         """How many cells may train at once, of as many as there are slots; None if there is no network of one's own.
 
-        It is the free memory over what one cell takes, as `memory.needed_by_own` says.
+        The free memory is divided by the memory that one cell needs (`memory.needed_by_own`).
 
         Raises:
             ValueError: if not even one cell fits.
