@@ -36,6 +36,7 @@ PARENT = "mlflow.parentRunId"  # tag of a cell's run: the run id of its benchmar
 KEY, SETTINGS = "initbench.cell", "initbench.settings"  # tags of a cell: its key, and that of its batch
 STATUS, REASON = "initbench.status", "initbench.reason"  # tags of a cell: what became of it, and why it failed
 HEALTH = "initbench.health"  # tag of a cell that was trained
+AS_BUILT = "initbench.as_built"  # tag of a cell: the parameters of its network that no initializer decides
 DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"
 MARK = "#"  # between the id of a benchmark's run and the key of a cell that has no run of its own

@@ -2,6 +2,7 @@ import resource
 import sqlite3
 import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from safetensors.numpy import load_file
 from tasks.core.design import grid
 from tasks.core.design.settings import Recipe
 from tasks.core.design.study import Study
-from tasks.core.training.outcome import Outcome
+from tasks.core.training.outcome import Described, Outcome
 from tasks.tracking import benchmarks, reading, recording, runs, store
 from tests.shared.keys import HERE, key
 from tests.shared.records import find, outcome, record
@@ -68,6 +69,14 @@ def test_signals_are_logged(parent, client):
     layers = pd.read_csv(client.download_artifacts(run.info.run_id, "layers.csv"))
     assert layers["layer"].tolist() == [1, 2, 3]
     assert layers["theory_backward"].tolist() == pytest.approx([0.5, 1, np.nan], nan_ok=True)
+
+
+def test_what_stays_as_built_is_named(parent, client):
+    """The run of a cell names the parameters of its network that no initializer decides."""
+    own = Described(("a", "b", "c"), ("Linear",) * 3, (4.0,) * 3, (3.0,) * 3, (1.0,) * 3, left=("positions", "scale"))
+    found = outcome(CELLS[0])
+    ids = record(parent, STUDY, [replace(found, trained=replace(found.trained, described=own))], {})
+    assert client.get_run(ids[CELLS[0]]).data.tags["initbench.as_built"] == "positions, scale"
 
 
 def test_levels_are_columns(parent, client):
