@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import Any, ParamSpec, TypeVar
@@ -259,8 +259,12 @@ def _start_private() -> Private:
         start_new_session=True,  # Ctrl-C must not end the server: the flow still reports to it
     )
     log: deque[bytes] = deque(maxlen=TAIL)
-    read = partial(process.stdout.read, CHUNK) if process.stdout else bytes
-    reader = Thread(target=lambda: log.extend(iter(read, b"")), daemon=True)
+
+    def read() -> None:
+        while process.stdout and (chunk := process.stdout.read(CHUNK)):
+            log.append(chunk)
+
+    reader = Thread(target=read, daemon=True)
     reader.start()
     if process.stdin:
         atexit.register(process.stdin.close)
