@@ -186,6 +186,8 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
             return benchmark(todo, parity=parity), None
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))
+        except server.ServerError as error:
+            raise Invalid(str(error)) from None
         except httpx.HTTPError as error:
             said = first_line(error) or type(error).__name__
             words = f"Prefect's server failed; the cells recorded so far will be reused: {said}"

@@ -56,11 +56,9 @@ class Networks:
 
     def recorded(self, batches: Sequence[Batch]) -> int:
         """Return about how many bytes of disk the record of these batches takes."""
-        asked = {batch.settings.dataset for batch in batches}
-        loaded = {each: datasets.load(each) for each in asked}  # once each, because files are large
         known, needed = dict(self.found), 0
         for batch in batches:
-            settings, dataset = batch.settings, loaded[batch.settings.dataset]
+            settings, dataset = batch.settings, datasets.load(batch.settings.dataset)
             own = known.get(settings.shared)
             size = (own.size.parameters, len(own.layers.layers)) if own else memory.perceptron(settings, dataset)
             needed += len(batch.keys) * memory.recorded(settings, dataset, *size, full=batch.record == "full")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import click
@@ -19,9 +20,10 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL, temporary_settings
 
 from flows import cli
+from flows.serving import server
 from tests.shared import packages
 from tests.shared.inside import called
 from tests.shared.running import INITBENCH, own_environment
@@ -258,6 +260,25 @@ def test_home_that_cannot_be_written_to(tmp_path, initbench):
     line = one_line(initbench(tmp_path, "run", PREFECT_HOME=str(tmp_path / "file" / "home")))
     assert line.startswith("error: PREFECT_HOME must be a folder that can be written to: ")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_private_server_that_cannot_start(folder, inside, monkeypatch):
+    """A private server that ends as it starts, here because a newer Prefect made its database, is told at once."""
+    file = folder / "prefect.db"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num)")
+        database.execute("INSERT INTO alembic_version VALUES ('newer')")
+    url = f"sqlite+aiosqlite:///{file}"
+    monkeypatch.setenv(PREFECT_API_DATABASE_CONNECTION_URL.name, url)
+    monkeypatch.setattr(server, "_start_private", cache(server._start_private.__wrapped__))
+    small = ("--set=backends=[pytorch]", "--set=initializers=[zeros]", "--set=seeds=1", "--set=controls=null")
+    with temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: url}, restore_defaults={PREFECT_API_URL}):
+        line = one_line(inside("run", *small))
+    assert line == (
+        "error: Prefect's server must start, but it ended: alembic.util.exc.CommandError: Can't locate revision "
+        "identified by 'newer'; see what `prefect server start` says, and if its database is at fault, delete it (it "
+        f"holds no result): rm '{file}'*"
+    )
 
 
 def test_store_that_cannot_be_used(folder, told):
