@@ -27,7 +27,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, FlowRun, StateType
-from prefect.deployments.runner import DeploymentApplyError, EntrypointType, RunnerDeployment
+from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
@@ -36,6 +36,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.schedules import Schedule
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Crashed
+from prefect.types.entrypoint import EntrypointType
 
 from flows.serving.server import INFRA, ServerError
 from tasks.core.design.initializers import BACKENDS, Backend

@@ -23,7 +23,7 @@ STUDY = """
 name: remote
 initializers: [he_normal, zeros]
 seeds: 4
-recipe: {epochs: 800}
+recipe: {epochs: 150}
 controls: null
 runner: workers
 """
@@ -188,7 +188,7 @@ def benchmarks(running, client, workers, eventually):
 
 def test_an_interrupt(running, client, benchmarks, eventually):
     """Ctrl-C on a benchmark ends what its workers are at."""
-    process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
+    process = run(running, client, STUDY.replace("150", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
     eventually(lambda: under_way(running, "keras · 16 cells"), seconds=600)  # the other benchmark comes first
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=150)
