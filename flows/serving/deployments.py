@@ -32,7 +32,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.flows import load_flow_from_entrypoint
+from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.schedules import Schedule
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Crashed
@@ -106,7 +106,7 @@ def register(timezone: str, names: Collection[str] = ()) -> list[str]:
 def _deployment(listed: dict[str, Any]) -> RunnerDeployment:
     """Return a deployment as `prefect deploy` makes it, which starts another process and imports everything there."""
     limit = listed.get("concurrency_limit")
-    flow = load_flow_from_entrypoint(listed["entrypoint"], use_placeholder_flow=False)
+    flow: Flow[..., Any] = load_flow_from_entrypoint(listed["entrypoint"], use_placeholder_flow=False)
     return RunnerDeployment.from_flow(
         flow,
         listed["name"],
