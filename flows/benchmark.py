@@ -11,11 +11,12 @@ from prefect import get_run_logger, runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import form
-from flows.crews import CREWS, THREADS, Crew, end_with_worker
-from flows.plan import Plan, picked, ready
+from flows.plan import Plan
+from flows.planning import picked, ready
 from flows.progress import followed
 from flows.result import BenchmarkResult, raise_faults
-from flows.serving.server import recorded, served_flow
+from flows.runners import RUNNERS, THREADS, Runner
+from flows.serving.server import end_with_worker, recorded, served_flow
 from tasks import machine, models
 from tasks.cells import prefect_tags, settle, threads
 from tasks.comparison import Result, collect, compare, publish
@@ -78,14 +79,14 @@ def benchmark(
 
 def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     """Carry out a plan in the current flow run; `benchmark` says how."""
-    log, study, crew = get_run_logger(), todo.study, CREWS[todo.study.runner]
+    log, study, runner = get_run_logger(), todo.study, RUNNERS[todo.study.runner]
     log.info("Asked for:\n%s", todo)
     environment = machine.describe(threads()) | {"data": todo.data, "networks": todo.networks.described()}
-    with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
+    with recorded(), runner.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
         asked = Asked.of(todo.to_check if parity else ())
-        gate = crew.check_parity.submit(record, study.backends, asked) if asked.levels or asked.drawn else None
-        first, todo = _train_tuning(crew, todo, record)
-        known = todo.reused | _trained(crew, todo.left_after_tuning, record, study.name)
+        gate = runner.check_parity.submit(record, study.backends, asked) if asked.levels or asked.drawn else None
+        first, todo = _train_tuning(runner, todo, record)
+        known = todo.reused | _trained(runner, todo.left_after_tuning, record, study.name)
         if gate:
             passed(gate, record)
         result = collect(study, record, todo.own.run_ids(known))
@@ -93,7 +94,7 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         controls = collect(others.study, record, others.run_ids(known)) if others else None
         findings = compare(study, record, result, controls, first)
         backends = () if findings.misbehaved else study.backends
-        crowning = crew.crown.map(unmapped(findings), backends, unmapped(record)) if backends else []
+        crowning = runner.crown.map(unmapped(findings), backends, unmapped(record)) if backends else []
         publish(record, findings)
         versions: list[object] = [each.result(raise_on_failure=False) for each in crowning]
         kept = models.unexported(record) if any(isinstance(each, str) for each in versions) else ()
@@ -103,18 +104,18 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
         return found
 
 
-def _train_tuning(crew: Crew, todo: Plan, record: Benchmark) -> tuple[Result | None, Plan]:
+def _train_tuning(runner: Runner, todo: Plan, record: Benchmark) -> tuple[Result | None, Plan]:
     """Train the cells by which initializers pick, if they do; return their result, and the plan of what comes then."""
     if todo.tuning is None:
         return None, todo
     study, first = todo.study, todo.tuning
-    known = todo.reused | _trained(crew, first.batches, record, f"{study.name}, tuning")
+    known = todo.reused | _trained(runner, first.batches, record, f"{study.name}, tuning")
     found = collect(first.study, record, first.run_ids(known))
     return found, todo if todo.own.keys else picked(study, tuning.picks(study, found.cells), fresh=todo.fresh)
 
 
-def _trained(crew: Crew, batches: Sequence[Batch], record: Benchmark, name: str) -> dict[str, str]:
+def _trained(runner: Runner, batches: Sequence[Batch], record: Benchmark, name: str) -> dict[str, str]:
     """Train batches of cells, and show the progress under a name; return run ids by cell key."""
-    futures = crew.train_cells.map(batches, unmapped(record))
+    futures = runner.train_cells.map(batches, unmapped(record))
     followed(futures, name)
     return settle(batches, futures, record)

@@ -135,7 +135,7 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
 
             user_code.allow(*([Path(study).parent] if study not in studies.names() else []), Path.cwd())
         if dry_run:
-            from flows.plan import plan
+            from flows.planning import plan
 
             click.echo(plan(asked, fresh=fresh))
             return
@@ -166,7 +166,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     import httpx
 
     from flows.benchmark import benchmark
-    from flows.plan import ready
+    from flows.planning import ready
     from flows.result import BenchmarkError
     from tasks.cells import trainers
     from tasks.core.training.outcome import first_line

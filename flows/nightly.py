@@ -29,9 +29,8 @@ from tabulate import tabulate
 
 from flows import form, studies
 from flows.benchmark import benchmark
-from flows.crews import end_with_worker
 from flows.result import BenchmarkError, BenchmarkResult
-from flows.serving.server import served_flow
+from flows.serving.server import end_with_worker, served_flow
 from tasks import comparison, fence
 from tasks.cells import trainers
 from tasks.core.design.initializers import BACKENDS

@@ -8,8 +8,8 @@ from prefect import runtime, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import data
-from flows.crews import THREADS, end_with_worker
-from flows.serving.server import recorded, served_flow
+from flows.runners import THREADS
+from flows.serving.server import end_with_worker, recorded, served_flow
 from tasks import fence, machine, models, parity, remote, user_code
 from tasks.cells import settle, slots, threads, train_cells, trainers
 from tasks.core.design.grid import Batch, Platform

@@ -24,7 +24,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import httpx
 from dotenv import dotenv_values
-from prefect import Flow
+from prefect import Flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -302,3 +302,11 @@ def _wait_until_recorded() -> None:
                 warnings.warn(f"Prefect's server has not yet recorded all {expected} task runs", stacklevel=2)
                 return
             time.sleep(POLL_SECONDS)
+
+
+def end_with_worker() -> None:
+    """End this process once the worker that started it has died: the next worker's processes need the GPUs."""
+    from tasks.trainers import process  # here, because the command starts a server first
+
+    if runtime.deployment.id:
+        process.end_with(os.getppid())

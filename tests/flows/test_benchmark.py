@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 
 from flows import studies
 from flows.benchmark import benchmark
-from flows.plan import plan
+from flows.planning import plan
 from flows.result import BenchmarkResult, FailedCellsError, InvalidBenchmarkError, UncrownedError
 from tasks import comparison, machine
 from tasks.core.design.settings import Check, CsvFile, Network, Recipe

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flows import data
-from flows.plan import picked, plan
+from flows.planning import picked, plan
 from tasks import folders
 from tasks.core.design.grid import UNTUNED
 from tasks.core.design.own import ArrayFile

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from flows import data, new, plan, studies, worker
+from flows import data, new, planning, studies, worker
 from tasks import remote, user_code
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.study import Study
@@ -152,7 +152,7 @@ def test_a_form_imports_no_code(stored, trainers, monkeypatch):
     monkeypatch.delenv(user_code.FOLDERS, raising=False)
     write()
     with pytest.raises(ValueError, match=r"no module 'mine_model' in the folders .* which are none"):
-        plan.plan(studies.load("mine.yaml", ["dataset=digits"]), fresh=False)
+        planning.plan(studies.load("mine.yaml", ["dataset=digits"]), fresh=False)
 
 
 def test_own_networks_may_have_a_class_at_each_position(monkeypatch):
@@ -170,7 +170,7 @@ def test_workers_need_the_same_code(stored, monkeypatch, folder):
     """A plan for workers says that they need the code; a worker with other code, or none, refuses in one line."""
     monkeypatch.setenv(user_code.FOLDERS, str(folder))
     write()
-    made = plan.plan(studies.load("mine.yaml", ["runner=workers"]), fresh=False)
+    made = planning.plan(studies.load("mine.yaml", ["runner=workers"]), fresh=False)
     (note,) = [words for words in made.notes if "INITBENCH_CODE" in words]
     assert note.startswith("every worker must have the code of mine_model:build, mine_data:load, in a folder")
     batch = made.left[0]

@@ -6,7 +6,7 @@ from fastapi.encoders import jsonable_encoder
 from prefect.utilities.collections import visit_collection
 
 from flows import studies
-from flows.plan import OF_THE_STUDY, plan
+from flows.planning import OF_THE_STUDY, plan
 from tasks.core.design.settings import Network, Recipe, Split
 from tasks.core.design.study import Study
 from tasks.core.statistics import planning
