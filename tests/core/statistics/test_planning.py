@@ -123,7 +123,7 @@ def test_a_margin_that_the_errors_decide_is_noisy():
 
 
 def test_more_families_make_a_difference_dearer_alone():
-    """What is controlled over families are differences: to be equivalent takes as many seeds in one family as in four."""
+    """Differences are controlled over families: to be equivalent takes as many seeds in one family as in four."""
     none, some = [-1.0, 1.0] * 10, [0.0, 2.0] * 10
     assert settle(none, 2.0, families=4).tolist() == settle(none, 2.0).tolist()
     assert (settle(some, families=4) > settle(some)).all()
