@@ -66,10 +66,11 @@ def _drawn(mean: Array, sd: Array, n: NDArray[np.int64]) -> tuple[Array, Array]:
     from scipy import stats
 
     lower, smaller, _ = _shares()
-    variance, size = np.maximum(sd**2, np.mean(sd**2)), n[:, None]
-    drawn = np.sqrt(variance[:, None] * (size - 1) / stats.chi2.ppf(smaller, size - 1))
+    variance = np.maximum(sd**2, np.mean(sd**2))
+    sizes, at = np.unique(n, return_inverse=True)  # mostly one, and quantiles take time
+    drawn = np.sqrt(variance[:, None] * ((sizes - 1) / stats.chi2.ppf(smaller[:, None], sizes - 1)).T[at])
     kept = _kept(mean, variance / n)[:, None]
-    return kept * mean[:, None] + np.sqrt(kept / size) * drawn * stats.norm.ppf(lower), drawn
+    return kept * mean[:, None] + np.sqrt(kept / n[:, None]) * drawn * stats.norm.ppf(lower), drawn
 
 
 def _kept(mean: Array, luck: Array) -> Array:
@@ -94,11 +95,12 @@ def _drawn_margins(margins: Array, error: float) -> Array:
     """Return margins as they may truly be, (k, DRAWS), or (k, 1) without an error; a margin of 0 stays 0."""
     from scipy import stats
 
-    margins = margins[:, None]
     if not error:
-        return margins
+        return margins[:, None]
+    each, at = np.unique(margins, return_inverse=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(stats.gamma.ppf(_shares()[2], (margins / error) ** 2, scale=error**2 / margins))
+        drawn = stats.gamma.ppf(_shares()[2][:, None], (each / error) ** 2, scale=error**2 / each)
+    return np.asarray(np.nan_to_num(drawn).T[at])
 
 
 def _needed(mean: Array, sd: Array, margin: Array, tests: float, families: int) -> Array:
