@@ -7,19 +7,18 @@ from flows.data import GIB
 from tasks.cells import slots, trainers
 from tasks.core.design.grid import Batch, Cell
 from tasks.core.design.initializers import Backend
-from tasks.core.design.layers import Kernel
 from tasks.core.design.own import OPTIONS
 from tasks.core.design.settings import CellSettings, source
 from tasks.core.design.study import Study
 from tasks.core.training import datasets, memory, own_parity
 from tasks.core.training.own import Examined
-from tasks.tracking import reading
+from tasks.tracking import reuse
 from tasks.tracking.store import DATA
 from tasks.trainers import pool
 from tasks.trainers.memory import free
 from tasks.trainers.process import TrainerError
 
-TELLING = 0.01  # from 1, a factor of variances is told
+TELLING = 0.01  # a factor of variances is told if it differs from 1 by more
 Rows = Sequence[tuple[CellSettings, list[Cell]]]
 
 
@@ -29,11 +28,10 @@ class Networks:
 
     found: tuple[tuple[CellSettings, Examined], ...] = ()
 
-    @property
     def in_flight(self) -> int | None:
         """How many cells may train at once, of as many as there are slots; None if there is no network of one's own.
 
-        It is the free memory over what one cell takes, as `memory.needed_by_own` says.
+        The free memory is divided by the memory that one cell needs (`memory.needed_by_own`).
 
         Raises:
             ValueError: if not even one cell fits.
@@ -58,11 +56,9 @@ class Networks:
 
     def recorded(self, batches: Sequence[Batch]) -> int:
         """Return about how many bytes of disk the record of these batches takes."""
-        asked = {batch.settings.dataset for batch in batches}
-        loaded = {each: datasets.load(each) for each in asked}  # once each, because files are large
         known, needed = dict(self.found), 0
         for batch in batches:
-            settings, dataset = batch.settings, loaded[batch.settings.dataset]
+            settings, dataset = batch.settings, datasets.load(batch.settings.dataset)
             own = known.get(settings.shared)
             size = (own.size.parameters, len(own.layers.layers)) if own else memory.perceptron(settings, dataset)
             needed += len(batch.keys) * memory.recorded(settings, dataset, *size, full=batch.record == "full")
@@ -117,10 +113,6 @@ class Networks:
         ]
 
 
-def _fans(kernel: Kernel) -> tuple[str, float, float]:
-    return kernel.name, kernel.fan_in, kernel.fan_out
-
-
 def examined(backends: Sequence[Backend], rows: Rows) -> Networks:
     """Return what is known of the networks of one's own in these rows of cells, from trainers of this machine.
 
@@ -157,7 +149,7 @@ def changed(batches: Sequence[Batch], study: Study) -> tuple[str, ...]:
     varied = {name for levels in study.levels() for name, _ in levels}
     for batch in batches:
         own, backend, asked = batch.settings.own, batch.backend, batch.settings.dataset
-        before = reading.newest(study.name, backend) if own and batch.cells else {}
+        before = reuse.newest(study.name, backend) if own and batch.cells else {}
         if not own or f"network.code.{backend}" not in before:
             continue
         pairs: dict[str, tuple[str, object]] = {

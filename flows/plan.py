@@ -26,7 +26,7 @@ from tasks.core.design.settings import CellSettings, Network, short, source
 from tasks.core.design.study import Study
 from tasks.core.statistics import planning, ranks, tuning
 from tasks.core.training import datasets
-from tasks.tracking import reading, store
+from tasks.tracking import reading, reuse, store
 
 OF_THE_STUDY: Level = ("setting", "of the study")
 """The level of the controls at which they have the settings of the study that trains them along."""
@@ -55,9 +55,9 @@ class Plan(BaseModel):
 
     own: the study itself; controls: the study that is trained along, or None; fresh: no earlier cell is reused; reused:
     the run ids of earlier cells, by key; data: the checksum of each dataset; notes: what to know of the store, and of
-    the data's files. tuning: the cells of seeds of their own by which initializers pick, or None if the study tunes
-    nothing. While one of them is left to train, nobody knows what will be picked: `own` has no keys, and `picked` makes
-    another plan later.
+    the data's files; unreachable: verdicts that the grid cannot give. tuning: the cells of seeds of their own by which
+    initializers pick, or None if the study tunes nothing. While one of them is left to train, nobody knows what will be
+    picked: `own` has no keys, and `picked` makes another plan later.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
     study is also one of the controls. Only the first of them is trained.
@@ -73,6 +73,7 @@ class Plan(BaseModel):
     notes: tuple[str, ...]
     tuning: Planned | None = None
     networks: Networks = Networks()
+    unreachable: tuple[str, ...] = ()
 
     @model_serializer
     def _as_its_study(self) -> dict[str, Any]:
@@ -83,20 +84,24 @@ class Plan(BaseModel):
         return self.own.study
 
     @property
-    def parts(self) -> tuple[Planned, ...]:
+    def stages(self) -> tuple[Planned, ...]:
         """The cells of the study: those by which initializers pick, if they do, and those that are compared."""
         return (self.tuning, self.own) if self.tuning else (self.own,)
 
     @property
     def left(self) -> tuple[Batch, ...]:
         """Everything that is left to train, as far as it is known; the controls last."""
-        parts = (*self.parts, *([self.controls] if self.controls else []))
-        return tuple(batch for part in parts for batch in part.batches)
+        return (*(self.tuning.batches if self.tuning else ()), *self.left_after_tuning)
 
     @property
-    def batches(self) -> tuple[Batch, ...]:
+    def left_after_tuning(self) -> tuple[Batch, ...]:
         """What is left to train when initializers have picked, the controls last."""
         return (*self.own.batches, *(self.controls.batches if self.controls else ()))
+
+    @property
+    def to_check(self) -> tuple[Batch, ...]:
+        """What the parity gate checks: everything that is left to train, or nothing if only controls are left."""
+        return self.left if any(stage.batches for stage in self.stages) else ()
 
     def __str__(self) -> str:
         return "\n".join(f"{name:14}{value}" for name, value in self._lines())
@@ -126,15 +131,16 @@ class Plan(BaseModel):
         untested = [check.claim for check in study.checks if not study.has_cells_for(check)]
         if untested:
             yield "not tested", "; ".join(untested)
-        if missed := _unreachable(study):
-            yield "out of reach", "; ".join(missed)
+        if self.unreachable:
+            yield "out of reach", "; ".join(self.unreachable)
         for group, seeds in self._groups().items():
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
 
     def _network(self) -> Iterator[tuple[str, str]]:
         network = self.study.network
         if isinstance(network, Network):
-            yield "hidden units", ", ".join(map(str, network.units))
+            shapes = dict.fromkeys(settings.perceptron.units for settings, _ in grid.resolved(self.study))
+            yield from (("hidden units", ", ".join(map(str, units))) for units in shapes)
             return
         lines: dict[str, None] = {}
         for settings, each in self.networks.found:
@@ -153,17 +159,14 @@ class Plan(BaseModel):
     def _groups(self) -> dict[str, list[str]]:
         """Return the seeds that are left to train, by backend, levels and initializer."""
         groups: dict[str, list[str]] = {}
-        for cell in (cell for part in self.parts for batch in part.batches for cell in batch.cells):
+        for cell in (cell for stage in self.stages for batch in stage.batches for cell in batch.cells):
             group, _, seed = str(cell).rpartition(" · seed ")
             groups.setdefault(group, []).append(seed)
         return groups
 
 
 def _unreachable(study: Study) -> list[str]:
-    """Return which verdicts the grid cannot give, on the dataset with the fewest rows and over its datasets.
-
-    It is not told of real targets.
-    """
+    """Return the verdicts that so few seeds, test rows or datasets can never give; empty for real targets."""
     if study.regression:
         return []
     found = [datasets.load(dataset) for dataset in study.datasets]
@@ -193,17 +196,23 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     check_home()
     data.check_temporary()
     notes = store.check(study.name)
-    study = data.spelled_out(study)
-    made = _tuned(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
+    with datasets.read_once():  # files can be large
+        made = _planned(data.spelled_out(study), fresh=fresh)
+    return made.model_copy(update={"notes": (*notes, *made.notes)})
+
+
+def _planned(study: Study, *, fresh: bool) -> Plan:
+    made = _plan_of_tuning(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
         data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), slots())
         networks = examined(study.backends, grid.resolved(study))
-        networks.in_flight  # noqa: B018  # it is refused here if not even one cell fits
+        networks.in_flight()  # refuses if not even one cell fits
         store.check_room(networks.recorded(made.left))
         made = made.model_copy(update={"networks": networks})
     elsewhere = _on_workers(study) if study.runner == "workers" else ()
     since = (*elsewhere, *changed(made.own.batches, study))
-    return made.model_copy(update={"notes": (*notes, *made.notes, *made.networks.notes, *since)})
+    notes = (*made.notes, *made.networks.notes, *since)
+    return made.model_copy(update={"notes": notes, "unreachable": tuple(_unreachable(study))})
 
 
 def _on_workers(study: Study) -> tuple[str, ...]:
@@ -215,11 +224,11 @@ def _on_workers(study: Study) -> tuple[str, ...]:
     return (f"every worker must have the code of {', '.join(used)}, {rule}",) if used else ()
 
 
-def _tuned(study: Study, *, fresh: bool) -> Plan:
+def _plan_of_tuning(study: Study, *, fresh: bool) -> Plan:
     first = picked(study.tuning(), UNTUNED, fresh=fresh)
     if first.own.batches:
         return first.model_copy(update={"own": Planned(study, {}, ()), "tuning": first.own})
-    cells = reading.read(reading.experiment(study), first.study, first.own.run_ids(first.reused))
+    cells = reading.read(store.record_of(study.name), first.study, first.own.run_ids(first.reused))
     later = picked(study, tuning.picks(study, cells), fresh=fresh)
     return later.model_copy(update={"tuning": first.own, "reused": first.reused | later.reused})
 
@@ -237,7 +246,7 @@ def picked(study: Study, picks: Picks, *, fresh: bool) -> Plan:
     ]
     # a worker looks up earlier cells itself, because keys depend on its platform
     local = study.runner == "local"
-    known = reading.find(study.name, [each for row in batches for each in row] if local and not fresh else [])
+    known = reuse.find(study.name, [each for row in batches for each in row] if local and not fresh else [])
     own, *others = _left(asked, batches, known.run_ids)
     bare = f"the files of cells that earlier runs recorded are gone; these cells are trained anew: {len(known.bare)}"
     return Plan(
@@ -287,9 +296,9 @@ def _under(study: Study, controls: Study) -> list[tuple[CellSettings, list[Cell]
     """Return the cells of the controls in rows; rows at the level OF_THE_STUDY get the study's settings.
 
     The network is the study's, but its biases start at zero and its output layer has the initializer of the others:
-    the claims are about networks that an initializer starts as a whole. A network whose first hidden layer has no two
-    units, which zeros could leave alike, is replaced by that of the controls. So are a network of one's own and its
-    data, of which nobody knows what an initializer does there.
+    the claims are about networks that an initializer starts as a whole. If the first hidden layer has only one unit,
+    its units cannot stay alike, and the controls' own network is used. The controls' network and data are also used in
+    place of a network of one's own, for which no outcome is known in advance.
     """
     rows = []
     for settings, cells in grid.resolved(controls):

@@ -16,24 +16,16 @@ from tasks.core.design.grid import Cell
 from tasks.core.design.study import Study
 from tasks.core.report import drawing, page, runs_page, tables
 from tasks.core.report.answer import answer
-from tasks.core.statistics import checks, ranks, table
-from tasks.core.statistics.findings import Findings
+from tasks.core.statistics import checks, table
+from tasks.core.statistics.findings import CONTROLS, Findings
 from tasks.core.statistics.side_by_side import SideBySide
-from tasks.tracking import reading, recording
+from tasks.tracking import benchmarks, reading, recording
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
 
-REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
-TUNING = "tuning.csv"  # the cells by which initializers have picked
-TABLES = (
-    *("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv"),
-    *("defaults.csv", "spread.csv", TUNING, "picks.csv", "rates.csv"),
-)
-"""A benchmark has those from defaults.csv on only if its study asks for them."""
 BESIDE, PAGE = "compare", "compare.html"  # the folder in a benchmark's run, and the page, that hold it against another
 MIB = 2**20
 ANSWERED = "comparison.svg"  # the picture that stands beside the answer
-OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the study's or its controls'
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ def compare(
 ) -> Findings:
     """Return the findings from a study's cells, from those of its controls, and from those by which it has tuned."""
     behaved, picking = controls.judged if controls else None, tuning.cells if tuning else None
-    return Findings.of(study, result.cells, result.judged, behaved, picking, look=reading.look(benchmark))
+    return Findings.of(study, result.cells, result.judged, behaved, picking, look=benchmarks.look(benchmark))
 
 
 @task(cache_policy=NO_CACHE)
@@ -95,28 +87,14 @@ def _summary(benchmark: Benchmark, findings: Findings, pictures: Sequence[str]) 
 
 def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
     """Write the report, as a page and as text, with its tables and pictures into a folder."""
-    own = [findings.judged.assign(part=OWN)]
-    others = [] if findings.controls is None else [findings.controls.assign(part=CONTROLS)]
-    files = {
-        "cells": findings.cells,
-        "comparison": findings.comparison,
-        "pairs": findings.pairs,
-        "backends": findings.backends,
-        "ranks": ranks.ranks_table(findings.rankings),
-        "checks": pd.concat([*own, *others]),
-        **({"defaults": findings.defaults} if len(findings.defaults) else {}),
-        **({"spread": findings.spread} if len(findings.spread) else {}),
-        **({"tuning": findings.tuning_cells, "picks": findings.tuned} if len(findings.tuned) else {}),
-        **({"rates": findings.over_rates} if len(findings.over_rates) else {}),
-    }
-    for name, rows in files.items():
+    for name, rows in findings.tables.items():
         rows.to_csv(folder / f"{name}.csv", index=False)
     (folder / "comparison.md").write_text(page.markdown(findings, f"[In MLflow]({benchmark.link})"))
     (folder / "comparison.tex").write_text(page.latex(findings))
     pictures = drawing.pictures(findings, *reading.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
     for picture in pictures:
         (folder / f"{picture.name}.svg").write_text(drawing.on_paper(picture.drawing))
-    environment = reading.environment(benchmark)
+    environment = benchmarks.environment(benchmark)
     html = page.html(findings, pictures, environment, benchmark.link, benchmark.link_to)
     (folder / "report.html").write_text(html)
 
@@ -140,7 +118,7 @@ def side_by_side(first: str, second: str, folder: Path | None = None) -> SideByS
         StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
     (one, before), (other, after) = recall(first), recall(second)
-    beside = SideBySide(before, after, reading.environment(one), reading.environment(other))
+    beside = SideBySide(before, after, benchmarks.environment(one), benchmarks.environment(other))
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         beside.cells.to_csv(folder / "cells.csv", index=False)
@@ -161,7 +139,7 @@ def publish_beside(first: str, second: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         beside = side_by_side(first, second, Path(folder))
         fence.check()
-        benchmark, _ = reading.opened(second)
+        benchmark, _ = benchmarks.opened(second)
         recording.attach(benchmark, Path(folder), BESIDE)
     return beside.answer, f"{benchmark.link}/artifacts/{BESIDE}/{PAGE}"
 
@@ -172,17 +150,17 @@ def recall(run_id: str) -> tuple[Benchmark, Findings]:
     Raises:
         StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
-    benchmark, study = reading.opened(run_id)
+    benchmark, study = benchmarks.opened(run_id)
     result = _recalled(study, benchmark, "cells.csv")
-    picking = _recalled(study.tuning(), benchmark, TUNING).cells if study.tune else None
-    judged = reading.table(benchmark, "checks.csv")
+    picking = _recalled(study.tuning(), benchmark, "tuning.csv").cells if study.tune else None
+    judged = benchmarks.table(benchmark, "checks.csv")
     controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
     others = controls if len(controls) else None
-    look = reading.look(benchmark)
+    look = benchmarks.look(benchmark)
     return benchmark, Findings.of(study, result.cells, result.judged, others, picking, look=look)
 
 
 def _recalled(study: Study, benchmark: Benchmark, file: str) -> Result:
     """Return the result of a study whose cells a file of the benchmark lists."""
-    listed = reading.table(benchmark, file)["run_id"]
+    listed = benchmarks.table(benchmark, file)["run_id"]
     return _result(study, benchmark, dict(zip(grid.cells(study), listed, strict=True)))

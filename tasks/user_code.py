@@ -31,6 +31,7 @@ from tasks.core.training.outcome import first_line
 FOLDERS = "INITBENCH_CODE"  # variable that lists the folders of modules, separated as in PATH
 NETWORKS, DATASETS = "initbench.networks", "initbench.datasets"  # groups of entry points
 DIGITS = 16  # of a checksum
+RAISED = (Exception, SystemExit)  # what a user's code raises is of any kind; a script may end where it is imported
 
 
 def folders() -> list[Path]:
@@ -73,7 +74,7 @@ def _offered(name: str, group: str) -> Callable[..., Any]:
     point = _point(name, group)
     try:
         found: Callable[..., Any] = point.load()
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         raise ValueError(f"the entry point {name} of {group} must be importable; {_told(error)}") from None
     return found
 
@@ -114,7 +115,7 @@ def _imported(module: str, file: Path) -> Any:
         sys.dont_write_bytecode = True  # a file that changes within a second would be taken for the one before
     try:
         loaded = importlib.import_module(module)
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         raise ValueError(f"{module} must be importable; {_told(error)}") from None
     if Path(str(loaded.__file__)).resolve() != file.resolve():
         raise ValueError(f"{module} must be the module in {file}; Python has another one in {loaded.__file__}")
@@ -127,7 +128,7 @@ _taken: dict[str, dict[str, bytes]] = {}
 
 
 _files: dict[str, Path] = {}
-"""And the file of each."""
+"""The file of each module that was imported."""
 
 
 def _functions(file: Path, name: str) -> str:
@@ -144,7 +145,7 @@ def _told(error: BaseException) -> str:
 def checksum(reference: str, group: str) -> str:
     """Return a checksum of a function's code: its module, and what the module imports from its own folder.
 
-    Of an entry point it is the package and its version. Nothing is imported for it.
+    For an entry point it is a checksum of the package's name and version. Nothing is imported for it.
 
     Raises:
         ValueError: if there is no such module.
@@ -221,7 +222,7 @@ def _built(
 ) -> Any:
     try:
         return build(shape, outputs, **options)
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         given = "".join(f", {name}={value!r}" for name, value in options.items())
         raise ValueError(f"{reference}({shape}, {outputs}{given}) must build a model; {_told(error)}") from None
 
@@ -236,12 +237,12 @@ def loaded(source: Loaded) -> Dataset:
     try:
         with np.errstate(all="ignore"):
             found = load()
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         raise ValueError(f"{source.load}() must return arrays; {_told(error)}") from None
     return datasets.of_arrays(source, source.load, arrays.returned(source.load, found))
 
 
 def held(source: object) -> None:
-    """Have the dataset of a function in this process, if the source is one and it is not held yet."""
+    """Call the function of a `Loaded` source, unless this process has its dataset; other sources need nothing."""
     if isinstance(source, Loaded) and not datasets.holds(source):
         datasets.hold(source, loaded(source))

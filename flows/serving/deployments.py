@@ -29,7 +29,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import DeploymentStatus, FlowRun, StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
@@ -104,6 +104,13 @@ def register_worker(backend: Backend, timezone: str) -> None:
             client.read_deployment_by_name(f"{FLOW}/{backend}")
         except ObjectNotFound:
             register(timezone, [backend])
+
+
+def ready() -> bool:
+    """Tell whether the worker of `initbench up` has asked for runs; until then its deployments show as Not Ready."""
+    with get_client(sync_client=True) as client:
+        found = [client.read_deployment_by_name(f"{name}/{name}") for name in HERE]
+    return all(each.status == DeploymentStatus.READY for each in found)
 
 
 def _deployments() -> list[dict[str, Any]]:

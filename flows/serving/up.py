@@ -110,6 +110,7 @@ def _run(options: Options, addresses: Mapping[str, str], state: Path) -> None:
             deployments.register(options.timezone, deployments.HERE)
             deployments.crash_orphans()
             _start_worker(supervisor, state)
+            _wait_until_ready(supervisor, state)
             click.echo(_words(options, addresses, state))
             try:
                 while True:
@@ -143,7 +144,7 @@ def _supervised(environment: dict[str, str]) -> Iterator[Any]:
         path = Path(folder, "supervisor")  # in a short path: that of a socket may have 107 characters
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(INFRA / "supervisord.conf")]
         process = subprocess.Popen(
-            ["sh", "-c", f"{SUPERVISE}; wait", "sh", *command],
+            ["sh", "-c", SUPERVISE, "sh", *command],
             stdin=subprocess.PIPE,
             env={**environment, "INITBENCH_SOCKET": str(path)},
             start_new_session=True,  # Ctrl-C reaches only this process, which stops the others in order
@@ -178,6 +179,15 @@ def _start_worker(supervisor: Any, state: Path) -> None:
         supervisor.startProcess("worker")
     except Fault:
         raise UpError(_failure("worker", "does not start", state)) from None
+
+
+def _wait_until_ready(supervisor: Any, state: Path) -> None:
+    started = time.monotonic()
+    while not deployments.ready():
+        _check_alive(supervisor, state)
+        if time.monotonic() - started > START_SECONDS:
+            raise UpError(_failure("worker", f"did not ask for work within {START_SECONDS} s", state))
+        time.sleep(POLL_SECONDS)
 
 
 def _check_alive(supervisor: Any, state: Path) -> None:

@@ -21,7 +21,7 @@ from tasks.tracking.store import BENCHMARK, Benchmark
 CHAMPION = "champion"
 FOLDER = 8  # letters of a cell's id or key that name its folder
 UNEXPORTED = "initbench.unexported"  # tag of a version that is no MLflow model: why
-CELL = "initbench.cell"  # tag of a version: the id of its cell's run, or the cell's address
+CELL = "initbench.cell_run"  # tag of a version: the id of its cell's run, or the cell's address
 MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
 
 
@@ -90,7 +90,7 @@ def log_parts(
     `model.json`, which says what is there and why, and the files by their paths.
     """
     client, run_id = store.client(benchmark.uri), parts.run_of(cell)
-    folder = f"model-{cell.rpartition(parts.MARK)[2][:FOLDER]}"  # several cells can be in one run
+    folder = f"model-{cell.rpartition(store.MARK)[2][:FOLDER]}"  # several cells can be in one run
     told = dict(about) | {"not exported": reason}
     location = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
     places.put(location, benchmark.uri, {"model.json": json.dumps(told, indent=2, default=str).encode(), **files})
@@ -108,7 +108,7 @@ def unexported(benchmark: Benchmark, name: str, version: str) -> str | None:
 
 
 def crowned(benchmark: Benchmark) -> list[ModelVersion]:
-    """Return the versions that are champions by what a benchmark found; `crown` has given them the tag."""
+    """Return the model versions that this benchmark made champions."""
     return [*store.client(benchmark.uri).search_model_versions(f"tags.`{BENCHMARK}` = '{benchmark.run_id}'")]
 
 

@@ -32,9 +32,16 @@ QUESTION = "initbench.question"  # tag of a benchmark's run: a hash of its study
 SEEDS = "initbench.seeds"  # and of its seeds
 GROUPED = "initbench.grouped"  # tag of a benchmark whose cells have no runs of their own
 REVOKED = "initbench.revoked"  # tag of such a benchmark that says why its cells are not to be used again
+PARENT = "mlflow.parentRunId"  # tag of a cell's run: the run id of its benchmark
+KEY, SETTINGS = "initbench.cell", "initbench.settings"  # tags of a cell: its key, and that of its batch
+STATUS, REASON = "initbench.status", "initbench.reason"  # tags of a cell: what became of it, and why it failed
+HEALTH = "initbench.health"  # tag of a cell that was trained
+AS_BUILT = "initbench.as_built"  # tag of a cell: the parameters of its network that no initializer decides
 DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"
+MARK = "#"  # between the id of a benchmark's run and the key of a cell that has no run of its own
 FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
+REUSABLE = ("finished", "diverged")  # what became of cells that are not trained again
 PAGE = 1000  # runs in one answer to a search
 
 
@@ -47,11 +54,17 @@ class RecordError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """The run of a benchmark in the store, and where MLflow's page shows the run and what belongs to it."""
+class StudyRecord:
+    """The experiment that holds a study's benchmarks and cells, and the store that it is in."""
 
     uri: str
     experiment_id: str
+
+
+@dataclass(frozen=True)
+class Benchmark(StudyRecord):
+    """The run of a benchmark in the store, and where MLflow's page shows the run and what belongs to it."""
+
     run_id: str
 
     @property
@@ -61,7 +74,7 @@ class Benchmark:
 
     def link_to(self, run_id: str) -> str:
         """Return the address at which MLflow's page shows a run of the same experiment, or that of a cell."""
-        run_id, _, _ = run_id.partition("#")
+        run_id, _, _ = run_id.partition(MARK)
         return f"{self._ui}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     @property
@@ -76,8 +89,24 @@ class Benchmark:
 
     @property
     def _ui(self) -> str:
-        served = re.sub("//[^/@]*@", "//", self.uri.rstrip("/")) if self.uri.startswith("http") else UI  # no password
+        served = without_password(self.uri.rstrip("/")) if self.uri.startswith("http") else UI
         return os.environ.get("INITBENCH_MLFLOW_UI", served).rstrip("/")
+
+
+def record_of(study: str) -> StudyRecord:
+    """Return the record of a study that has some cells already."""
+    found = client(uri()).get_experiment_by_name(experiment_name(study))
+    return StudyRecord(uri(), found.experiment_id)
+
+
+def without_password(address: str) -> str:
+    """Return an address without the name and the password in it."""
+    return re.sub("//[^/@]*@", "//", address)
+
+
+def experiment_name(study: str) -> str:
+    """Return the name of the experiment that holds a study's benchmarks and cells."""
+    return f"initbench/{study}"
 
 
 def uri() -> str:
@@ -135,8 +164,8 @@ def client(uri: str) -> MlflowClient:
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         if url and not isinstance(error, OSError) and postgres.half_made(url):
             raise StoreError(f"the store cannot be used: {postgres.remedy(url)}") from None
-        shown = re.sub("//[^/@]*@", "//", uri)  # no password
-        words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {shown} it says: {first_line(error)}"
+        found = without_password(uri)
+        words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {found} it says: {first_line(error)}"
         raise StoreError(words) from None
     return opened
 
@@ -186,7 +215,7 @@ def active_experiment(client: MlflowClient, study: str) -> Experiment | None:
     Raises:
         StoreError: if the experiment is deleted, or its files cannot be written to.
     """
-    found = client.get_experiment_by_name(f"initbench/{study}")
+    found = client.get_experiment_by_name(experiment_name(study))
     if found is None:
         return None
     if found.lifecycle_stage != "active":

@@ -38,6 +38,7 @@ from tasks.core.design.parts import (
 )
 from tasks.core.design.rules import rule as labelled
 from tasks.core.design.settings import (
+    OR_MAPPING,
     AnyData,
     AnyNetwork,
     CellSettings,
@@ -128,11 +129,11 @@ class Study(Settings):
     weights: WeightsSource = "native"
     """`native`: each framework draws with its own initializer. `shared`: NumPy draws once for both backends."""
     target: Annotated[float, Field(gt=0, le=1)] = TARGET
-    """The test accuracy to reach, or R² of real targets (0.4 if nothing is given): the measure epochs_to_target counts
-    the epochs until then."""
+    """The test accuracy to reach; for real targets, R² (0.4 if nothing is given). The measure epochs_to_target counts
+    the epochs until it is reached."""
     margins: dict[MeasureName, Annotated[float, Field(gt=0)]] = {}
-    """By measure, the largest difference that is too small to matter, in the measure's unit, or of a loss as a share,
-    where 0.1 is 10 %. If test_accuracy has none here, its margin is a third of the errors."""
+    """For each measure, the largest difference that does not matter, in the measure's unit. For losses a share: 0.1 is
+    10 %. Without a value for test_accuracy, its margin is a third of the errors."""
     reported: dict[Backend, Annotated[float, Field(ge=0, le=1)]] = {}
     """By backend, a test accuracy published elsewhere. The report says where it lies in the distribution over seeds."""
     checks: tuple[Check, ...] = ()
@@ -367,7 +368,8 @@ class Study(Settings):
             return type(self).model_validate(given)
         except ValidationError as error:
             at = f"; at {settings}" if len(settings) > 1 else ""
-            raise ValueError(f"factors: {faults(error, given, type(self))[0]}{at}") from None
+            words = faults(error, given, type(self))[0].replace(OR_MAPPING, "")
+            raise ValueError(f"factors: {words}{at}") from None
 
     def tuning(self) -> "Study":
         """Return the study in which initializers pick: the tuned setting is one more factor, the seeds are its own.

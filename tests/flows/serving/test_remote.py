@@ -18,6 +18,12 @@ from tasks.core.design.initializers import BACKENDS
 from tests.shared.postgres import postgres  # noqa: F401  # a fixture
 from tests.shared.running import ANSWER_SECONDS, INITBENCH, STOP_SECONDS, up
 
+BUILDER = """
+import keras
+def build(shape, outputs):
+    return keras.Sequential([keras.Input(shape), keras.layers.Dense(outputs, name="head")])
+"""
+OWN = 'network: {build: {keras: "mine:build"}}'
 STUDY = """
 name: remote
 initializers: [he_normal, zeros]
@@ -40,9 +46,10 @@ def running(tmp_path_factory, postgres):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def client(running):
-    """Return the environment of a client that has the passwords."""
+    """Return the environment of a client that has the passwords, and code of a user's own."""
+    (running.folder / "mine.py").write_text(BUILDER)
     addresses = {"PREFECT_API_URL": f"{running.prefect}/api", "MLFLOW_TRACKING_URI": running.mlflow}
-    return {**running.environment, **running.secrets, **addresses}
+    return {**running.environment, **running.secrets, **addresses, "INITBENCH_CODE": str(running.folder)}
 
 
 @contextmanager
@@ -198,7 +205,8 @@ def orphaned(running, client, workers, eventually):
 
 def test_an_interrupt(running, client, orphaned, eventually):
     """Ctrl-C on a benchmark ends what its workers are at."""
-    process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
+    study = STUDY.replace("800", "10000") + OWN  # whose code the worker has, and trains the cells one by one
+    process = run(running, client, study, "--no-parity", "--set", "seeds=8", *KERAS)
     eventually(lambda: under_way(running, "keras · 16 cells"), seconds=300)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=150)

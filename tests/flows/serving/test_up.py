@@ -1,5 +1,7 @@
 """The whole thing as a user has it: up, the form in Prefect, the comparison, MLflow, Ctrl-C, and up again."""
 
+import os
+import signal
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -10,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from flows.serving.up import UpError, _supervised
 from tests.shared.browser import PATIENCE, READY, SHOTS, chromium
 from tests.shared.postgres import free_port
 from tests.shared.running import ANSWER_SECONDS, INITBENCH, descendants, up
@@ -32,6 +35,12 @@ def tab():
         page.set_default_timeout(PATIENCE)
         yield page
         page.screenshot(path=SHOTS / "last.png")  # where it was when something failed
+
+
+def test_ready(running):
+    """Once it says so, no deployment shows as Not Ready: those of workers elsewhere are not there. It comes first."""
+    found = running.post("deployments/filter").json()
+    assert {each["name"]: each["status"] for each in found} == {"benchmark": "READY", "nightly": "READY"}
 
 
 def test_from_the_form_to_the_curves(running, tab, eventually):
@@ -174,8 +183,6 @@ def test_deployments(running):
         return [{name: each[name] for name in each if name != "updated"} for each in found]
 
     before = {each["name"]: each for each in registered()}
-    assert set(before) == {"benchmark", "nightly"}  # those of workers elsewhere would show as Not Ready
-    assert {each["status"] for each in before.values()} == {"READY"}
     (schedule,) = before["nightly"]["schedules"]
     assert schedule["schedule"]["cron"] == "0 2 * * *"
     assert schedule["schedule"]["timezone"] == "Europe/Paris"
@@ -222,6 +229,13 @@ def test_a_folder_in_use(running):
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "a folder can be used by one `initbench up` at a time" in line
+
+
+def test_a_process_manager_that_does_not_start(monkeypatch):
+    """That it has ended is told at once, here because it lacks a variable that infra/supervisord.conf names."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(UpError, match="the process manager did not start"), _supervised({"PATH": os.environ["PATH"]}):
+        pytest.fail("it started")
 
 
 def test_store_is_tuned(running):
