@@ -374,7 +374,8 @@ def worker(backend: Backend, gpu: int | None) -> None:
     name = "-".join([socket.gethostname(), backend, str(os.getpid()) if gpu is None else f"gpu{gpu}"])
     command = ["prefect", "worker", "start", "--pool", backend, "--type", "process", "--limit", "1", "--name", name]
     only = {} if gpu is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
-    environment = {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, **only}
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` is this one
+    environment = {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, "PATH": programs, **only}
     os.execve(sys.executable, [sys.executable, "-m", *command], environment)  # noqa: S606  # no shell is meant
 
 

@@ -19,7 +19,6 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
-from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import folders, postgres
 from tasks.core.training.outcome import first_line
@@ -161,13 +160,22 @@ def client(uri: str) -> MlflowClient:
             opened.search_experiments(max_results=1)  # makes the tables where there are none
             if file:
                 local.followed(file)
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+    except _errors(uri) as error:
         if url and not isinstance(error, OSError) and postgres.half_made(url):
             raise StoreError(f"the store cannot be used: {postgres.remedy(url)}") from None
         found = without_password(uri)
         words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {found} it says: {first_line(error)}"
         raise StoreError(words) from None
     return opened
+
+
+def _errors(uri: str) -> tuple[type[Exception], ...]:
+    """Return the errors by which a store says that it cannot be used."""
+    if uri.startswith("http"):
+        return MlflowException, OSError
+    from sqlalchemy.exc import SQLAlchemyError  # a second to import, and a server needs none of it
+
+    return MlflowException, SQLAlchemyError, ImportError, OSError
 
 
 def _usable(file: Path) -> Path:
