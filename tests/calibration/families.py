@@ -14,7 +14,7 @@ from tasks.core.design.columns import MEASURES_BY_NAME, RESOLUTION
 from tasks.core.statistics import family, inference, verdicts
 from tasks.core.statistics.family import Family, Grid
 from tasks.core.statistics.inference import ALPHA
-from tasks.core.statistics.measures import ERRORS
+from tasks.core.statistics.measures import margin_of_rate
 from tests.calibration import table
 
 DATASETS = ("iris", "wine", "breast_cancer", "digits")
@@ -30,9 +30,12 @@ def measure(dataset, name, values):
     if not of.step_is_a_test_row:
         return of
     row = 1 / table.cells(dataset, "null").test_rows
-    able = inference.mean(values)[np.isfinite(values).mean(1) >= 0.5]
-    margin = ERRORS * (1 - able.max()) if len(able) else 0.0
-    return replace(of, step=row, margin=max(margin, row / values.shape[1]))
+    rate = np.where(np.isfinite(values).mean(1) >= 0.5, 1 - inference.mean(values), np.inf)
+    best = values[rate.argmin()]
+    known = best[np.isfinite(best)]
+    found = (rate.min(), known.var(ddof=1)) if len(known) > 1 and np.isfinite(rate.min()) else (np.nan, np.nan)
+    margin, error = margin_of_rate(*found, row, values.shape[1])
+    return replace(of, step=row, margin=margin, margin_error=error)
 
 
 def alike(dataset, kind, name):

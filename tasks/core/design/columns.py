@@ -20,7 +20,7 @@ class Measure:
     whose spread grows with its size, as that of a loss does. margin: the largest difference that is too small to
     matter, unless a study sets another one; of a ratio the share by which one side may be larger than the other one;
     None if the measure has no such number. step: every value is a multiple of this; 0 if the measure is continuous.
-    least, largest: every value lies between these.
+    least, largest: every value lies between these. margin_error: the standard error of a margin that cells decide.
 
     step_is_a_test_row: the measure is a share of the test rows, so its step is one row. Its margin is a share of the
     errors, see `statistics/measures.py`. of_classes: real targets have no such number.
@@ -34,6 +34,7 @@ class Measure:
     unit: str
     higher_is_better: bool
     margin: float | None
+    margin_error: float = 0.0
     scale: Literal["difference", "ratio"] = "difference"
     step: float = 0.0
     least: float = 0.0

@@ -30,7 +30,7 @@ METHODS = (
     "is equivalent if two one-sided t-tests at 5 %, after Holm's adjustment over the family, put the mean difference "
     "within the measure's margin. This holds as far as these seeds show it: what happens in fewer than one of so many "
     "seeds cannot be seen. Otherwise the pair is undecided, with a number of seeds that probably settles it: with a "
-    "power of {power:g} in nine of ten draws of its true mean and SD. If one side finishes in every seed and the other "
+    "power of {power:g} in nine of ten draws of mean, SD and margin. If one side finishes in every seed and the other "
     "one in none, this is told, and not tested. If in some seeds only one side has a hole, a cell that did not finish, "
     "it loses these seeds, and a sign test over seeds judges the pair. How often two finish is compared by Boschloo's "
     "exact test, after Holm's adjustment over all pairs. Ranks: Friedman's test in Iman and Davenport's form, then the "

@@ -156,14 +156,16 @@ class Family:
 
     def more_seeds(self, undecided: NDArray[np.bool_]) -> tuple[Array, Array]:
         """Return the low and high ends of how many more seeds settle each undecided pair, at least one, (pairs,)."""
-        tests = self.families * max(self.tested.sum(), 1) * looks.price(self.look + 1)
-        signs = self.by_signs & undecided
-        ends = planning.seeds_to_settle(self.paired, self.margins, tests, undecided & ~self.by_signs)
+        tests = max(self.tested.sum(), 1) * looks.price(self.look + 1)
+        signs, known = self.by_signs & undecided, undecided & ~self.by_signs
+        ends = planning.seeds_to_settle(
+            self.paired, self.margins, tests, known, families=self.families, margin_error=self.measure.margin_error
+        )
         if signs.any():
             wins, losses, seeds = self.wins[signs], self.losses[signs], self.seeds[signs]
             decided = np.maximum(wins + losses, 1) / seeds
             for end, share in zip(ends, planning.shares_of_wins(wins, losses), strict=True):
-                end[signs] = planning.seeds_for_signs(share, decided, tests)
+                end[signs] = planning.seeds_for_signs(share, decided, self.families * tests)
         low, high = (np.maximum(end - self.seeds, 1) for end in ends)
         return low, high
 

@@ -38,7 +38,7 @@ def measures(cells: pd.DataFrame, margins: Mapping[str, float] = MappingProxyTyp
     (0.0333, 0.0167, 0.05)
     """
     return [
-        replace(known, margin=margins[each.name] if each.name in margins else _margin(each, known, cells))
+        replace(known, margin=margins[each.name]) if each.name in margins else _with_margin(each, known, cells)
         for each, known in zip(MEASURES, stepped(cells), strict=True)
     ]
 
@@ -60,12 +60,13 @@ def stepped(cells: pd.DataFrame) -> list[Measure]:
     return found
 
 
-def _margin(measure: Measure, known: Measure, cells: pd.DataFrame) -> float | None:
-    """Return the margin of a measure, given what `stepped` has returned for it."""
+def _with_margin(measure: Measure, known: Measure, cells: pd.DataFrame) -> Measure:
+    """Return what `stepped` has returned for a measure with its default margin."""
     if not measure.step_is_a_test_row:
-        return measure.margin
+        return replace(known, margin=measure.margin)
     share = 1.0 if known.step_is_a_test_row else UNEXPLAINED / ERRORS
-    return share * margin_of_errors(cells, measure, known.step)
+    margin, error = margin_of_errors(cells, measure, known.step)
+    return replace(known, margin=share * margin, margin_error=share * error)
 
 
 def real(cells: pd.DataFrame) -> bool:
@@ -78,17 +79,32 @@ def real(cells: pd.DataFrame) -> bool:
     return "brier_score" in cells and bool(finished.any() and cells["brier_score"].isna().to_numpy()[finished].all())
 
 
-def margin_of_errors(cells: pd.DataFrame, measure: Measure, row: float) -> float:
-    """Return the margin of an accuracy: ERRORS of the error rate of the group that makes the fewest errors.
+def margin_of_errors(cells: pd.DataFrame, measure: Measure, row: float) -> tuple[float, float]:
+    """Return the margin of an accuracy, from the group that makes the fewest errors, and its standard error.
 
-    A group of which less than half of the cells finished does not count. The margin is at least row / seeds, one error
-    more in the test rows of all seeds together, because no smaller difference can be seen. row: 1 / test_rows.
+    A group of which less than half of the cells finished does not count. row: 1 / test_rows.
     """
     groups = [cells[name] for name in ("run", "backend", "initializer") if name in cells]
     own = pd.DataFrame({"finished": cells["status"] == "finished", "value": values(cells, measure)})
-    means = own.groupby(groups, sort=False).mean()
-    fewest = 1 - means.loc[means["finished"] >= 0.5, "value"].max()
-    return float(np.fmax(ERRORS * fewest, row / max(cells["seed"].nunique(), 1)))
+    grouped, seeds = own.groupby(groups, sort=False), max(cells["seed"].nunique(), 1)
+    mean = grouped["value"].mean().where(grouped["finished"].mean() >= 0.5)
+    best = grouped["value"].var()[mean == mean.max()]
+    return margin_of_rate(1 - mean.max(), best.max(), row, seeds)
+
+
+def margin_of_rate(rate: float, variance: float, row: float, seeds: int) -> tuple[float, float]:
+    """Return ERRORS of an error rate that is a mean over seeds, and the standard error of that.
+
+    The margin is at least row / seeds, one error more in the test rows of all seeds together, because no smaller
+    difference can be seen. variance: that of the rate over seeds, which counts at least as that of a count of errors
+    (Poisson's law). NaN is what nobody knows.
+
+    >>> margin, error = margin_of_rate(0.05, 0.0, row=1 / 30, seeds=10)
+    >>> round(margin, 4), round(error, 4)
+    (0.0167, 0.0043)
+    """
+    rate = np.fmax(rate, row / seeds / ERRORS)
+    return float(ERRORS * rate), float(ERRORS * np.sqrt(np.fmax(variance, rate * row) / seeds))
 
 
 def values(cells: pd.DataFrame, measure: Measure) -> pd.Series:

@@ -1,12 +1,15 @@
 """Planning: how many seeds a verdict needs. Arrays in, arrays out.
 
-Mean and SD of a few differences are noisy, so the number of seeds is a range: mean and SD are drawn as they may truly
-be (Student's and chi-square's laws), and each draw has the number that would settle it. The careful end of the range is
-told. Among many undecided pairs the smallest numbers are small by luck. So the means are drawn towards zero, as far as
-the differences of the undecided pairs are luck (James & Stein, 1961), and no SD counts as smaller than what these pairs
+Mean and SD of a few differences are noisy, and so is a margin that is a share of the errors which these seeds show. So
+the number of seeds is a range: all three are drawn as they may truly be (normal, chi-square's and gamma laws), and each
+draw has the number that would settle it. The careful end of the range is told.
+
+Among many undecided pairs the smallest numbers are small by luck. So the means are drawn towards zero, as far as the
+differences of the undecided pairs are luck (James & Stein, 1961), and no SD counts as smaller than what these pairs
 have together.
 """
 
+from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -17,48 +20,94 @@ from tasks.core.statistics.measures import ERRORS
 
 POWER = 0.8  # with which a number of seeds settles a difference
 ENDS = (0.1, 0.9)  # of the range of numbers, as shares of draws
-DRAWS = 15  # of the mean and of the SD
+DRAWS = 600  # of mean, SD and margin
+MEDIAN = 0.455  # of the square of a standard normal number
+CLEAR = 10.0  # squared standard errors from zero, which hardly any of some dozens of couples that are alike reaches
 HALF = 50  # errors in 100, above which nobody asks whether two initializers are equivalent
 LONGEST = 400  # seeds up to which a sign test's power is computed exactly
 
 
 def seeds_to_settle(
-    paired: Differences, margins: Array, tests: float, undecided: NDArray[np.bool_]
+    paired: Differences,
+    margins: Array,
+    tests: float,
+    undecided: NDArray[np.bool_],
+    *,
+    families: int = 1,
+    margin_error: float = 0.0,
 ) -> tuple[Array, Array]:
     """Return the low and high ends, (k,), of the number of seeds that settle each undecided couple with a power of 0.8.
 
     Some number of seeds would show the mean to differ from zero, and another number would show it to be within the
-    margin; the smaller one counts. The level is that of Holm's first step of so many tests. An end is infinite if no
-    number of seeds is enough, and NaN for couples that are decided, or have fewer than two seeds.
+    margin; the smaller one counts. The level is that of Holm's first step of so many tests; to differ from zero is
+    controlled over so many families of them. margin_error: the standard error of the margins, for later seeds show
+    other errors; 0 if the margins are fixed. An end is infinite if no number of seeds is enough, and NaN for couples
+    that are decided, or have fewer than two seeds.
     """
     low, high = np.full(len(paired.n), np.nan), np.full(len(paired.n), np.nan)
     known = undecided & (paired.n > 1) & np.isfinite(paired.sd)
     if known.any():
         mean, sd = _drawn(paired.mean[known], paired.sd[known], paired.n[known])
-        needed = _needed(mean, sd, margins[known, None, None], tests).reshape(known.sum(), -1)
+        needed = _needed(mean, sd, _drawn_margins(margins[known], margin_error), tests, families)
         low[known], high[known] = np.ceil(np.quantile(needed, ENDS, axis=1, method="higher"))
     return low, high
 
 
+@lru_cache(maxsize=1)
+def _shares() -> Array:
+    """Return DRAWS points that fill the unit cube evenly, (3, DRAWS): the shares of means, SDs and margins below."""
+    from scipy.stats import qmc
+
+    return np.asarray(qmc.Halton(3, scramble=False).random(DRAWS + 1)[1:].T)
+
+
 def _drawn(mean: Array, sd: Array, n: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Return means and SDs as they may truly be, (k, DRAWS, DRAWS)."""
+    """Return means and SDs as they may truly be, (k, DRAWS)."""
     from scipy import stats
 
-    share = (np.arange(DRAWS) + 0.5) / DRAWS
+    lower, smaller, _ = _shares()
     variance = np.maximum(sd**2, np.mean(sd**2))
-    error = variance / n
-    true = max(float(np.mean(mean**2 - error)), 0.0)
-    kept = np.divide(true, true + error, out=np.zeros_like(error), where=true + error > 0)[:, None, None]
-    n = n[:, None, None]
-    drawn = np.sqrt(variance[:, None, None] * (n - 1) / stats.chi2.ppf(share[:, None], n - 1))
-    return kept * mean[:, None, None] + np.sqrt(kept / n) * drawn * stats.norm.ppf(share), drawn + 0 * share
+    sizes, at = np.unique(n, return_inverse=True)  # mostly one, and quantiles take time
+    drawn = np.sqrt(variance[:, None] * ((sizes - 1) / stats.chi2.ppf(smaller[:, None], sizes - 1)).T[at])
+    kept = _kept(mean, variance / n)[:, None]
+    return kept * mean[:, None] + np.sqrt(kept / n[:, None]) * drawn * stats.norm.ppf(lower), drawn
 
 
-def _needed(mean: Array, sd: Array, margin: Array, tests: float) -> Array:
+def _kept(mean: Array, luck: Array) -> Array:
+    """Return which share of each mean is no luck, (k,). luck: the squared standard errors of the means.
+
+    Squared means are, on average, as large as their luck where all couples are alike, and their median is MEDIAN of it.
+    The smaller one of the two estimates counts, so that a few couples that are far apart, such as those of zeros, do
+    not make the others seem so. A couple beyond CLEAR keeps what is beyond (Efron & Morris, 1971).
+
+    >>> _kept(np.array([2.0, 2.0, 2.0, 8.0]), np.ones(4)).round(2)
+    array([0.89, 0.89, 0.89, 0.89])
+    >>> _kept(np.array([0.5, 0.5, 0.5, 8.0]), np.ones(4)).round(2)
+    array([0.  , 0.  , 0.  , 0.84])
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.nan_to_num(mean**2 / luck, nan=0.0, posinf=np.inf)
+        excess = min(float(np.mean(ratio)), float(np.median(ratio)) / MEDIAN)
+        return np.asarray(np.maximum(max(1 - np.divide(1, excess), 0), 1 - CLEAR / ratio))
+
+
+def _drawn_margins(margins: Array, error: float) -> Array:
+    """Return margins as they may truly be, (k, DRAWS), or (k, 1) without an error; a margin of 0 stays 0."""
+    from scipy import stats
+
+    if not error:
+        return margins[:, None]
+    each, at = np.unique(margins, return_inverse=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = stats.gamma.ppf(_shares()[2][:, None], (each / error) ** 2, scale=error**2 / each)
+    return np.asarray(np.nan_to_num(drawn).T[at])
+
+
+def _needed(mean: Array, sd: Array, margin: Array, tests: float, families: int) -> Array:
     """Return how many seeds settle a true mean with a true SD, to within one (Guenther, 1981); any shape."""
     level, size = ALPHA / tests, np.abs(mean)
     with np.errstate(divide="ignore", invalid="ignore"):
-        apart = _sample_size(size / sd, level / 2, POWER)
+        apart = _sample_size(size / sd, level / families / 2, POWER)
         alike = _sample_size(np.maximum(margin - size, 0) / sd, level, (1 + POWER) / 2)
     return np.nan_to_num(np.fmin(apart, alike), nan=np.inf, posinf=np.inf)
 

@@ -61,10 +61,14 @@ def test_errors_for_equivalence(seeds, rows):
     assert 6 * tied.p_beyond(1.01 * least / 3)[0] < 0.05 < 6 * tied.p_beyond(0.99 * least / 3)[0]
 
 
-def settle(difference, margin=0.0, tests=1):
+def ends(difference, margin=0.0, tests=1, **terms):
     paired = inference.Differences.of(np.atleast_2d(difference), 0.0)
-    ends = planning.seeds_to_settle(paired, np.full(len(paired.n), margin), tests, np.ones(len(paired.n), bool))
-    return np.array(ends)[:, 0]
+    margins, undecided = np.full(len(paired.n), margin), np.ones(len(paired.n), bool)
+    return np.array(planning.seeds_to_settle(paired, margins, tests, undecided, **terms))
+
+
+def settle(*args, **terms):
+    return ends(*args, **terms)[:, 0]
 
 
 @pytest.mark.parametrize("effect", [0.3, 1.0])
@@ -100,6 +104,29 @@ def test_small_numbers_among_many_are_luck():
     lucky = int(np.argmax(np.abs(many.mean(1)) / many.std(1)))
     among = settle(np.concatenate([many[[lucky]], many]), 0.5)
     assert among[1] > settle(many[lucky], 0.5)[1]
+
+
+def test_those_far_apart_say_nothing_of_the_others():
+    """A few couples far from zero, as those of zeros, are soon settled; couples that are alike are not, beside them."""
+    many = np.random.default_rng(0).standard_normal((28, 10))
+    high = ends(np.concatenate([many, many[:7] + 3]))[1]
+    assert high[:28].min() > 200
+    assert high[28:].max() < 30
+
+
+def test_a_margin_that_the_errors_decide_is_noisy():
+    """Later seeds have a margin of their own: the less sure it is, the wider is the range and the more is told."""
+    low, high = np.transpose([settle([-1.0, 1.0] * 10, 0.5, margin_error=error) for error in (0.0, 0.1, 0.2)])
+    assert (np.diff(high) > 0).all()
+    assert (np.diff(low) < 0).all()
+    assert settle([-1.0, 1.0] * 10, 0.5, margin_error=1e-6) == pytest.approx((low[0], high[0]), abs=1)
+
+
+def test_more_families_make_a_difference_dearer_alone():
+    """Differences are controlled over families: to be equivalent takes as many seeds in one family as in four."""
+    none, some = [-1.0, 1.0] * 10, [0.0, 2.0] * 10
+    assert settle(none, 2.0, families=4).tolist() == settle(none, 2.0).tolist()
+    assert (settle(some, families=4) > settle(some)).all()
 
 
 def test_decided_couples_need_no_seeds():
