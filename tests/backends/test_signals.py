@@ -44,6 +44,7 @@ def reference(name):
     model, load = plain_module(network, sizes)
     load(weights)
     model.double()
+    x = torch.from_numpy(fold.x_train).double()
     seen = []
 
     def watch(part, given, output):
@@ -53,7 +54,7 @@ def reference(name):
     watched = model.norms if network.normalization != "none" else model.hidden
     for part in (*watched, model.output):
         part.register_forward_hook(watch)
-    x, y = torch.from_numpy(fold.x_train).double(), torch.from_numpy(fold.y_train)
+    y = torch.from_numpy(fold.y_train)
     kernels = [part.weight for part in (*model.hidden, model.output)]
     loss = nn.functional.cross_entropy(model(x), y)
     gradients = torch.autograd.grad(loss, kernels, create_graph=True)
@@ -74,6 +75,11 @@ def reference(name):
         for g, p in zip(gradients, products, strict=True)
     )
     quotient = (total / sum(kernel.numel() for kernel in kernels)).item()
+    return rows, quotient, loss.item(), jacobians(model, x)
+
+
+def jacobians(model, x):
+    """Return the Jacobian of each row's logits, (rows, outputs, features), by autograd."""
     for norm in model.norms:  # evaluation with the statistics of these rows, held constant
         if isinstance(norm, nn.BatchNorm1d):
             norm.momentum = None
@@ -83,8 +89,7 @@ def reference(name):
         if isinstance(norm, nn.BatchNorm1d):
             norm.running_var *= (len(x) - 1) / len(x)
     model.eval()
-    jacobians = [torch.autograd.functional.jacobian(lambda row: model(row[None])[0], row).numpy() for row in x]
-    return rows, quotient, loss.item(), np.array(jacobians)
+    return np.array([torch.autograd.functional.jacobian(lambda row: model(row[None])[0], row).numpy() for row in x])
 
 
 @each_framework

@@ -47,6 +47,12 @@ def test_ready(running):
 
 def test_from_the_form_to_the_curves(running, tab, eventually):
     """In a browser: pick benchmark, fill in the form, watch it run, open the comparison, click through to MLflow."""
+    fill_in_the_form(running, tab)
+    watch(running, tab, eventually)
+    look_at_mlflow(running, tab)
+
+
+def fill_in_the_form(running, tab):
     tab.goto(f"{running.prefect}/deployments")
     tab.locator("a[href*='/deployments/deployment/']", has_text="benchmark").first.click()
     tab.get_by_role("button", name="Run", exact=True).first.click()
@@ -67,6 +73,8 @@ def test_from_the_form_to_the_curves(running, tab, eventually):
     epochs.fill("3")
     tab.get_by_role("button", name="Submit").click()
 
+
+def watch(running, tab, eventually):
     asked = {"flow_runs": {"name": {"any_": ["iris · 2 backends · 2 initializers · 2 seeds"]}}}
     eventually(lambda: running.post("flow_runs/filter", **asked).json(), seconds=300)
     (run,) = running.post("flow_runs/filter", **asked).json()
@@ -91,6 +99,8 @@ def test_from_the_form_to_the_curves(running, tab, eventually):
     tab.wait_for_function("[...document.images].filter(image => image.naturalWidth > 99).length > 3")  # from MLflow
     tab.screenshot(path=SHOTS / "summary.png", full_page=True)
 
+
+def look_at_mlflow(running, tab):
     cells = opened(tab, "every cell, by initializer")
     expect(cells.get_by_text("Group: pytorch · he_normal").first).to_be_visible()
     expect(cells.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_visible()  # a curve
