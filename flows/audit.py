@@ -19,6 +19,7 @@ from typing import Any
 from tasks import documents, machine, user_code
 from tasks.core.audit import audit as judging
 from tasks.core.audit.audit import Audit
+from tasks.core.audit.compare import Compared, compare
 from tasks.core.audit.findings import SEVERITIES, Severity
 from tasks.core.audit.sample import ROOTS, SEEDS, OtherBackendError, Seen, Target
 from tasks.core.design.initializers import Backend
@@ -136,6 +137,15 @@ def read(file: Path) -> Audit:
     return Audit.from_json(file.read_text(), str(file))
 
 
+def beside(first: str, second: str) -> Compared:
+    """Return two snapshots side by side.
+
+    Raises:
+        ValueError: if one of them is none.
+    """
+    return compare(read(Path(first)), read(Path(second)))
+
+
 def read_rules(file: Path) -> dict[str, object]:
     """Return the rules in a YAML file.
 
@@ -147,7 +157,7 @@ def read_rules(file: Path) -> dict[str, object]:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{file} must map patterns of names to initializers; got {type(found).__name__}")
+        raise ValueError(f"{file} must map patterns of names to initializers; got {type(found).__name__}")  # noqa: TRY004  # input
     return found
 
 

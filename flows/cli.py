@@ -280,11 +280,16 @@ def audit(target: str, other: str | None, as_json: bool, fail_on: "Severity", sa
     TARGET names the function that builds the model, module:function or path/to/file.py:function, or is a snapshot. Two
     snapshots are compared. The model's code runs with your rights.
 
-    Exit status: 0 without a fault; 1 if there is one, or the snapshots differ in a law; 2 if the input is invalid.
+    Exit status: 0 without a fault; 1 if there is one, or if two snapshots differ; 2 if the input is invalid.
     """
     from flows import audit as auditing
     from tasks.core.report import audit_text
 
+    if other:
+        with refusing():
+            compared = auditing.beside(target, other)
+        click.echo(audit_text.side_by_side(compared, (target, other)))
+        sys.exit(0 if compared.same else 1)
     with refusing():
         found = auditing.called(target, **how)
         if save:

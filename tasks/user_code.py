@@ -230,7 +230,7 @@ def _built(
 
 
 def backend(reference: str) -> Backend:
-    """Return the backend of a model by what its builder's code imports: PyTorch, unless it is Keras or TensorFlow alone.
+    """Return the backend of a model by what its builder's code imports: PyTorch, unless it is Keras alone.
 
     Nothing is imported for it.
     """

@@ -127,8 +127,10 @@ class Audited:
 def _shape(model: keras.Model) -> tuple[int, ...] | None:
     """Return the shape of a row of a model's inputs, if the model has one input whose sides are all known."""
     shape = getattr(model, "input_shape", None) if model.built else None
-    known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(side, int) for side in shape[1:])
-    return tuple(shape[1:]) if known else None
+    if not isinstance(shape, tuple) or len(shape) < 2:
+        return None
+    sides = tuple(side for side in shape[1:] if isinstance(side, int))
+    return sides if len(sides) == len(shape) - 1 else None
 
 
 def _logits(given: Any, softmax: bool) -> tf.Tensor:

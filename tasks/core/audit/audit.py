@@ -15,17 +15,16 @@ from tasks.core.design import expressions
 from tasks.core.design.initializers import Backend, Initializer, Orthogonal, pieces, value
 from tasks.core.design.rules import FANS, Rules, rule
 
-SCHEMA = "initbench.audit"
-VERSION = 1  # of the schema; a snapshot of another version is refused
 HE = 2.0  # the scale of He's law: variance HE / fan_in
 
 
 class Row(BaseModel):
     """What is known of a part.
 
-    law: by which law it was drawn, in words. default: whether the framework's default fits. gain: SD · √fan_in, or that
-    of an orthogonal kernel; of_he: the standard deviation over that of He's law. fans: of the operation, counted: as
-    the framework counts them. asked: what the rules say. digest: a hash of the values under the first seed.
+    law: by which law it was drawn, in words; fits: every registered law that fits; default: whether the framework's
+    default does. gain: SD · √fan_in, or that of an orthogonal kernel; of_he: the standard deviation over that of He's
+    law. fans: of the operation; counted: as the framework counts them. asked: what the rules say. digest: a hash of the
+    values under the first seed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +44,7 @@ class Row(BaseModel):
     most: float | None
     sampled: bool
     law: str
+    fits: tuple[str, ...]
     default: bool
     gain: float | None
     of_he: float | None
@@ -62,8 +62,8 @@ class Audit(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_name: Literal["initbench.audit"] = Field(SCHEMA, alias="schema")
-    version: Literal[1] = VERSION
+    schema_name: Literal["initbench.audit"] = Field("initbench.audit", alias="schema")
+    version: Literal[1] = 1  # another one's snapshots are refused
     target: str
     backend: Backend
     framework: str
@@ -98,10 +98,8 @@ class Audit(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
-            raise ValueError(
-                f"{where} must be a snapshot that `initbench audit --save` wrote, of {SCHEMA} version {VERSION}; "
-                f"{place}: {first['msg']}"
-            ) from None
+            rule = "must be a snapshot of `initbench audit --save`, of schema initbench.audit, version 1"
+            raise ValueError(f"{where} {rule}; {place}: {first['msg']}") from None
 
 
 def rules(given: object, values: Mapping[str, float]) -> Rules:
@@ -192,6 +190,7 @@ def _row(part: Part, fit: Fit, wanted: Initializer | None) -> Row:
         most=part.most if math.isfinite(part.most) else None,
         sampled=part.sampled,
         law=fit.law,
+        fits=tuple(str(match) for match in fit.matches),
         default=fit.default,
         gain=gain if math.isfinite(gain) else None,
         of_he=part.std / math.sqrt(HE / fan_in) if fan_in > 0 else None,

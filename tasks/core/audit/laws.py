@@ -60,6 +60,9 @@ class Match:
     law: Law
     p: float
 
+    def __str__(self) -> str:
+        return f"{self.label} (array)" if self.fans == "array" else self.label
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -107,8 +110,7 @@ def fit(part: Part, backend: Backend, alpha: float) -> Fit:
     if usual is not None and as_usual and own_fans(part, backend):
         found.insert(0, Match(f"{backend}_default", "none", usual, p_value(usual, values)))
     if found:
-        by = ", by the array's fans" if found[0].fans == "array" else ""
-        return Fit(f"{found[0].label}{by}", tuple(found), as_usual)
+        return Fit(str(found[0]), tuple(found), as_usual)
     return Fit(_unregistered(values, alpha))
 
 
@@ -157,7 +159,9 @@ def candidates(part: Part, backend: Backend) -> Iterator[tuple[str, Fanned, Law]
         ("array", part.counted if part.role == "kernel" and part.counted != part.unstrided else None),
     )
     for way, fans in ways:
-        for label, law in registered() if fans else ():
+        if fans is None:
+            continue
+        for label, law in registered():
             free = law.without_fans(*fans, backend)
             if (way, *_key(free)) not in seen:
                 seen.add((way, *_key(free)))

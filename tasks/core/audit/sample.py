@@ -103,7 +103,7 @@ class Part:
     @property
     def constant(self) -> bool:
         """Whether all values are equal, under every seed."""
-        return self.bad == 0 and self.least == self.most
+        return self.bad == 0 and bool(self.least == self.most)
 
     @property
     def fixed(self) -> bool:

@@ -1,11 +1,13 @@
 """An audit in a terminal: what was seen, a table that fits 100 columns with the worst first, and the findings."""
 
+import math
 from collections import Counter
 from textwrap import wrap
 
 from tabulate import tabulate
 
 from tasks.core.audit.audit import Audit, Row
+from tasks.core.audit.compare import Compared
 from tasks.core.audit.findings import SEVERITIES, Finding, Severity
 from tasks.core.audit.flow import Flow
 from tasks.core.report.details import FRAMEWORKS
@@ -27,12 +29,33 @@ def text(audit: Audit, target: str = "") -> str:
     return "\n\n".join(parts)
 
 
+def side_by_side(compared: Compared, names: tuple[str, str]) -> str:
+    """Return what changed from one audit to another, as text; names: those of the two."""
+    first, second = compared.first, compared.second
+    lines = [
+        f"{names[1]} against {names[0]}: {first.backend} {first.framework}, then {second.backend} {second.framework}; "
+        f"{compared.matched} parameters matched, {compared.equal} of them equal in every bit",
+        "Nothing changed." if compared.same else f"Changed: {len(compared.changes)}.",
+    ]
+    lines += [f"Only in {name}: {', '.join(only)}" for name, only in zip(names, compared.only, strict=True) if only]
+    found = "\n".join(line for each in lines for line in wrap(each, WIDE))
+    if not compared.changes:
+        return found
+    rows = [
+        (shortened(each.name, NAME), each.what, shortened(each.before, 22), shortened(each.after, 22))
+        for each in compared.changes[:ROWS]
+    ]
+    shown = str(tabulate(rows, ("parameter", "changed", "before", "after"), "simple", disable_numparse=True))
+    left = len(compared.changes) - ROWS
+    return f"{found}\n\n{shown}" + (f"\n… and {left} more" if left > 0 else "")
+
+
 def heading(audit: Audit, target: str) -> str:
     """Return what was looked at, the verdict, and the first pass, in lines."""
     numbers = sum(row.size for row in audit.rows)
     lines = [
-        f"{target}: {FRAMEWORKS[audit.backend]} {audit.framework}, {audit.seeds} seeds, {len(audit.rows)} parameters of "
-        f"{numbers:,} numbers",
+        f"{target}: {FRAMEWORKS[audit.backend]} {audit.framework}, {audit.seeds} seeds, {len(audit.rows)} parameters "
+        f"of {numbers:,} numbers",
         verdict(audit),
         *([first_pass(audit.flow)] if audit.flow else []),
     ]
@@ -53,7 +76,7 @@ def first_pass(flow: Flow) -> str:
     if flow.largest_class_share is not None:
         words.append(f"{flow.largest_class_share:.0%} of the rows get the same class")
     slopes = {"forward": flow.forward_slope, "backward": flow.backward_slope}
-    known = [f"× {2.718281828459045**slope:.3g} {way}" for way, slope in slopes.items() if slope is not None]
+    known = [f"× {math.exp(slope):.3g} {way}" for way, slope in slopes.items() if slope is not None]
     if known:
         words.append(f"variance a layer {', '.join(known)}")
     return "; ".join(words) + "."
