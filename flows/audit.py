@@ -137,6 +137,13 @@ def read(file: Path) -> Audit:
     return Audit.from_json(file.read_text(), str(file))
 
 
+def page(found: Audit) -> str:
+    """Return the page of an audit."""
+    from tasks.core.report import audit_page, drawing  # matplotlib takes long to import
+
+    return audit_page.html(found, drawing.of_audit(found))
+
+
 def beside(first: str, second: str) -> Compared:
     """Return two snapshots side by side.
 

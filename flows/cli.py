@@ -272,9 +272,12 @@ def new(name: str, backend: Backend) -> None:
 @click.option("--backend", type=click.Choice(BACKENDS), help="The framework; by default it is found out.")
 @click.option("--seeds", type=int, default=5, show_default=True, help="Under how many seeds the model is built.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write a snapshot, to compare with.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot, for machines.")
 @click.option("--fail-on", type=click.Choice(["fault", "doubt", "note"]), default="fault", show_default=True)
-def audit(target: str, other: str | None, as_json: bool, fail_on: "Severity", save: Path | None, **how: Any) -> None:
+def audit(
+    target: str, other: str | None, as_json: bool, fail_on: "Severity", save: Path | None, html: Path | None, **how: Any
+) -> None:
     """Tell by what law each parameter of a model was drawn, and whether that is what was meant.
 
     TARGET names the function that builds the model, module:function or path/to/file.py:function, or is a snapshot. Two
@@ -294,6 +297,8 @@ def audit(target: str, other: str | None, as_json: bool, fail_on: "Severity", sa
         found = auditing.called(target, **how)
         if save:
             save.write_text(found.to_json())
+        if html:
+            html.write_text(auditing.page(found))
     click.echo(found.to_json() if as_json else audit_text.text(found), nl=not as_json)
     if found.fails(fail_on):
         sys.exit(1)
