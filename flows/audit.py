@@ -10,10 +10,11 @@ From Python:
 The model's code runs with the rights of whoever calls this, in a trainer's process.
 """
 
-import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tasks import documents, machine, user_code
@@ -106,8 +107,8 @@ def _guessed(build: str | Callable[..., Any]) -> Backend:
     """Return the backend that a builder is probably for, by what its code imports."""
     if isinstance(build, str):
         return user_code.backend(build) if ":" in build else "pytorch"
-    names = {getattr(each, "__name__", "") for each in inspect.getclosurevars(inspect.unwrap(build)).globals.values()}
-    found = {ROOTS.get(name.partition(".")[0]) for name in names}
+    around = vars(sys.modules.get(build.__module__, object)) if hasattr(build, "__module__") else {}
+    found = {ROOTS.get(each.__name__.partition(".")[0]) for each in around.values() if isinstance(each, ModuleType)}
     return "keras" if "keras" in found and "pytorch" not in found else "pytorch"
 
 

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from torch import nn
 
 from flows import audit as auditing
 from tasks import user_code
@@ -15,7 +14,8 @@ MODEL = """
 from torch import nn
 
 def build(outputs=10, width=24):
-    model = nn.Sequential(nn.Linear(16, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
+    first, second, last = nn.Linear(16, width), nn.Linear(width, width), nn.Linear(width, outputs)
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
     for layer in model[::2]:
         nn.init.kaiming_normal_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -119,7 +119,9 @@ def test_wrong_input_is_one_line(run, arguments, words):
 
 
 def small(scale=1.0):
-    """Build a model of the test's own process, whose last layer may be too wide."""
+    """Build a model by a function of the test's own, whose last layer may be too wide."""
+    from torch import nn  # in a trainer alone
+
     model = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 24))
     for layer in model[::2]:
         nn.init.xavier_normal_(layer.weight, 1.0 if layer is model[0] else scale)

@@ -91,8 +91,8 @@ CAPTIONS = {
     ),
     "flow": (
         "Variance through depth",
-        "Variance of each weighted layer's outputs, and of the loss's gradient in these outputs, in order of execution, "
-        "in the first pass. A dashed line marks the layer where the pass goes wrong first, if it does.",
+        "Variance of each weighted layer's outputs, and of the loss's gradient in these, in order of execution, in "
+        "the first pass. A dashed line marks the layer where the pass goes wrong first, if it does.",
     ),
     "of_he": (
         "Standard deviations",
