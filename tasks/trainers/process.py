@@ -7,12 +7,13 @@ import gc
 import importlib
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -251,9 +252,10 @@ def _examine(settings: CellSettings, cells: tuple[Cell, ...]) -> Examined:
 
 
 def _audit(backend: Backend, target: Target) -> Seen:
-    build, rows = user_code.target(target)
+    with redirect_stdout(sys.stderr):
+        build, rows = user_code.target(target)
     model: Auditable = importlib.import_module(f"tasks.backends.{backend}.audited").Audited(build, rows)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # what the model's code prints goes to the log
         warnings.simplefilter("ignore")
         return look(model, target.seeds)
 

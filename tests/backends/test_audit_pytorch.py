@@ -101,6 +101,23 @@ def test_planted_faults_are_found():
     assert twice == [("0.weight", "1.weight"), ("0.bias", "1.bias")]
 
 
+def test_bounds_that_cut_nothing_are_told():
+    """Bounds of ±2 cut nothing from a small standard deviation; bounds in its multiples do, and a later draw counts."""
+
+    def build():
+        model = nn.ModuleList([nn.Linear(24, 24) for _ in range(3)])
+        nn.init.trunc_normal_(model[0].weight, std=0.02)
+        nn.init.trunc_normal_(model[1].weight, std=0.02, a=-0.04, b=0.04)
+        nn.init.trunc_normal_(model[2].weight, std=0.02)
+        nn.init.normal_(model[2].weight, std=0.02)
+        return model
+
+    found = audited(build)
+    assert [(each.severity, each.parts) for each in found.findings] == [("note", ("0.weight",))]
+    assert found.findings[0].what == "bounds that cut nothing"
+    assert found.rows[2].law == "truncated_normal(std=0.02)"
+
+
 def test_the_layer_where_the_first_pass_explodes_is_named():
     """The layer in which variance leaves the range is named, forward; the pass is on the shape that was given."""
 

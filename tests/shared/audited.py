@@ -17,7 +17,7 @@ class Model:
 
     def __init__(self, layers, draws, others=None, tied=(), dtypes=None):
         self.layers, self.draws, self.others = Layers(tuple(layers), tied=tied), draws, others or {}
-        self.skipped, self.dtypes, self.built = (), dtypes or {}, {}
+        self.skipped, self.cuts, self.dtypes, self.built = (), {}, dtypes or {}, {}
 
     def build(self, seed):
         rng = np.random.default_rng(seed)

@@ -39,6 +39,7 @@ class Audited:
         self.builder, self.rows = builder, rows
         self.others: Mapping[str, str] = {}
         self.skipped: Sequence[str] = ()
+        self.cuts: Mapping[str, float] = {}  # Keras cuts at multiples of the standard deviation
         self.model: Any = None
 
     def build(self, seed: int) -> None:

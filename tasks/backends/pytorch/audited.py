@@ -20,6 +20,10 @@ from tasks.core.training import signals
 from tasks.core.training.outcome import first_line
 from tasks.core.training.signals import Start
 
+NOTED = 16  # values of a tensor that was cut, by which it is told whether it was drawn again since
+Cuts = dict[int, tuple[Tensor, Tensor, float]]
+"""Tensors by their id, with their first values and the nearer bound's distance from the mean, when they were cut."""
+
 
 class Audited:
     """A module that an audit looks at; see `tasks.core.audit.sample.Auditable`. It stays on the CPU, in its own type.
@@ -35,11 +39,12 @@ class Audited:
         self.builder, self.rows = builder, rows
         self.others: Mapping[str, str] = {}
         self.skipped: Sequence[str] = ()
+        self.cuts: Mapping[str, float] = {}
         self.model: Any = None
 
     def build(self, seed: int) -> None:
         self.model = None  # so that no two models are held at once
-        with contained(seed):
+        with contained(seed), _watched() as cuts:
             model = self.builder()
         if not isinstance(model, nn.Module):
             refuse(self.backend, "torch.nn.Module", model)
@@ -52,6 +57,7 @@ class Audited:
                 raise ValueError(f"modules must be moved off the device meta by the builder; got {name}")
         self.modules = dict(model.named_modules())
         self.layers = layers(model)
+        self.cuts = {name: bound for name, each in named.items() if (bound := _bound(cuts, each)) is not None}
         self._list_others(named)
 
     def _list_others(self, named: Mapping[str, Tensor]) -> None:
@@ -131,6 +137,34 @@ class Audited:
         found = torch.from_numpy(np.ascontiguousarray(x))
         kind = next((each.dtype for each in self.model.parameters() if each.is_floating_point()), torch.float32)
         return found.to(kind) if found.is_floating_point() else found.long()
+
+
+@contextmanager
+def _watched() -> Iterator[Cuts]:
+    """Note, for a while, at which bounds `trunc_normal_` cuts which tensors."""
+    seen: Cuts = {}
+    own = nn.init._no_grad_trunc_normal_
+
+    def noting(tensor: Tensor, mean: float, std: float, a: float, b: float, *more: Any, **named: Any) -> Tensor:
+        given = own(tensor, mean, std, a, b, *more, **named)
+        seen[id(tensor)] = tensor, _first(tensor), min(abs(a - mean), abs(b - mean))
+        return given
+
+    nn.init._no_grad_trunc_normal_ = noting
+    try:
+        yield seen
+    finally:
+        nn.init._no_grad_trunc_normal_ = own
+
+
+def _bound(cuts: Cuts, tensor: Tensor) -> float | None:
+    """Return how far from the mean a tensor was cut, None if it was not, or was drawn again since."""
+    cut, first, bound = cuts.get(id(tensor), (None, None, 0.0))
+    return bound if cut is tensor and first is not None and torch.equal(first, _first(tensor)) else None
+
+
+def _first(tensor: Tensor) -> Tensor:
+    return tensor.detach().flatten()[:NOTED].clone()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Every finding has its evidence, a remedy in a line, and a severity: a fault is w
 may be meant, a note is only told.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ FAR = 4.0  # a variance that is off by more than this factor is a fault, by less
 FEW = 0.2  # share of the layers, up to which they are exceptions among the others
 OTHERS = 3  # layers at least, of which an exception is one
 ZEROS = 0.01  # share of values that are zero, above which a random law in low precision has lost its smallest values
+CLOSE = 3.0  # standard errors, within which two standard deviations may be one
+BEYOND = 5.0  # standard deviations, beyond which a bound cuts nothing: one normal value in two million lies there
 LOW = ("float16", "bfloat16")
 
 
@@ -114,7 +117,7 @@ def wrong_fans(judged: Judged) -> Iterator[Finding]:
     """Find laws that fit by the fans of the array, and not by those of the operation: transposed, grouped, fused."""
     found: dict[str, list[tuple[Part, Match]]] = defaultdict(list)
     for part in judged.kernels:
-        if match := _by_array(judged, part):
+        if (match := _by_array(judged, part)) and not _everywhere(judged, part):
             found[part.parameter].append((part, match))
     for group in found.values():
         part, match = group[0]
@@ -155,6 +158,35 @@ def _of_fans(part: Part) -> tuple[str, str]:
     if part.groups > 1:
         return f"wrong fans, {part.groups} groups", "count the fans within a group, or take mode fan_in"
     return "wrong fans", "count the fans of the operation, not of the array"
+
+
+def _everywhere(judged: Judged, part: Part) -> bool:
+    """Tell whether kernels with other fans have the standard deviation of a kernel, so that it cannot be by fans."""
+    twins = [
+        other
+        for other in judged.kernels
+        if other.counted != part.counted and other.std > 0 and part.std > 0
+        if abs(math.log(other.std / part.std)) < CLOSE * (_error(other, judged.seen) + _error(part, judged.seen))
+    ]
+    return len({other.parameter for other in twins}) > 1
+
+
+def _error(part: Part, seen: Seen) -> float:
+    """Return the relative standard error of a part's standard deviation, √((kurtosis - 1) / 4n)."""
+    return math.sqrt(max(part.kurtosis - 1, 0) / (4 * part.size * seen.seeds))
+
+
+def cut_nothing(judged: Judged) -> Iterator[Finding]:
+    """Find bounds of a normal law that cut nothing, because they are many standard deviations away."""
+    for part in judged.seen.parts:
+        if part.cut and not part.constant and part.cut > BEYOND * part.std:
+            yield Finding(
+                severity="note",
+                what="bounds that cut nothing",
+                parts=(part.name,),
+                evidence=f"cut at ±{part.cut:.4g}, which is {part.cut / part.std:.3g} standard deviations",
+                remedy="give trunc_normal_ bounds in multiples of std, a=-2*std and b=2*std, if a cut is meant",
+            )
 
 
 def gates_not_orthogonal(judged: Judged) -> Iterator[Finding]:
@@ -290,7 +322,7 @@ def lost_precision(judged: Judged) -> Iterator[Finding]:
 
 KINDS: Sequence[Callable[[Judged], Iterator[Finding]]] = (
     *(not_finite, not_as_asked, not_reproducible, same_values, units_alike, wrong_fans, gates_not_orthogonal),
-    *(left_at_default, same_under_every_seed, biases_not_zero, lost_precision, tied),
+    *(left_at_default, same_under_every_seed, biases_not_zero, lost_precision, cut_nothing, tied),
 )
 
 

@@ -48,7 +48,8 @@ class Part:
     bad: how many values are NaN or infinite. zeros: the share of values that are zero. digests: by seed, a hash of all
     values; again: the hash when the first seed builds once more. spread: singular values of the matrices that the layer
     multiplies by, whole: those of the whole parameter as a matrix. identity: the factor of a partial identity, if it is
-    one. alike: whether all outputs have the same weights. units: of a recurrent layer's state.
+    one. alike: whether all outputs have the same weights. units: of a recurrent layer's state. cut:
+    the absolute bound at which its values were cut when they were drawn, if that was seen.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Part:
     transposed: bool = False
     groups: int = 1
     units: int = 0
+    cut: float | None = None
 
     @property
     def size(self) -> int:
@@ -195,6 +197,8 @@ class Auditable(Protocol):
     """Of each parameter that belongs to no weighted layer, the kind of what holds it, by the parameter's name."""
     skipped: Sequence[str]
     """What is left out, in words."""
+    cuts: Mapping[str, float]
+    """The absolute bounds at which parameters were cut when they were drawn, by name, as far as they are seen."""
 
     def build(self, seed: int) -> None:
         """Build the model under a seed and list what is in it.
@@ -245,14 +249,14 @@ def look(model: Auditable, seeds: int = SEEDS) -> Seen:
         raise ValueError("a model must have parameters of real numbers; it has none")
     _read(model, gathered)
     first = model.first_pass()
-    found = model.layers, tuple(model.skipped)
+    found, cuts = (model.layers, tuple(model.skipped)), dict(model.cuts)
     for seed in range(1, seeds):
         model.build(seed)
         _same(model, spots)
         _read(model, gathered)
     model.build(0)
     again = {spot.part.name: _digest(spot.view(model.read(spot.layer, spot.place.parameter)[0])) for spot in spots}
-    parts = tuple(each.part(again[each.spot.part.name]) for each in gathered)
+    parts = tuple(each.part(again[each.spot.part.name], cuts.get(each.spot.part.parameter)) for each in gathered)
     notes = (*found[0].notes, *found[1])
     return Seen(model.backend, model.version, seeds, parts, found[0].tied, notes, first)
 
@@ -320,7 +324,7 @@ def _kernel(model: Auditable, layer: Layer, kernel: Kernel, path: str) -> _Spot:
 
 
 def _digest(array: Floats) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=12).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=12).hexdigest()
 
 
 class _Gathered:
@@ -362,7 +366,7 @@ class _Gathered:
             self.sums += away.sum(), square.sum(), (square * away).sum(), (square * square).sum()
         self.count += good.size
 
-    def part(self, again: str) -> Part:
+    def part(self, again: str, cut: float | None) -> Part:
         """Return the part, with all that was seen."""
         first, second, third, fourth = self.sums / max(self.count, 1)
         variance = max(second - first**2, 0.0)
@@ -381,6 +385,7 @@ class _Gathered:
             zeros=self.zeros / max(self.count, 1),
             digests=tuple(self.digests),
             again=again,
+            cut=cut,
             **self.facts,
         )
 

@@ -89,6 +89,20 @@ def test_wrong_fans_are_found():
     assert found == [("doubt", "wrong fans, transposed", ("t.weight",))]
 
 
+def test_a_standard_deviation_of_all_kernels_is_no_fans():
+    """A grouped kernel whose SD happens to be that of a law by the array has it not by fans, if others have it, too."""
+    std = np.sqrt(2 / 585)
+    layers = [
+        audited.convolution("c", 64, groups=64),
+        *(audited.dense(f"l{n}", n, n, bias=False) for n in (20, 30, 40)),
+    ]
+    draws = {
+        f"{layer.name}.weight": lambda rng, shape=layer.kernels[0].shape: rng.normal(0, std, shape) for layer in layers
+    }
+    assert told(layers, draws) == []
+    assert told(layers[:1], draws) == [("fault", "wrong fans, 64 groups", ("c.weight",))]
+
+
 def test_a_fused_kernel_is_found():
     """Queries, keys and values that Glorot's law drew as one kernel are found, once for all three."""
     layer = audited.dense("a", 64, 64, parts=3)
