@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -33,6 +34,7 @@ from tasks.core.training.outcome import first_line
 
 FOLDERS = "INITBENCH_CODE"  # variable that lists the folders of modules, separated as in PATH
 NETWORKS, DATASETS = "initbench.networks", "initbench.datasets"  # groups of entry points
+INSTALLED = {str(Path(sysconfig.get_paths()[kind]).resolve()) for kind in ("purelib", "platlib")}  # folders of packages
 DIGITS = 16  # of a checksum
 
 
@@ -172,8 +174,12 @@ def sources(reference: str) -> dict[str, str]:
 
 
 def _sources(module: str, file: Path) -> dict[str, bytes]:
-    """Return the sources of a module and of those that it imports from its own folder, by name."""
+    """Return the sources of a module and of those that it imports from its own folder, by name.
+
+    Of an installed package these are the package's own: its folder holds all other packages, too.
+    """
     root = file.parents[len(module.split(".")) - (file.name != "__init__.py")]
+    package = f"{module.partition('.')[0]}." if str(root) in INSTALLED else ""
     found: dict[str, bytes] = {}
     pending = [(module, file)]
     while pending:
@@ -181,7 +187,11 @@ def _sources(module: str, file: Path) -> dict[str, bytes]:
         if name in found:
             continue
         found[name] = path.read_bytes()
-        pending += [each for each in _imports(name, path, found[name], root) if each[0] not in found]
+        pending += [
+            each
+            for each in _imports(name, path, found[name], root)
+            if each[0] not in found and f"{each[0]}.".startswith(package)
+        ]
     return found
 
 
