@@ -58,7 +58,7 @@ def benchmark(
         backends: Frameworks to train in. An empty list keeps the study's, usually both.
         initializers: Initializers of the hidden layers. An empty list keeps the study's. For parameters, use advanced.
         fresh: Train every cell again, also cells that an earlier benchmark has finished.
-        parity: Check that the backends compute what the study asks for, and the same, before anything is compared.
+        parity: Check that the backends compute what the study asks for, and agree, before anything is compared.
         advanced: Changes to any setting of the study. A change here takes precedence over the fields above.
 
     Raises:
@@ -82,29 +82,28 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     log.info("Asked for:\n%s", todo)
     environment = machine.describe(threads()) | {"data": todo.data, "networks": todo.networks.described()}
     with recorded(), crew.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
-        wanted = Asked.of(todo.left) if parity and any(part.batches for part in todo.parts) else None
-        asked = wanted if wanted and (wanted.levels or wanted.drawn) else None
-        gate = crew.check_parity.submit(record, study.backends, asked) if asked else None
-        first, todo = _tuned(crew, todo, record)
-        known = todo.reused | _trained(crew, todo.batches, record, study.name)
+        asked = Asked.of(todo.to_check if parity else ())
+        gate = crew.check_parity.submit(record, study.backends, asked) if asked.levels or asked.drawn else None
+        first, todo = _train_tuning(crew, todo, record)
+        known = todo.reused | _trained(crew, todo.left_after_tuning, record, study.name)
         if gate:
             passed(gate, record)
         result = collect(study, record, todo.own.run_ids(known))
         others = todo.controls
         controls = collect(others.study, record, others.run_ids(known)) if others else None
         findings = compare(study, record, result, controls, first)
-        crowned = () if findings.misbehaved else study.backends
-        crowning = crew.crown.map(unmapped(findings), crowned, unmapped(record)) if crowned else []
+        backends = () if findings.misbehaved else study.backends
+        crowning = crew.crown.map(unmapped(findings), backends, unmapped(record)) if backends else []
         publish(record, findings)
-        crowns: list[object] = [each.result(raise_on_failure=False) for each in crowning]
-        kept = models.unexported(record) if any(isinstance(each, str) for each in crowns) else ()
+        versions: list[object] = [each.result(raise_on_failure=False) for each in crowning]
+        kept = models.unexported(record) if any(isinstance(each, str) for each in versions) else ()
         found = BenchmarkResult.of(record, findings, kept)
         log.info("Found:\n%s\nMLflow run: %s", "\n".join(found.headline), found.link)
-        raise_faults(found, findings.misbehaved, crowns)
+        raise_faults(found, findings.misbehaved, versions)
         return found
 
 
-def _tuned(crew: Crew, todo: Plan, record: Benchmark) -> tuple[Result | None, Plan]:
+def _train_tuning(crew: Crew, todo: Plan, record: Benchmark) -> tuple[Result | None, Plan]:
     """Train the cells by which initializers pick, if they do; return their result, and the plan of what comes then."""
     if todo.tuning is None:
         return None, todo

@@ -144,7 +144,6 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
             export.mkdir(parents=True, exist_ok=True)
     found, failure = _train(asked, fresh=fresh, parity=parity)
 
-    from tasks.comparison import REPORTS, TABLES
     from tasks.core.report import tables
     from tasks.core.report.wording import reworded
     from tasks.tracking import reading, store
@@ -156,7 +155,7 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
     unserved = "" if store.served() else " (once `initbench ui` serves it)"
     click.echo(f"MLflow run: {found.link}{unserved}")
     if export:
-        exported = reading.export(found.run_id, [*REPORTS, *TABLES], export)
+        exported = reading.export(found.run_id, export)
         click.echo(f"Exported {', '.join(exported)} to {export}")
     if failure:
         raise failure
@@ -174,6 +173,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     from flows.plan import ready
     from flows.result import BenchmarkError
     from tasks.cells import trainers
+    from tasks.core.training.outcome import first_line
     from tasks.core.training.parity import ParityError
     from tasks.tracking.store import RecordError, StoreError
     from tasks.trainers.process import TrainerError
@@ -191,8 +191,8 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))
         except httpx.HTTPError as error:
-            said = str(error).partition("\n")[0]
-            words = f"Prefect's server failed; the cells recorded so far will be reused: {said or type(error).__name__}"
+            said = first_line(error) or type(error).__name__
+            words = f"Prefect's server failed; the cells recorded so far will be reused: {said}"
             raise click.ClickException(words) from None
         except (ParityError, RecordError, StoreError, TrainerError, OSError) as error:
             raise click.ClickException(str(error)) from None
@@ -200,7 +200,13 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
 
 @cli.command()
 @click.argument("run_id", metavar="RUN_ID|latest")
-@click.option("--out", default="report", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    default="report",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the report.",
+)
 def report(run_id: str, out: Path) -> None:
     """Write the report of an earlier benchmark again, from its record in MLflow.
 
@@ -250,7 +256,9 @@ def list_studies(name: str | None) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--backend", type=click.Choice(BACKENDS), default="pytorch", show_default=True)
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), default="pytorch", show_default=True, help="Framework of the example."
+)
 def new(name: str, backend: Backend) -> None:
     """Write a study NAME of a network of your own to start from, with its builder and its loader."""
     from flows import new as template

@@ -27,7 +27,7 @@ class Crew:
 
 CREWS = {
     "local": Crew(
-        lambda plan: cells.trainers(plan.study.backends, plan.networks.in_flight),
+        lambda plan: cells.trainers(plan.study.backends, plan.networks.in_flight()),
         cells.train_cells,
         parity.check_parity,
         models.crown,

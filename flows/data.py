@@ -90,7 +90,7 @@ def check_memory(asked: Iterable[CellSettings], slots: Sequence[Slot]) -> None:
     share = "on a GPU" if gpus else f"in {trainers} trainers"
     for settings in asked:
         if settings.own:
-            continue  # `examined.in_flight` counts these
+            continue  # `Networks.in_flight` counts these
         data = datasets.load(settings.dataset)
         needed = trainers * memory.needed(settings, data, cells=1 + TWINS, folds=1)
         if needed > found:

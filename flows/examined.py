@@ -7,7 +7,6 @@ from flows.data import GIB
 from tasks.cells import slots, trainers
 from tasks.core.design.grid import Batch, Cell
 from tasks.core.design.initializers import Backend
-from tasks.core.design.layers import Kernel
 from tasks.core.design.own import OPTIONS
 from tasks.core.design.settings import CellSettings, source
 from tasks.core.design.study import Study
@@ -19,7 +18,7 @@ from tasks.trainers import pool
 from tasks.trainers.memory import free
 from tasks.trainers.process import TrainerError
 
-TELLING = 0.01  # from 1, a factor of variances is told
+TELLING = 0.01  # a factor of variances is told if it differs from 1 by more
 Rows = Sequence[tuple[CellSettings, list[Cell]]]
 
 
@@ -29,11 +28,10 @@ class Networks:
 
     found: tuple[tuple[CellSettings, Examined], ...] = ()
 
-    @property
     def in_flight(self) -> int | None:
         """How many cells may train at once, of as many as there are slots; None if there is no network of one's own.
 
-        It is the free memory over what one cell takes, as `memory.needed_by_own` says.
+        The free memory is divided by the memory that one cell needs (`memory.needed_by_own`).
 
         Raises:
             ValueError: if not even one cell fits.
@@ -115,10 +113,6 @@ class Networks:
             for settings, each in self.found
             if (network := settings.own)
         ]
-
-
-def _fans(kernel: Kernel) -> tuple[str, float, float]:
-    return kernel.name, kernel.fan_in, kernel.fan_out
 
 
 def examined(backends: Sequence[Backend], rows: Rows) -> Networks:

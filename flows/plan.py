@@ -83,20 +83,24 @@ class Plan(BaseModel):
         return self.own.study
 
     @property
-    def parts(self) -> tuple[Planned, ...]:
+    def stages(self) -> tuple[Planned, ...]:
         """The cells of the study: those by which initializers pick, if they do, and those that are compared."""
         return (self.tuning, self.own) if self.tuning else (self.own,)
 
     @property
     def left(self) -> tuple[Batch, ...]:
         """Everything that is left to train, as far as it is known; the controls last."""
-        parts = (*self.parts, *([self.controls] if self.controls else []))
-        return tuple(batch for part in parts for batch in part.batches)
+        return (*(self.tuning.batches if self.tuning else ()), *self.left_after_tuning)
 
     @property
-    def batches(self) -> tuple[Batch, ...]:
+    def left_after_tuning(self) -> tuple[Batch, ...]:
         """What is left to train when initializers have picked, the controls last."""
         return (*self.own.batches, *(self.controls.batches if self.controls else ()))
+
+    @property
+    def to_check(self) -> tuple[Batch, ...]:
+        """What the parity gate checks: everything that is left to train, or nothing if only controls are left."""
+        return self.left if any(stage.batches for stage in self.stages) else ()
 
     def __str__(self) -> str:
         return "\n".join(f"{name:14}{value}" for name, value in self._lines())
@@ -134,7 +138,8 @@ class Plan(BaseModel):
     def _network(self) -> Iterator[tuple[str, str]]:
         network = self.study.network
         if isinstance(network, Network):
-            yield "hidden units", ", ".join(map(str, network.units))
+            shapes = dict.fromkeys(settings.perceptron.units for settings, _ in grid.resolved(self.study))
+            yield from (("hidden units", ", ".join(map(str, units))) for units in shapes)
             return
         lines: dict[str, None] = {}
         for settings, each in self.networks.found:
@@ -153,17 +158,14 @@ class Plan(BaseModel):
     def _groups(self) -> dict[str, list[str]]:
         """Return the seeds that are left to train, by backend, levels and initializer."""
         groups: dict[str, list[str]] = {}
-        for cell in (cell for part in self.parts for batch in part.batches for cell in batch.cells):
+        for cell in (cell for stage in self.stages for batch in stage.batches for cell in batch.cells):
             group, _, seed = str(cell).rpartition(" · seed ")
             groups.setdefault(group, []).append(seed)
         return groups
 
 
 def _unreachable(study: Study) -> list[str]:
-    """Return which verdicts the grid cannot give, on the dataset with the fewest rows and over its datasets.
-
-    It is not told of real targets.
-    """
+    """Return the verdicts that so few seeds, test rows or datasets can never give; empty for real targets."""
     if study.regression:
         return []
     found = [datasets.load(dataset) for dataset in study.datasets]
@@ -194,11 +196,11 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     data.check_temporary()
     notes = store.check(study.name)
     study = data.spelled_out(study)
-    made = _tuned(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
+    made = _plan_of_tuning(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
         data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), slots())
         networks = examined(study.backends, grid.resolved(study))
-        networks.in_flight  # noqa: B018  # it is refused here if not even one cell fits
+        networks.in_flight()  # refuses if not even one cell fits
         store.check_room(networks.recorded(made.left))
         made = made.model_copy(update={"networks": networks})
     elsewhere = _on_workers(study) if study.runner == "workers" else ()
@@ -215,7 +217,7 @@ def _on_workers(study: Study) -> tuple[str, ...]:
     return (f"every worker must have the code of {', '.join(used)}, {rule}",) if used else ()
 
 
-def _tuned(study: Study, *, fresh: bool) -> Plan:
+def _plan_of_tuning(study: Study, *, fresh: bool) -> Plan:
     first = picked(study.tuning(), UNTUNED, fresh=fresh)
     if first.own.batches:
         return first.model_copy(update={"own": Planned(study, {}, ()), "tuning": first.own})
@@ -287,9 +289,9 @@ def _under(study: Study, controls: Study) -> list[tuple[CellSettings, list[Cell]
     """Return the cells of the controls in rows; rows at the level OF_THE_STUDY get the study's settings.
 
     The network is the study's, but its biases start at zero and its output layer has the initializer of the others:
-    the claims are about networks that an initializer starts as a whole. A network whose first hidden layer has no two
-    units, which zeros could leave alike, is replaced by that of the controls. So are a network of one's own and its
-    data, of which nobody knows what an initializer does there.
+    the claims are about networks that an initializer starts as a whole. If the first hidden layer has only one unit,
+    its units cannot stay alike, and the controls' own network is used. The controls' network and data are also used in
+    place of a network of one's own, for which no outcome is known in advance.
     """
     rows = []
     for settings, cells in grid.resolved(controls):

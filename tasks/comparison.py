@@ -16,24 +16,16 @@ from tasks.core.design.grid import Cell
 from tasks.core.design.study import Study
 from tasks.core.report import drawing, page, runs_page, tables
 from tasks.core.report.answer import answer
-from tasks.core.statistics import checks, ranks, table
-from tasks.core.statistics.findings import Findings
+from tasks.core.statistics import checks, table
+from tasks.core.statistics.findings import CONTROLS, Findings
 from tasks.core.statistics.side_by_side import SideBySide
 from tasks.tracking import reading, recording
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
 
-REPORTS = ("report.html", "comparison.md", "comparison.tex", "comparison.csv")
-TUNING = "tuning.csv"  # the cells by which initializers have picked
-TABLES = (
-    *("cells.csv", "pairs.csv", "backends.csv", "ranks.csv", "checks.csv"),
-    *("defaults.csv", "spread.csv", TUNING, "picks.csv", "rates.csv"),
-)
-"""A benchmark has those from defaults.csv on only if its study asks for them."""
 BESIDE, PAGE = "compare", "compare.html"  # the folder in a benchmark's run, and the page, that hold it against another
 MIB = 2**20
 ANSWERED = "comparison.svg"  # the picture that stands beside the answer
-OWN, CONTROLS = "study", "controls"  # in checks.csv, whether a claim is the study's or its controls'
 
 
 @dataclass(frozen=True)
@@ -95,21 +87,7 @@ def _summary(benchmark: Benchmark, findings: Findings, pictures: Sequence[str]) 
 
 def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
     """Write the report, as a page and as text, with its tables and pictures into a folder."""
-    own = [findings.judged.assign(part=OWN)]
-    others = [] if findings.controls is None else [findings.controls.assign(part=CONTROLS)]
-    files = {
-        "cells": findings.cells,
-        "comparison": findings.comparison,
-        "pairs": findings.pairs,
-        "backends": findings.backends,
-        "ranks": ranks.ranks_table(findings.rankings),
-        "checks": pd.concat([*own, *others]),
-        **({"defaults": findings.defaults} if len(findings.defaults) else {}),
-        **({"spread": findings.spread} if len(findings.spread) else {}),
-        **({"tuning": findings.tuning_cells, "picks": findings.tuned} if len(findings.tuned) else {}),
-        **({"rates": findings.over_rates} if len(findings.over_rates) else {}),
-    }
-    for name, rows in files.items():
+    for name, rows in findings.tables.items():
         rows.to_csv(folder / f"{name}.csv", index=False)
     (folder / "comparison.md").write_text(page.markdown(findings, f"[In MLflow]({benchmark.link})"))
     (folder / "comparison.tex").write_text(page.latex(findings))
@@ -174,7 +152,7 @@ def recall(run_id: str) -> tuple[Benchmark, Findings]:
     """
     benchmark, study = reading.opened(run_id)
     result = _recalled(study, benchmark, "cells.csv")
-    picking = _recalled(study.tuning(), benchmark, TUNING).cells if study.tune else None
+    picking = _recalled(study.tuning(), benchmark, "tuning.csv").cells if study.tune else None
     judged = reading.table(benchmark, "checks.csv")
     controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
     others = controls if len(controls) else None

@@ -132,7 +132,7 @@ _taken: dict[str, dict[str, bytes]] = {}
 
 
 _files: dict[str, Path] = {}
-"""And the file of each."""
+"""The file of each module that was imported."""
 
 
 def _functions(file: Path, name: str) -> str:
@@ -149,7 +149,7 @@ def _told(error: BaseException) -> str:
 def checksum(reference: str, group: str) -> str:
     """Return a checksum of a function's code: its module, and what the module imports from its own folder.
 
-    Of an entry point it is the package and its version. Nothing is imported for it.
+    For an entry point it is a checksum of the package's name and version. Nothing is imported for it.
 
     Raises:
         ValueError: if there is no such module.
@@ -319,6 +319,6 @@ def loaded(source: Loaded) -> Dataset:
 
 
 def held(source: object) -> None:
-    """Have the dataset of a function in this process, if the source is one and it is not held yet."""
+    """Call the function of a `Loaded` source, unless this process has its dataset; other sources need nothing."""
     if isinstance(source, Loaded) and not datasets.holds(source):
         datasets.hold(source, loaded(source))

@@ -84,7 +84,7 @@ def test_cells_of_one_run_are_told_apart(parent, cells, client, log, crown):
     cells["run_id"] = [parts.address(parent.run_id, f"{at:016x}") for at in cells.index]
     first = crown(cells)
     assert crown(cells) == first
-    assert client.get_model_version(MODEL, first).tags["initbench.cell"] == cells["run_id"][MEDIAN]
+    assert client.get_model_version(MODEL, first).tags["initbench.cell_run"] == cells["run_id"][MEDIAN]
     cells.loc[cells["initializer"] == "he_normal", "status"] = "diverged"
     assert crown(cells) != first
     assert len(log.asked) == 2

@@ -1,4 +1,4 @@
-"""Proxies of the user's shell: they are for other machines, and never between processes of this one."""
+"""Servers of this machine are reached without the proxies that the user's shell names."""
 
 import os
 from urllib.parse import urlsplit

@@ -50,7 +50,7 @@ def renewed(client: MlflowClient, run_id: str, writing: AbstractContextManager[o
 
 
 def ended(tags: Mapping[str, str]) -> bool:
-    """Tell whether the lease of a run has ended; a run of a release that knew no leases has none that could end."""
+    """Tell whether the lease of a run has ended; a run without a lease, of an earlier release, never has."""
     if PROCESS not in tags:
         return False
     machine, number, started = tags[PROCESS].split()
@@ -97,7 +97,7 @@ def _hidden(number: int) -> bool:
 
 
 def close_dead(client: MlflowClient) -> None:
-    """End the runs that dead processes left RUNNING: of benchmarks whose lease has ended, and the cells of such."""
+    """End the runs that dead processes left RUNNING: benchmarks whose lease has ended, and their cells."""
     dead: dict[str, bool] = {}  # benchmarks that are not at work any more, by run id
 
     def over(run_id: str, run: Run | None = None) -> bool:
@@ -107,8 +107,8 @@ def close_dead(client: MlflowClient) -> None:
         return dead[run_id]
 
     for run in [*store.search(client, store.experiments(client), "attributes.status = 'RUNNING'")]:
-        is_cell = "initbench.cell" in run.data.tags
+        is_cell = store.KEY in run.data.tags
         with suppress(MlflowException):  # somebody may have deleted the run, or its benchmark
-            if over(run.data.tags["mlflow.parentRunId"]) if is_cell else over(run.info.run_id, run):
+            if over(run.data.tags[store.PARENT]) if is_cell else over(run.info.run_id, run):
                 client.set_tag(run.info.run_id, KILLED, "the process that recorded it died")
                 client.set_terminated(run.info.run_id, "KILLED")

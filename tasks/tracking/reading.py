@@ -38,16 +38,21 @@ from tasks.tracking.store import (
     CELLS,
     DATA,
     GROUPED,
+    HEALTH,
     NIGHTLY,
+    PARENT,
     QUESTION,
+    REASON,
     REVOKED,
     SEEDS,
+    STATUS,
     Benchmark,
     StoreError,
 )
 
 ID_LENGTH = 32  # hexadecimal digits of a run id
 LISTED = 4  # benchmarks that are named where the start of an id means several
+EXPORTED = (".html", ".md", ".tex", ".csv")
 REUSABLE = ("finished", "diverged")
 
 
@@ -72,7 +77,7 @@ def find(study: str, batches: Iterable[Batch], parent: str | None = None) -> Fou
     if store.unmade(store.uri()) or not wanted:
         return nothing
     client = store.client(store.uri())
-    experiment = client.get_experiment_by_name(f"initbench/{study}")
+    experiment = client.get_experiment_by_name(store.experiment_name(study))
     if experiment is None:
         return nothing
     whole = _whole_runs(experiment)
@@ -102,14 +107,15 @@ def _in_parts(client: MlflowClient, experiment: Experiment, keys: set[str], pare
 
 
 def newest(study: str, backend: str) -> dict[str, str]:
-    """Return the settings of a study's newest recorded cell with a network of one's own in a backend, and its data.
+    """Return the settings of the newest recorded cell of a study and backend that has a network of one's own.
 
-    Settings have dotted names. The checksum of the data is under DATA. Without any such cell there is nothing.
+    Settings have dotted names. Under DATA there is the checksum of the cell's data. Without any such cell the result is
+    empty.
     """
     if store.unmade(store.uri()):
         return {}
     client = store.client(store.uri())
-    experiment = client.get_experiment_by_name(f"initbench/{study}")
+    experiment = client.get_experiment_by_name(store.experiment_name(study))
     query = f"params.`network.code.{backend}` != '' AND tags.`{DATA}` != ''"
     order = ["attributes.start_time DESC"]
     found = client.search_runs([experiment.experiment_id], query, max_results=1, order_by=order) if experiment else []
@@ -117,9 +123,10 @@ def newest(study: str, backend: str) -> dict[str, str]:
 
 
 def _whole_runs(experiment: Experiment) -> Callable[[Seen], bool]:
-    """Return a function that tells whether a cell's run has its files; elsewhere than on this machine, its folder.
+    """Return a function that tells whether a cell's run has its files.
 
-    A request for each cell would take minutes, so the folders of all runs are asked for at once.
+    On this machine it looks for each file. On a server it looks only for the run's folder, because a request for each
+    cell would take minutes: the folders of all runs are asked for at once.
     """
     if is_local_uri(experiment.artifact_location):
         return lambda run: _has(Path(local_file_uri_to_path(run.location)), store.FILES)
@@ -134,7 +141,7 @@ def _has(folder: Path, names: Iterable[str]) -> bool:
 
 def experiment(study: Study) -> Benchmark:
     """Return where the cells of a study are kept, as a benchmark without a run; some are there already."""
-    found = store.client(store.uri()).get_experiment_by_name(f"initbench/{study.name}")
+    found = store.client(store.uri()).get_experiment_by_name(store.experiment_name(study.name))
     return Benchmark(store.uri(), found.experiment_id, "")
 
 
@@ -197,7 +204,7 @@ def _from_parts(benchmark: Benchmark, run_ids: Collection[str], table: str) -> p
             left -= {*found[-1]["run_id"]}
         own = [each for each in left if not parts.has_no_run(each)]
         held = runs.held(benchmark.uri, benchmark.experiment_id, own)
-        others = (each.about.get("mlflow.parentRunId", "") for each in held.values())
+        others = (each.about.get(PARENT, "") for each in held.values())
         parents = dict.fromkeys(each for each in others if each not in parents)
     return pd.concat(found, ignore_index=True)
 
@@ -216,20 +223,19 @@ def _row(cell: Cell, run_id: str, recorded: Held, study: Study, curve: NDArray[n
     metrics, about = recorded.metrics, recorded.about
     reached = metrics.get("epochs_to_target") if curve is None else epochs_to_target(curve, study.target)
     measures = {name: metrics.get(name, np.nan) for name in columns.CELLS}
-    largest = np.finfo(np.float64).max  # SQL stores keep infinity as this number
-    return {name: np.inf if value >= largest else value for name, value in measures.items()} | {
+    return measures | {
         "study": study.name,
         "backend": cell.backend,
         **{short(factor): level for factor, level in cell.levels},
         "initializer": cell.initializer,
         "seed": cell.seed,
-        "status": about["initbench.status"],
-        "health": about.get("initbench.health", ""),
+        "status": about[STATUS],
+        "health": about.get(HEALTH, ""),
         "epochs_to_target": np.nan if reached is None else reached,
         "horizon": int(about["recipe.epochs"]),
         "test_rows": float(about.get("test_rows", np.nan)),
         "run_id": run_id,
-        "reason": about["initbench.reason"],
+        "reason": about[REASON],
     }
 
 
@@ -366,17 +372,17 @@ def _published(client: MlflowClient, experiment_ids: Sequence[str], query: str) 
 def last_nightly(study: str) -> Benchmark | None:
     """Return the newest compared benchmark of a study that a nightly made, or None."""
     client = store.client(store.uri())
-    experiment = client.get_experiment_by_name(f"initbench/{study}")
+    experiment = client.get_experiment_by_name(store.experiment_name(study))
     query = f"tags.{BENCHMARK} = 'yes' AND tags.`{NIGHTLY}` = 'yes'"
     found = _published(client, [experiment.experiment_id], query) if experiment else None
     return Benchmark(store.uri(), experiment.experiment_id, found.info.run_id) if found else None
 
 
 def look(benchmark: Benchmark) -> int:
-    """Return the how manieth look at its study's question a benchmark is.
+    """Return which look at its study's question a benchmark is: 1 for the first benchmark of the question.
 
-    The first benchmark of a study, without regard to seeds, is the first look, and each one with other seeds is one
-    more. A benchmark with the seeds of an earlier one is the same look.
+    A question is a study without its seeds. Each later benchmark with other seeds is one more look. A benchmark with
+    the seeds of an earlier one is the same look.
     """
     client = store.client(benchmark.uri)
     own = client.get_run(benchmark.run_id)
@@ -413,15 +419,18 @@ def handed_over(benchmark: Benchmark, name: str) -> Any:
     return json.loads(_text(store.client(benchmark.uri), benchmark.run_id, f"workers/{name}.json"))["result"]
 
 
-def export(run_id: str, names: Sequence[str], folder: Path) -> list[str]:
-    """Copy files of a benchmark's run into a folder; return the names of the files that the run has."""
+def export(run_id: str, folder: Path) -> list[str]:
+    """Copy the report of a benchmark, as a page and as text, and its tables into a folder; return the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
     client = store.client(store.uri())
-    there = _files(client, run_id)
-    found = [name for name in names if name in there]
+    found = sorted((name for name in _files(client, run_id) if Path(name).suffix in EXPORTED), key=_reports_first)
     for name in found:
         client.download_artifacts(run_id, name, str(folder))
     return found
+
+
+def _reports_first(name: str) -> tuple[int, str]:
+    return EXPORTED.index(Path(name).suffix), name
 
 
 def weights(benchmark: Benchmark, run_id: str) -> dict[str, NDArray[np.float32]]:

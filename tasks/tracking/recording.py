@@ -26,7 +26,22 @@ from tasks.core.training.outcome import Outcome, Trained, epochs_to_target, firs
 from tasks.tracking import lease, local, parts, runs, store, view
 from tasks.tracking.parts import Kept
 from tasks.tracking.runs import Point, Run
-from tasks.tracking.store import BENCHMARK, DATA, GROUPED, QUESTION, REVOKED, SEEDS, Benchmark, RecordError
+from tasks.tracking.store import (
+    BENCHMARK,
+    DATA,
+    GROUPED,
+    HEALTH,
+    KEY,
+    PARENT,
+    QUESTION,
+    REASON,
+    REVOKED,
+    SEEDS,
+    SETTINGS,
+    STATUS,
+    Benchmark,
+    RecordError,
+)
 from tasks.tracking.turns import Turns
 
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
@@ -34,7 +49,7 @@ RULES = "rules"  # of a network of one's own: a mapping that is one param
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
-SHARED = ("mlflow.parentRunId", "mlflow.note.content", view.GROUP, "initbench.framework", "initbench.device")
+SHARED = (PARENT, "mlflow.note.content", view.GROUP, "initbench.framework", "initbench.device")
 """Tags of a cell that the run of its group has, too."""
 GROUP_STATUS = "group"  # the status that the run of a group has in place of a cell's
 
@@ -206,7 +221,7 @@ def _kept(request: _Request, outcome: Outcome) -> Kept:
         status="FAILED" if outcome.status == "failed" else "FINISHED",
         started=ended - int(1000 * trained.seconds) if trained else ended,
         ended=ended,
-        tags={"mlflow.parentRunId": request.benchmark.run_id, **_labels(batch, outcome), **request.tags},
+        tags={PARENT: request.benchmark.run_id, **_labels(batch, outcome), **request.tags},
         params={**request.shared, **_point(outcome)},
         points=_points(trained, batch) if trained else [],
         files=_files(trained) if trained and not request.grouped else {},
@@ -225,13 +240,13 @@ def _point(outcome: Outcome) -> dict[str, str]:
 def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
     """Return the tags of a cell: for finding it by key, for grouping it in MLflow's page, and for the comparison."""
     name = str(outcome.cell).rpartition(" · seed ")[0]
-    health = {"initbench.health": outcome.trained.health} if outcome.trained else {}
+    health = {HEALTH: outcome.trained.health} if outcome.trained else {}
     return {
         view.GROUP: f"{name} · {batch.key[:4]}",
-        "initbench.cell": batch.keys[outcome.cell],
-        "initbench.settings": batch.key,
-        "initbench.status": outcome.status,
-        "initbench.reason": outcome.reason,
+        KEY: batch.keys[outcome.cell],
+        SETTINGS: batch.key,
+        STATUS: outcome.status,
+        REASON: outcome.reason,
         "initbench.framework": batch.platform.frameworks[batch.backend],
         "initbench.device": batch.platform.device,
         DATA: batch.platform.data[source(batch.settings.dataset)],
@@ -282,7 +297,7 @@ def _shown(cells: pd.DataFrame) -> Run:
         status="FINISHED",
         started=now,
         ended=now,
-        tags={**shared, "initbench.status": GROUP_STATUS},
+        tags={**shared, STATUS: GROUP_STATUS},
         params={name: value for name, value in first["params"].items() if name not in ("seed", "test_rows")},
         points=[
             (name, int(params["seed"]), value)
@@ -314,8 +329,8 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
     """Mark the cells that a benchmark has recorded as failed, so that no later benchmark takes them as its own."""
     client = store.client(benchmark.uri)
     client.set_tag(benchmark.run_id, REVOKED, reason)
-    tags = [RunTag("initbench.status", "failed"), RunTag("initbench.reason", reason)]
-    query = f"tags.`mlflow.parentRunId` = '{benchmark.run_id}' AND tags.`initbench.cell` != ''"
+    tags = [RunTag(STATUS, "failed"), RunTag(REASON, reason)]
+    query = f"tags.`{PARENT}` = '{benchmark.run_id}' AND tags.`{KEY}` != ''"
     for run in store.search(client, [benchmark.experiment_id], query):
         client.log_batch(run.info.run_id, tags=tags)
 
@@ -337,7 +352,7 @@ def _experiment(client: MlflowClient, study: Study) -> str:
     found = store.active_experiment(client, study.name)
     if found:
         return str(found.experiment_id)
-    name, file = f"initbench/{study.name}", local.file_of(client.tracking_uri)
+    name, file = store.experiment_name(study.name), local.file_of(client.tracking_uri)
     try:
         return str(client.create_experiment(name, local.artifacts(file).as_uri() if file else None))
     except MlflowException:  # another benchmark has made it since

@@ -21,7 +21,7 @@ from tasks.tracking.store import BENCHMARK, Benchmark
 CHAMPION = "champion"
 FOLDER = 8  # letters of a cell's id or key that name its folder
 UNEXPORTED = "initbench.unexported"  # tag of a version that is no MLflow model: why
-CELL = "initbench.cell"  # tag of a version: the id of its cell's run, or the cell's address
+CELL = "initbench.cell_run"  # tag of a version: the id of its cell's run, or the cell's address
 MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
 
 
@@ -108,7 +108,7 @@ def unexported(benchmark: Benchmark, name: str, version: str) -> str | None:
 
 
 def crowned(benchmark: Benchmark) -> list[ModelVersion]:
-    """Return the versions that are champions by what a benchmark found; `crown` has given them the tag."""
+    """Return the model versions that this benchmark made champions."""
     return [*store.client(benchmark.uri).search_model_versions(f"tags.`{BENCHMARK}` = '{benchmark.run_id}'")]
 
 

@@ -2,14 +2,15 @@
 
 MLflow's client makes a run in three calls, and reads the run back and compares it in each of them. A cell's run is
 written once and never again, so its rows can be put into MLflow's tables as they are, and read without an object for
-each. `test_runs.py` holds that they are the very rows that the client writes, and that what is read is what it reads.
+each. `test_runs.py` holds that they are the very rows that the client writes, and that reading returns what the client
+returns.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from math import isnan, nan
+from math import inf, isnan, nan
 from typing import Any
 from uuid import uuid4
 
@@ -155,7 +156,7 @@ def seen(uri: str, experiment_id: str, settings: str, parent: str | None) -> lis
     """Return the runs of cells with these settings, by their hash, the newest first; parent: only this benchmark's."""
     client = store.client(uri)
     database = _database(client)
-    labels = {"initbench.settings": settings, **({"mlflow.parentRunId": parent} if parent else {})}
+    labels = {store.SETTINGS: settings, **({store.PARENT: parent} if parent else {})}
     if database is None:
         query = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in labels.items())
         return [
@@ -163,15 +164,15 @@ def seen(uri: str, experiment_id: str, settings: str, parent: str | None) -> lis
                 run.info.run_id,
                 run.info.status == "FINISHED",
                 run.info.artifact_uri,
-                run.data.tags["initbench.cell"],
-                run.data.tags["initbench.status"],
+                run.data.tags[store.KEY],
+                run.data.tags[store.STATUS],
             )
             for run in store.search(client, [experiment_id], query)
         ]
     key, outcome = aliased(SqlTag), aliased(SqlTag)
     asked = select(SqlRun.run_uuid, SqlRun.status, SqlRun.artifact_uri, key.value, outcome.value)
-    asked = asked.join(key, (key.run_uuid == SqlRun.run_uuid) & (key.key == "initbench.cell"))
-    asked = asked.join(outcome, (outcome.run_uuid == SqlRun.run_uuid) & (outcome.key == "initbench.status"))
+    asked = asked.join(key, (key.run_uuid == SqlRun.run_uuid) & (key.key == store.KEY))
+    asked = asked.join(outcome, (outcome.run_uuid == SqlRun.run_uuid) & (outcome.key == store.STATUS))
     for name, value in labels.items():
         label = aliased(SqlTag)
         asked = asked.join(label, (label.run_uuid == SqlRun.run_uuid) & (label.key == name) & (label.value == value))
@@ -194,7 +195,9 @@ def held(uri: str, experiment_id: str, ids: Sequence[str]) -> dict[str, Held]:
         if database is None:
             quoted = ", ".join(f"'{run_id}'" for run_id in some)
             for run in store.search(client, [experiment_id], f"attributes.run_id IN ({quoted})"):
-                found[run.info.run_id] = Held({**run.data.tags, **run.data.params}, run.data.metrics)
+                about = {**run.data.tags, **run.data.params}
+                metrics = {name: inf if value >= LARGEST else value for name, value in run.data.metrics.items()}
+                found[run.info.run_id] = Held(about, metrics)
         else:
             with database.ManagedSessionMaker() as session:
                 found |= _held(session, experiment_id, some)
@@ -211,7 +214,7 @@ def _held(session: Session, experiment_id: str, ids: Sequence[str]) -> dict[str,
     metric = SqlLatestMetric
     asked = select(metric.run_uuid, metric.key, metric.value, metric.is_nan).where(metric.run_uuid.in_([*found]))
     for run_id, name, value, is_nan in session.execute(asked):
-        found[run_id][1][name] = nan if is_nan else value
+        found[run_id][1][name] = nan if is_nan else inf if value >= LARGEST else value
     return {run_id: Held(*each) for run_id, each in found.items()}
 
 

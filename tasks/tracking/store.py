@@ -32,6 +32,10 @@ QUESTION = "initbench.question"  # tag of a benchmark's run: a hash of its study
 SEEDS = "initbench.seeds"  # and of its seeds
 GROUPED = "initbench.grouped"  # tag of a benchmark whose cells have no runs of their own
 REVOKED = "initbench.revoked"  # tag of such a benchmark that says why its cells are not to be used again
+PARENT = "mlflow.parentRunId"  # tag of a cell's run: the run id of its benchmark
+KEY, SETTINGS = "initbench.cell", "initbench.settings"  # tags of a cell: its key, and that of its batch
+STATUS, REASON = "initbench.status", "initbench.reason"  # tags of a cell: what became of it, and why it failed
+HEALTH = "initbench.health"  # tag of a cell that was trained
 DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"
 FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
@@ -76,8 +80,18 @@ class Benchmark:
 
     @property
     def _ui(self) -> str:
-        served = re.sub("//[^/@]*@", "//", self.uri.rstrip("/")) if self.uri.startswith("http") else UI  # no password
+        served = without_password(self.uri.rstrip("/")) if self.uri.startswith("http") else UI
         return os.environ.get("INITBENCH_MLFLOW_UI", served).rstrip("/")
+
+
+def without_password(address: str) -> str:
+    """Return an address without the name and the password in it."""
+    return re.sub("//[^/@]*@", "//", address)
+
+
+def experiment_name(study: str) -> str:
+    """Return the name of the experiment that holds a study's benchmarks and cells."""
+    return f"initbench/{study}"
 
 
 def uri() -> str:
@@ -135,8 +149,8 @@ def client(uri: str) -> MlflowClient:
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         if url and not isinstance(error, OSError) and postgres.half_made(url):
             raise StoreError(f"the store cannot be used: {postgres.remedy(url)}") from None
-        shown = re.sub("//[^/@]*@", "//", uri)  # no password
-        words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {shown} it says: {first_line(error)}"
+        found = without_password(uri)
+        words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {found} it says: {first_line(error)}"
         raise StoreError(words) from None
     return opened
 
@@ -186,7 +200,7 @@ def active_experiment(client: MlflowClient, study: str) -> Experiment | None:
     Raises:
         StoreError: if the experiment is deleted, or its files cannot be written to.
     """
-    found = client.get_experiment_by_name(f"initbench/{study}")
+    found = client.get_experiment_by_name(experiment_name(study))
     if found is None:
         return None
     if found.lifecycle_stage != "active":

@@ -24,7 +24,7 @@ def free() -> int:
 def free_on(gpu: int) -> int:
     """Return how many bytes processes may still take of a GPU or, if nvidia-smi does not tell, of the machine.
 
-    It does not tell of a GPU that shares the machine's memory.
+    nvidia-smi gives no number for a GPU that shares the machine's memory.
     """
     asked = ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]  # in MiB
     try:

@@ -258,7 +258,7 @@ def pool(slots: Sequence[Slot], backends: Sequence[Backend], most: int | None = 
     """
     outer = _current.get(None)
     if outer and outer.serves(backends):
-        outer.most = most or outer.most
+        before, outer.most = outer.most, most or outer.most
         try:
             yield outer
         except Exception:
@@ -266,6 +266,8 @@ def pool(slots: Sequence[Slot], backends: Sequence[Backend], most: int | None = 
         except BaseException:  # an interrupt or termination: the flow could not end while tasks wait for trainers
             outer.close()
             raise
+        finally:
+            outer.most = before
         return
     held = Pool(slots, backends)
     held.most = most or held.most

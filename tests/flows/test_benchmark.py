@@ -307,12 +307,12 @@ def test_levels_that_change_nothing_are_trained_once(stored):
     """Cells of one key are trained once, however many levels lead to it, and all of them are reused."""
     factors = {"r": {"a": {"recipe.clip_norm": 1.0}, "b": {"recipe.clip_norm": 1.0}}}
     study = Study.model_validate({**STUDY.model_dump(), "factors": factors, "backends": ["pytorch"]})
-    assert sum(len(batch.cells) for batch in plan(study, fresh=False).batches) == 4
+    assert sum(len(batch.cells) for batch in plan(study, fresh=False).left_after_tuning) == 4
     table = benchmark(study)
     assert table.comparison["r"].tolist() == ["a", "a", "b", "b"]
     assert table.comparison["finished"].tolist() == [2] * 4
     again = plan(study, fresh=False)
-    assert again.batches == ()
+    assert again.left_after_tuning == ()
     assert sum(key in again.reused for key in again.own.keys.values()) == 8
 
 

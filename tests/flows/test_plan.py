@@ -21,7 +21,7 @@ def test_a_cell_that_is_also_a_control_is_trained_once(folder):
     planned = plan(Study(initializers=("zeros", "lsuv"), seeds=2), fresh=False)
     shared = {*planned.own.keys.values()} & {*planned.controls.keys.values()}
     assert len(shared) == 4  # zeros in two backends and two seeds
-    trained = keys(planned.batches)
+    trained = keys(planned.left_after_tuning)
     assert len(trained) == len({*trained}) == 8 + 12 - 4
     run_ids = {key: f"run {at}" for at, key in enumerate(trained)}
     for part in (planned.own, planned.controls):

@@ -232,6 +232,15 @@ def test_fewer_cells_train_where_memory_runs_out(monkeypatch):
     assert sizes[3:] == [20, 16, 2]
 
 
+def test_a_pool_that_is_held_gets_its_limit_back():
+    """A benchmark inside a held pool may let fewer slots train at once, for itself alone."""
+    slots = process.slots([], processors=2)
+    with pools.pool(slots, ["pytorch"], 2) as outer:
+        with pools.pool(slots, ["pytorch"], 1) as inner:
+            assert (inner, outer.most) == (outer, 1)
+        assert outer.most == 2
+
+
 def test_free_memory_is_that_of_the_container(monkeypatch, tmp_path):
     """A container's limit counts if it is below what the machine has; its file cache can be had back."""
     meminfo = tmp_path / "meminfo"

@@ -148,7 +148,8 @@ def resolved(study: Study, picks: Picks = UNTUNED) -> list[tuple[CellSettings, l
 
 def settings_of(study: Study, cell: Cell, picks: Picks = UNTUNED) -> CellSettings:
     """Return the settings of one of a study's cells."""
-    return next(settings for settings, row in resolved(study, picks) if cell in row)
+    whole, picked = (study.tuning(), (picks[cell.group],)) if picks else (study, ())
+    return whole.settings(cell.backend, (*cell.levels, *picked))
 
 
 def cells(study: Study) -> list[Cell]:

@@ -55,10 +55,11 @@ class OwnNetwork(Settings):
     first pattern that matches counts, and beats the cell's initializer. Numbers may be expressions in fan_in, fan_out
     and the options: "0.02/sqrt(2*depth)"."""
     weights_seed: OneSeed = "cell"
-    """`cell`: each of the study's seeds builds and draws anew. `redrawn`: so does it, but with other numbers. A number:
-    this seed builds and draws for every cell."""
+    """`cell`: each of the study's seeds builds and draws anew. `redrawn`: the same, but with other numbers than under
+    `cell`. A number: this seed builds and draws for every cell."""
     code: dict[Backend, str] = {}
-    """By backend, the checksum of the builder's code. A plan fills it in; if it is given, the code must have it."""
+    """By backend, the checksum of the builder's code. A plan fills it in. If a study gives a checksum, other code is
+    refused."""
 
     @model_validator(mode="after")
     def _rules_name_options(self) -> Self:
@@ -80,7 +81,7 @@ class OwnNetwork(Settings):
 
     @property
     def spelled_out(self) -> Self:
-        """The same network; there is one way to write it."""
+        """The network itself: a network of one's own has only one spelling."""
         return self
 
     def of(self, backend: Backend) -> Self:
@@ -114,6 +115,7 @@ class Loaded(Settings):
     load: Reference
     """The function, `module:function`, which is called without arguments and returns the same arrays each time."""
     scaling: Scaling | None = None
-    """As of a file of arrays."""
+    """What is scaled to mean 0 and standard deviation 1 by the train rows: each feature; each channel, where channels
+    are the first or the last axis of a row; or nothing. Left empty: features of tables, and nothing else."""
     task: Task | None = None
-    """As of a file of arrays."""
+    """What y holds: classes, counted from 0, or real numbers to predict. Left empty, whole numbers are classes."""

@@ -43,8 +43,9 @@ class Split(Settings):
     stratified: bool = True
     """Keep each class's share equal in train and test."""
     seed: OneSeed = "cell"
-    """`cell`: each of the study's seeds splits the rows anew. `redrawn`: so does it, in another way, which tells what
-    the split contributes to the spread over seeds. A number: this seed splits the rows for every cell."""
+    """`cell`: each of the study's seeds splits the rows anew. `redrawn`: the same, but differently than under `cell`:
+    comparing the two shows how much the split alone changes results. A number: this seed splits the rows for every
+    cell."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the train rows that are held out of training for validation. `tune` needs some; 0 holds out none."""
     scaler: Literal["train", "all"] = "train"
@@ -71,8 +72,8 @@ class Network(Settings):
     bias: Literal["zeros", "framework"] = "zeros"
     """Biases before training: all zeros, also with the initializer pytorch_default; or each framework's default."""
     weights_seed: OneSeed = "cell"
-    """`cell`: each of the study's seeds draws weights anew. `redrawn`: so does it, but draws other ones. A number: this
-    seed draws the weights of every cell."""
+    """`cell`: each of the study's seeds draws weights anew. `redrawn`: the same, but others than under `cell`. A
+    number: this seed draws the weights of every cell."""
 
     @model_validator(mode="after")
     def _width_goes_with_depth(self) -> Self:
@@ -118,8 +119,8 @@ class Recipe(Settings):
     shuffle: bool = True
     """Draw a new order of the rows for every epoch."""
     order_seed: OneSeed = "cell"
-    """`cell`: each of the study's seeds orders the rows anew. `redrawn`: so does it, in another order. A number: this
-    seed orders the rows for every cell."""
+    """`cell`: each of the study's seeds orders the rows anew. `redrawn`: the same, but in another order than under
+    `cell`. A number: this seed orders the rows for every cell."""
     epsilon: Epsilon = 1e-8
     """Adam's ε: a number, which both backends add after bias correction; or `framework`, each framework's own way."""
     momentum: Momentum = 0.9

@@ -128,11 +128,11 @@ class Study(Settings):
     weights: WeightsSource = "native"
     """`native`: each framework draws with its own initializer. `shared`: NumPy draws once for both backends."""
     target: Annotated[float, Field(gt=0, le=1)] = TARGET
-    """The test accuracy to reach, or R² of real targets (0.4 if nothing is given): the measure epochs_to_target counts
-    the epochs until then."""
+    """The test accuracy to reach; for real targets, R² (0.4 if nothing is given). The measure epochs_to_target counts
+    the epochs until it is reached."""
     margins: dict[MeasureName, Annotated[float, Field(gt=0)]] = {}
-    """By measure, the largest difference that is too small to matter, in the measure's unit, or of a loss as a share,
-    where 0.1 is 10 %. If test_accuracy has none here, its margin is a third of the errors."""
+    """For each measure, the largest difference that does not matter, in the measure's unit. For losses a share: 0.1 is
+    10 %. Without a value for test_accuracy, its margin is a third of the errors."""
     reported: dict[Backend, Annotated[float, Field(ge=0, le=1)]] = {}
     """By backend, a test accuracy published elsewhere. The report says where it lies in the distribution over seeds."""
     checks: tuple[Check, ...] = ()

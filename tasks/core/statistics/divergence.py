@@ -18,7 +18,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Finished:
-    """Of pairs of rivals, how many cells of either side finished, and how many there are, each (pairs,)."""
+    """For pairs of rivals, how many cells of each side finished, and how many there are; each (pairs,)."""
 
     left: Counts
     left_of: Counts

@@ -62,8 +62,8 @@ class Family:
     (pairs,). better: 1 in the seeds in which the left rival is better, -1 where the right one is, 0 in a tie, NaN where
     nobody can tell. holes: in how many seeds one of the two has a hole, (pairs,). missed: whether in some seed neither
     reached the target, (pairs,). crossed: whether these are all pairs of some rivals, each with values of its own.
-    finished: how many cells of each finished. families: over how many families it is controlled together that none of
-    them calls one of equals better. look: the how manieth look at these pairs this is.
+    finished: how many cells of each finished. families: the number of families whose false verdicts are controlled
+    together. look: 1 for the first benchmark that judges these pairs, 2 for the next one with other seeds, and so on.
     """
 
     measure: Measure

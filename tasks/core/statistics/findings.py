@@ -9,7 +9,7 @@ from tasks.core.design.columns import RANKED_MEASURES
 from tasks.core.design.grid import Picks
 from tasks.core.design.initializers import Backend
 from tasks.core.design.study import Study
-from tasks.core.statistics import checks, pairing, spread, table, tuning
+from tasks.core.statistics import checks, pairing, ranks, spread, table, tuning
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.notes import notes
 from tasks.core.statistics.profiles import Profiles, profiles
@@ -17,14 +17,16 @@ from tasks.core.statistics.ranks import Ranking, rankings
 from tasks.core.statistics.standing import Standing, standings
 from tasks.core.statistics.survival import Reaching, reaching
 
+OWN, CONTROLS = "study", "controls"  # in the table of checks, whether a claim is the study's or its controls'
+
 
 @dataclass(frozen=True)
 class Findings:
     """A study with its cells, one row each, and all that was made of them.
 
     judged: the study's claims, as `checks.judge` returns them. controls: the claims of its controls, or None without
-    controls. tuning_cells: the cells by which initializers have picked, none if nothing is tuned. look: the how manieth
-    look at the study's question this is, because earlier benchmarks judged other seeds of it. Each of the others is
+    controls. tuning_cells: the cells by which initializers have picked, none if nothing is tuned. look: 1 for
+    the first benchmark that judges this question, 2 for the next one with other seeds, and so on. Each of the others is
     documented at the function of the same name, `comparison` at `table.compare`.
     """
 
@@ -89,10 +91,31 @@ class Findings:
                 found[backend, measure.name] = standings(rows, pairs, names, measure)
         return found
 
-    @property
+    @cached_property
     def picks(self) -> Picks:
         """What each group has picked of the setting that the study tunes."""
         return tuning.picks(self.study, self.tuning_cells)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """All tables by name; those that the study does not ask for are left out."""
+        controls = [] if self.controls is None else [self.controls.assign(part=CONTROLS)]
+        always = {
+            "cells": self.cells,
+            "comparison": self.comparison,
+            "pairs": self.pairs,
+            "backends": self.backends,
+            "ranks": ranks.ranks_table(self.rankings),
+            "checks": pd.concat([self.judged.assign(part=OWN), *controls]),
+        }
+        asked = {
+            "defaults": self.defaults,
+            "spread": self.spread,
+            "tuning": self.tuning_cells,
+            "picks": self.tuned,
+            "rates": self.over_rates,
+        }
+        return always | {name: rows for name, rows in asked.items() if len(rows)}
 
     @property
     def misbehaved(self) -> list[str]:

@@ -10,7 +10,7 @@ from tasks.core.design.settings import Network
 from tasks.core.design.study import Study
 
 COPIED = "†"  # marks an initializer that is drawn in NumPy and copied into both backends
-TELLING = 0.01  # from 1, a factor of variances is told
+TELLING = 0.01  # a factor of variances is told if it differs from 1 by more
 REASONS = 3  # of failures that are told; cells.csv has all
 
 

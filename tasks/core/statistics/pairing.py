@@ -55,8 +55,8 @@ class Couples:
 class Terms:
     """On what terms pairs are judged.
 
-    margins: those that the study sets, by measure. backends: over how many backends claims are controlled together.
-    look: the how manieth look at the question this is.
+    margins: those that the study sets, by measure. backends: the number of backends whose false verdicts are controlled
+    together. look: 1 for the first benchmark that judges the question, 2 for the next one with other seeds, and so on.
     """
 
     margins: Mapping[str, float]
@@ -76,8 +76,7 @@ def pairs(cells: pd.DataFrame, margins: Mapping[str, float], *, look: int = 1) -
     p_equivalent: that of a difference beyond the margin, adjusted over the family. verdict: what left is. more_seeds:
     how many more seeds probably settle a pair that is undecided, the careful end of a range that begins at
     more_seeds_low. n: the seeds in which both have a number; left_out: those in which one has a hole. If a cell of the
-    pair has a hole, one more row compares how often the two finish; its measure is FINISHED. look: the how manieth look
-    at this question the cells are.
+    pair has a hole, one more row compares how often the two finish; its measure is FINISHED. look: as in `Terms`.
     """
     terms = Terms(margins, cells["backend"].nunique(), look)
     found = [rows for key, family in parts(cells, ["backend", *factors(cells)]) for rows in _pairs(key, family, terms)]

@@ -146,10 +146,10 @@ def errors_for_equivalence(tests: int, seeds: int, rows: int) -> float:
 
 
 def unreachable(rivals: int, seeds: int, families: int, rows: int, margin: float | None) -> list[str]:
-    """Return which verdicts between so many rivals no outcome with so many seeds can give, and what could.
+    """Return the verdicts that cannot occur with this many seeds, and how many seeds would allow them.
 
-    families: over how many of them claims are controlled together; rows: how many test rows there are; margin: that of
-    the test accuracy, if the study sets it.
+    families: the number of families whose false verdicts are controlled together; rows: how many test rows there are;
+    margin: that of the test accuracy, if the study sets it.
 
     >>> unreachable(6, 5, 4, 30, 1 / 30)[0]
     'equivalent by test accuracy, even where all seeds are tied (6 seeds could show it)'

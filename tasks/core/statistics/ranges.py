@@ -44,7 +44,7 @@ def adjusted(difference: Array, p: Array, step: Array | float = 0.0) -> Array:
 
 
 def _rivals(pairs: int) -> int:
-    """Return of how many rivals there are so many pairs.
+    """Return the number of rivals that form this many pairs.
 
     >>> [_rivals(pairs) for pairs in (0, 1, 3, 28)]
     [1, 2, 3, 8]

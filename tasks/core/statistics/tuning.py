@@ -183,8 +183,8 @@ def notes(study: Study, rows: pd.DataFrame) -> Iterator[str]:
     """Yield what a reader has to know of the settings under which initializers are compared."""
     if study.tune is None:
         yield (
-            f"Initializers are compared {standpoint(study)}. Each at its own best recipe, they may rank otherwise: "
-            "`tune` tells."
+            f"Initializers are compared {standpoint(study)}. If each had its own best recipe, the order "
+            "could differ: a study with `tune` compares them so."
         )
         return
     yield (

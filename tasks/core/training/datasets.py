@@ -68,7 +68,7 @@ class Dataset:
 
     @property
     def checksum(self) -> str:
-        """Return the first 16 digits of the SHA-256 of all of x and y; of data of one's own, of all else as well."""
+        """Return the first 16 digits of the SHA-256 of x and y, and of what else decides about arrays."""
         digest = hashlib.sha256(np.ascontiguousarray(self.x).data)  # not of a copy, which may be large
         digest.update(np.ascontiguousarray(self.y).data)
         if not self.features:

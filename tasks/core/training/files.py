@@ -33,7 +33,7 @@ def layers(signals: Signals, described: Described | None = None) -> Columns:
 
     Of a network of one's own, whose layers are described, there are the columns `columns.OF_LAYERS`, too.
 
-    The last layer gives the logits. Of the gradient theory expects something in hidden layers alone.
+    The last layer gives the logits; there, the columns `theory_backward` and `theory_chi` are empty.
     """
     rows = len(signals.theory.forward)
     table: Columns = {

@@ -2,7 +2,8 @@
 
 What is computed at once is cut to a budget, and batches to the memory that is free.
 
-All counts are estimates: numbers of four bytes times how often they are there at once, as measured in both backends.
+All counts are estimates: how many float32 numbers there are, times how many copies exist at once, as measured in both
+backends.
 """
 
 import math
@@ -32,7 +33,7 @@ SECOND = 4  # times the numbers of a step are there while a gradient is differen
 
 
 def at_once(rows: int, sizes: tuple[int, ...]) -> int:
-    """Return of how many cells one forward pass over this many rows fits into BUDGET: a power of two, at least 2.
+    """Return how many cells fit into BUDGET in one forward pass over this many rows: a power of two, at least 2.
 
     sizes: those of all layers, the inputs first.
 
@@ -43,7 +44,7 @@ def at_once(rows: int, sizes: tuple[int, ...]) -> int:
 
 
 def rows_at_once(activations: int) -> int:
-    """Return of how many rows one forward pass fits into BUDGET, where layers give so many numbers for one row.
+    """Return how many rows fit into BUDGET in one forward pass; activations: the numbers that layers give for a row.
 
     >>> rows_at_once(100_000)
     223
@@ -76,7 +77,7 @@ def needed(settings: CellSettings, dataset: Dataset, *, cells: int, folds: int) 
     rows = len(dataset.y)
     train = math.ceil((1 - settings.split.test_fraction) * (1 - settings.split.validation_fraction) * rows)
     size = train if settings.recipe.batch_size == "full" else min(settings.recipe.batch_size, train)
-    weights = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    weights, _ = perceptron(settings, dataset)
     data = rows * sizes[0] * (2 * READINGS + FOLDS * folds)
     orders = folds * train * settings.recipe.epochs
     measured = min(cells, at_once(rows, sizes)) * _pass(rows, sizes)
@@ -85,7 +86,7 @@ def needed(settings: CellSettings, dataset: Dataset, *, cells: int, folds: int) 
 
 def perceptron(settings: CellSettings, dataset: Dataset) -> tuple[int, int]:
     """Return how many weights and how many layers a perceptron of these settings has."""
-    sizes = fans(settings.perceptron, len(dataset.features), dataset.problem.outputs)
+    sizes = fans(settings.perceptron, dataset.x[0].size, dataset.problem.outputs)
     return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)), len(sizes) - 1
 
 

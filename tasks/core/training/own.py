@@ -258,7 +258,7 @@ def _bias(entry: Initializer, kernel: Kernel, shape: tuple[int, ...], rng: np.ra
     """Draw biases: zeros, or what comes with the law."""
     if entry.law.bias_std:
         return Normal(entry.law.bias_std).draw(int(np.prod(shape)), 1, rng=rng).reshape(shape).astype(np.float32)
-    bound = bias_bound(entry, "keras", kernel.fan_in)
+    bound = bias_bound(entry, "keras", kernel.fan_in)  # as Keras has them: zeros, but with pytorch_default
     return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 

@@ -21,7 +21,7 @@ from tasks.core.training.parity import ADAM, Level, Trace, aligned, allowed, sho
 TWINS = 3  # fewer than of a perceptron, because they train one by one
 TRAINED = ("losses", "outputs")  # what the rounding of Adam's step size moves
 ALIKE = {"Dense": "Linear", "EinsumDense": "Linear", "LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "RNN"}
-"""Kinds that are one, where the frameworks have two names."""
+"""Keras's name of a kind of layer, and PyTorch's name of the same kind."""
 
 
 def trace(framework: Framework, builder: Builder, level: Level) -> Trace:

@@ -61,6 +61,13 @@ def test_a_record_is_near_what_was_measured():
     assert weights < estimate(wide) < estimate(wide, full=True) < 1.1 * weights
 
 
+def test_features_of_arrays_count():
+    """A perceptron on arrays, whose features have no names, has as many weights as one on a table of the same size."""
+    named = table(5, 784)
+    nameless = Dataset("mine", named.x, named.y, (), 10)
+    assert memory.perceptron(SETTINGS, nameless) == memory.perceptron(SETTINGS, named) == (52_650, 3)
+
+
 def test_large_data_fit_where_they_fit():
     """60,000 x 784 rows take some GB and not 140, because cells share them and are measured a few at a time."""
     assert memory.needed(SETTINGS, table(60_000, 784), cells=128, folds=10) < 11 * GIB
