@@ -11,6 +11,7 @@ from tasks import user_code
 from tests.shared.inside import called
 
 MODEL = """
+import numpy as np
 from torch import nn
 
 def build(outputs=10, width=24):
@@ -23,6 +24,10 @@ def build(outputs=10, width=24):
 
 def narrow(shape, outputs):
     return nn.Sequential(nn.Flatten(), nn.Linear(shape[0], outputs))
+
+def load():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(60, 16)), np.arange(60) % 3
 
 def broken():
     return 1 / 0
@@ -53,6 +58,14 @@ def test_a_good_model_passes(run):
     assert "32×16" in said.out
     assert "First pass on rows of N(0, 1): healthy" in said.out
     assert max(map(len, said.out.splitlines())) <= 100
+
+
+def test_data_say_what_a_row_is(run):
+    """A function's data give the builder its shape and outputs, and the first pass its rows."""
+    status, said = run("mine:narrow", "--data", "mine:load", "--seeds", "2")
+    assert status == 0
+    assert "3×16" in said.out
+    assert "First pass on rows of mine:load: healthy" in said.out
 
 
 def test_rules_are_held_and_fail(run):

@@ -34,7 +34,7 @@ from tasks.core.design.initializers import (
     ZerO,
 )
 
-FALSE = 1e-3  # chance that a right law is called wrong anywhere in a model of USUAL parts
+FALSE = 5e-4  # chance that a right law is called wrong anywhere in a model of USUAL parts, at most
 USUAL = 200
 MOMENTS = 200  # values, from which on the second moment is tested: of fewer its law is too far from a gamma law
 EXACT = {"float16": 2e-3, "bfloat16": 1e-2}  # how near to a constant or to orthogonal values must be, relatively
@@ -87,7 +87,7 @@ def level(parts: int) -> float:
     """Return at which p-value a law is called wrong, in a model of so many parts.
 
     >>> round(level(200), 12)
-    5e-06
+    2.5e-06
     """
     return FALSE / max(USUAL, parts)
 
@@ -106,7 +106,8 @@ def fit(part: Part, backend: Backend, alpha: float) -> Fit:
         for label, fans, law in candidates(part, backend)
         if (p := p_value(law, values, alpha)) >= alpha
     ]
-    found.sort(key=lambda match: (match.fans == "array", not (usual and _key(match.law) == _key(usual)), -match.p))
+    own = _key(usual) if usual is not None else None
+    found.sort(key=lambda match: (match.fans == "array", _key(match.law) != own, -match.p))
     if usual is not None and as_usual and own_fans(part, backend):
         found.insert(0, Match(f"{backend}_default", "none", usual, p_value(usual, values)))
     if found:
