@@ -49,7 +49,7 @@ class Part:
     values; again: the hash when the first seed builds once more. spread: singular values of the matrices that the layer
     multiplies by, whole: those of the whole parameter as a matrix. identity: the factor of a partial identity, if it is
     one. alike: whether all outputs have the same weights. units: of a recurrent layer's state. cut:
-    the absolute bound at which its values were cut when they were drawn, if that was seen.
+    how far from the mean its values were cut when they were drawn, if that was seen.
     """
 
     name: str
@@ -198,7 +198,7 @@ class Auditable(Protocol):
     skipped: Sequence[str]
     """What is left out, in words."""
     cuts: Mapping[str, float]
-    """The absolute bounds at which parameters were cut when they were drawn, by name, as far as they are seen."""
+    """How far from the mean parameters were cut when they were drawn, by name, as far as that is seen."""
 
     def build(self, seed: int) -> None:
         """Build the model under a seed and list what is in it.
@@ -292,6 +292,8 @@ def _spots(model: Auditable) -> Iterator[_Spot]:
                 places.setdefault(kernel.bias, kernel)
         for place, kernel in places.items():
             path = model.path(layer.name, place.parameter)
+            if path in tied:
+                continue
             array, dtype = model.read(layer.name, place.parameter)
             name = f"{path}.{kernel.name.rpartition('.')[2]}" if place.parts > 1 else path
             part = Part(name, path, layer.name, layer.kind, "bias", tuple(place.view(array).shape), dtype, place.parts)
