@@ -9,6 +9,9 @@ from importlib.metadata import version
 from tabulate import tabulate
 
 from flows.audit import audit
+from tasks import machine
+from tasks.core.design.initializers import BACKENDS
+from tasks.trainers import pool, process
 
 SEEDS = 3
 
@@ -77,4 +80,5 @@ def rows(names):
 
 if __name__ == "__main__":
     headers = ["model", "version", "finding", "parameters", "evidence of the first"]
-    print(tabulate(rows(sys.argv[1:] or MODELS), headers, "github"))  # noqa: T201
+    with pool.pool(process.slots([], machine.processors()), BACKENDS):  # each framework is loaded once
+        print(tabulate(list(rows(sys.argv[1:] or MODELS)), headers, "github"))  # noqa: T201
