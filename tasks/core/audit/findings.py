@@ -161,11 +161,15 @@ def _of_fans(part: Part) -> tuple[str, str]:
 
 
 def _everywhere(judged: Judged, part: Part) -> bool:
-    """Tell whether kernels with other fans have the standard deviation of a kernel, so that it cannot be by fans."""
+    """Tell whether kernels with other fans have the standard deviation of a kernel, and not by their own fans.
+
+    Then the kernel does not have it by fans, either.
+    """
     twins = [
         other
         for other in judged.kernels
         if other.counted != part.counted and other.std > 0 and part.std > 0
+        if all(match.fans == "none" for match in judged.fits[other.name].matches)
         if abs(math.log(other.std / part.std)) < CLOSE * (_error(other, judged.seen) + _error(part, judged.seen))
     ]
     return len({other.parameter for other in twins}) > 1
