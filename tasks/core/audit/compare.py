@@ -70,8 +70,8 @@ def matched(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
     pairs = [(row, named[row.name]) for row in first if row.name in named]
     taken = {row.name for row, _ in pairs}
     left, right = ([row for row in rows if row.name not in taken] for rows in (first, second))
-    keys = ([(row.role, tuple(sorted(row.shape))) for row in rows] for rows in (left, right))
-    for block in SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks():
+    ours, theirs = ([(row.role, tuple(sorted(row.shape))) for row in rows] for rows in (left, right))
+    for block in SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
         pairs += zip(left[block.a :][: block.size], right[block.b :][: block.size], strict=True)
     return pairs
 

@@ -100,7 +100,7 @@ class Part:
     @property
     def sampled(self) -> bool:
         """Whether the values are a sample of the part."""
-        return self.values.shape[1] < self.size
+        return bool(self.values.shape[1] < self.size)
 
     @property
     def constant(self) -> bool:

@@ -48,7 +48,7 @@ def of_he(audit: Audit) -> Figure:
     for severity, colour in COLOURS.items():
         places = [at for at, row in enumerate(rows) if worst.get(row.name) == severity]
         if places:
-            values = [rows[at].of_he for at in places]
+            values = [rows[at].of_he or np.nan for at in places]
             axes.plot(
                 values, places, linestyle="", color=colour, marker=MARKERS[severity], label=severity or "no finding"
             )
