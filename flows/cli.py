@@ -144,18 +144,15 @@ def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, 
             export.mkdir(parents=True, exist_ok=True)
     found, failure = _train(asked, fresh=fresh, parity=parity)
 
-    from tasks.core.report import tables
-    from tasks.core.report.wording import reworded
-    from tasks.tracking import reading, store
+    from tasks.tracking import benchmarks, store
 
     click.echo("\n".join([*found.headline, ""]))
-    table = tables.as_text(found.comparison, found.notes, "simple")
-    click.echo(reworded(table) if found.real else table)
+    click.echo(found.table)
     click.echo("\n".join(["Details", *(f"- {line}" for line in found.details), ""]))
     unserved = "" if store.served() else " (once `initbench ui` serves it)"
     click.echo(f"MLflow run: {found.link}{unserved}")
     if export:
-        exported = reading.export(found.run_id, export)
+        exported = benchmarks.export(found.run_id, export)
         click.echo(f"Exported {', '.join(exported)} to {export}")
     if failure:
         raise failure
@@ -190,6 +187,8 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
             return benchmark(todo, parity=parity), None
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))
+        except server.ServerError as error:
+            raise Invalid(str(error)) from None
         except httpx.HTTPError as error:
             said = first_line(error) or type(error).__name__
             words = f"Prefect's server failed; the cells recorded so far will be reused: {said}"
@@ -420,7 +419,8 @@ def worker(backend: Backend, gpu: int | None) -> None:
     name = "-".join([socket.gethostname(), backend, str(os.getpid()) if gpu is None else f"gpu{gpu}"])
     command = ["prefect", "worker", "start", "--pool", backend, "--type", "process", "--limit", "1", "--name", name]
     only = {} if gpu is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
-    environment = {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, **only}
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` is this one
+    environment = {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, "PATH": programs, **only}
     os.execve(sys.executable, [sys.executable, "-m", *command], environment)  # noqa: S606  # no shell is meant
 
 

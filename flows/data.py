@@ -29,13 +29,17 @@ def checksums(asked: Iterable[tuple[CellSettings, int]]) -> dict[str, str]:
         ValueError: if a dataset may not be read, or cannot be read or split.
     """
     found: dict[str, str] = {}
+    divided = set()
     for settings, seed in asked:
-        data = read(settings.dataset)
+        data, part = read(settings.dataset), (settings.dataset, settings.split, seed)
         if not settings.own and (len(data.problem.shape) > 1 or data.problem.positions):
             rule = "a perceptron needs rows of features with one target each; network.build names a network of your own"
             raise ValueError(f"{rule}; rows of {source(settings.dataset)} are {data.problem.shape}")
-        datasets.divide(data, settings.split, seed)
-        found[source(settings.dataset)] = data.checksum
+        if part not in divided:  # once each, because data can be large
+            datasets.divide(data, settings.split, seed)
+            divided.add(part)
+        if source(settings.dataset) not in found:
+            found[source(settings.dataset)] = data.checksum
     return found
 
 
@@ -60,10 +64,9 @@ def spelled_out(study: Study) -> Study:
     """
     given = study.model_dump(exclude_unset=True)
     if isinstance(study.dataset, ArrayFile | Loaded) and study.dataset.task is None:
-        task = read(study.dataset).problem.task
-        whole = study.dataset.model_copy(update={"task": task})
-        if isinstance(whole, Loaded):
-            datasets.hold(whole, read(study.dataset))
+        found = read(study.dataset)
+        whole = study.dataset.model_copy(update={"task": found.problem.task})
+        datasets.hold(whole, found)
         given["dataset"] = whole.model_dump(exclude_none=True)
     if isinstance(study.network, OwnNetwork):
         references = {backend: study.network.build[backend] for backend in study.backends}

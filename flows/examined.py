@@ -12,7 +12,7 @@ from tasks.core.design.settings import CellSettings, source
 from tasks.core.design.study import Study
 from tasks.core.training import datasets, memory, own_parity
 from tasks.core.training.own import Examined
-from tasks.tracking import reading
+from tasks.tracking import reuse
 from tasks.tracking.store import DATA
 from tasks.trainers import pool
 from tasks.trainers.memory import free
@@ -56,11 +56,9 @@ class Networks:
 
     def recorded(self, batches: Sequence[Batch]) -> int:
         """Return about how many bytes of disk the record of these batches takes."""
-        asked = {batch.settings.dataset for batch in batches}
-        loaded = {each: datasets.load(each) for each in asked}  # once each, because files are large
         known, needed = dict(self.found), 0
         for batch in batches:
-            settings, dataset = batch.settings, loaded[batch.settings.dataset]
+            settings, dataset = batch.settings, datasets.load(batch.settings.dataset)
             own = known.get(settings.shared)
             size = (own.size.parameters, len(own.layers.layers)) if own else memory.perceptron(settings, dataset)
             needed += len(batch.keys) * memory.recorded(settings, dataset, *size, full=batch.record == "full")
@@ -151,7 +149,7 @@ def changed(batches: Sequence[Batch], study: Study) -> tuple[str, ...]:
     varied = {name for levels in study.levels() for name, _ in levels}
     for batch in batches:
         own, backend, asked = batch.settings.own, batch.backend, batch.settings.dataset
-        before = reading.newest(study.name, backend) if own and batch.cells else {}
+        before = reuse.newest(study.name, backend) if own and batch.cells else {}
         if not own or f"network.code.{backend}" not in before:
             continue
         pairs: dict[str, tuple[str, object]] = {

@@ -35,7 +35,7 @@ from flows.serving.server import served_flow
 from tasks import comparison, fence
 from tasks.cells import trainers
 from tasks.core.design.initializers import BACKENDS
-from tasks.tracking import reading
+from tasks.tracking import benchmarks
 from tasks.tracking.store import NIGHTLY, Benchmark
 
 ARTIFACT = "nightly"
@@ -147,7 +147,7 @@ def _night(study: str, runner: str) -> Night:
 
 
 def _trained(study: str, runner: str) -> Night:
-    before = reading.last_nightly(study)
+    before = benchmarks.last_nightly(study)
     state = benchmark(study, fresh=True, advanced={"runner": runner}, return_state=True)
     found = state.result(raise_on_failure=False)
     fault = "" if state.is_completed() else _line(state.message)

@@ -26,7 +26,7 @@ from tasks.core.design.settings import CellSettings, Network, short, source
 from tasks.core.design.study import Study
 from tasks.core.statistics import planning, ranks, tuning
 from tasks.core.training import datasets
-from tasks.tracking import reading, store
+from tasks.tracking import reading, reuse, store
 
 OF_THE_STUDY: Level = ("setting", "of the study")
 """The level of the controls at which they have the settings of the study that trains them along."""
@@ -55,9 +55,9 @@ class Plan(BaseModel):
 
     own: the study itself; controls: the study that is trained along, or None; fresh: no earlier cell is reused; reused:
     the run ids of earlier cells, by key; data: the checksum of each dataset; notes: what to know of the store, and of
-    the data's files. tuning: the cells of seeds of their own by which initializers pick, or None if the study tunes
-    nothing. While one of them is left to train, nobody knows what will be picked: `own` has no keys, and `picked` makes
-    another plan later.
+    the data's files; unreachable: verdicts that the grid cannot give. tuning: the cells of seeds of their own by which
+    initializers pick, or None if the study tunes nothing. While one of them is left to train, nobody knows what will be
+    picked: `own` has no keys, and `picked` makes another plan later.
 
     Two cells can have the same key: if their levels differ only in a setting that has no effect, or if a cell of the
     study is also one of the controls. Only the first of them is trained.
@@ -73,6 +73,7 @@ class Plan(BaseModel):
     notes: tuple[str, ...]
     tuning: Planned | None = None
     networks: Networks = Networks()
+    unreachable: tuple[str, ...] = ()
 
     @model_serializer
     def _as_its_study(self) -> dict[str, Any]:
@@ -130,8 +131,8 @@ class Plan(BaseModel):
         untested = [check.claim for check in study.checks if not study.has_cells_for(check)]
         if untested:
             yield "not tested", "; ".join(untested)
-        if missed := _unreachable(study):
-            yield "out of reach", "; ".join(missed)
+        if self.unreachable:
+            yield "out of reach", "; ".join(self.unreachable)
         for group, seeds in self._groups().items():
             yield "to train", f"{group} · seeds {', '.join(seeds)}"
 
@@ -195,7 +196,12 @@ def plan(study: Study, *, fresh: bool) -> Plan:
     check_home()
     data.check_temporary()
     notes = store.check(study.name)
-    study = data.spelled_out(study)
+    with datasets.read_once():  # files can be large
+        made = _planned(data.spelled_out(study), fresh=fresh)
+    return made.model_copy(update={"notes": (*notes, *made.notes)})
+
+
+def _planned(study: Study, *, fresh: bool) -> Plan:
     made = _plan_of_tuning(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
         data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), slots())
@@ -205,7 +211,8 @@ def plan(study: Study, *, fresh: bool) -> Plan:
         made = made.model_copy(update={"networks": networks})
     elsewhere = _on_workers(study) if study.runner == "workers" else ()
     since = (*elsewhere, *changed(made.own.batches, study))
-    return made.model_copy(update={"notes": (*notes, *made.notes, *made.networks.notes, *since)})
+    notes = (*made.notes, *made.networks.notes, *since)
+    return made.model_copy(update={"notes": notes, "unreachable": tuple(_unreachable(study))})
 
 
 def _on_workers(study: Study) -> tuple[str, ...]:
@@ -221,7 +228,7 @@ def _plan_of_tuning(study: Study, *, fresh: bool) -> Plan:
     first = picked(study.tuning(), UNTUNED, fresh=fresh)
     if first.own.batches:
         return first.model_copy(update={"own": Planned(study, {}, ()), "tuning": first.own})
-    cells = reading.read(reading.experiment(study), first.study, first.own.run_ids(first.reused))
+    cells = reading.read(store.record_of(study.name), first.study, first.own.run_ids(first.reused))
     later = picked(study, tuning.picks(study, cells), fresh=fresh)
     return later.model_copy(update={"tuning": first.own, "reused": first.reused | later.reused})
 
@@ -239,7 +246,7 @@ def picked(study: Study, picks: Picks, *, fresh: bool) -> Plan:
     ]
     # a worker looks up earlier cells itself, because keys depend on its platform
     local = study.runner == "local"
-    known = reading.find(study.name, [each for row in batches for each in row] if local and not fresh else [])
+    known = reuse.find(study.name, [each for row in batches for each in row] if local and not fresh else [])
     own, *others = _left(asked, batches, known.run_ids)
     bare = f"the files of cells that earlier runs recorded are gone; these cells are trained anew: {len(known.bare)}"
     return Plan(

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tasks.core.report import tables
 from tasks.core.report.answer import answer
 from tasks.core.report.details import details
-from tasks.core.report.wording import all_worded
+from tasks.core.report.wording import all_worded, worded
 from tasks.core.statistics.findings import Findings
 from tasks.tracking.store import Benchmark
 
@@ -17,27 +18,28 @@ class BenchmarkResult:
     """The result of a benchmark.
 
     run_id: the benchmark's run in MLflow; link: the address at which MLflow's page shows the run; comparison: a row for
-    each backend, combination of levels and initializer, best first within a combination; headline: the answer in
-    plain words; details: everything behind the answer, in sentences; notes: remarks that the comparison needs; tuned:
-    what each value of the tuned setting gives and which one is picked, a row for each backend, combination of levels,
-    initializer and value, or an empty table. real: whether targets are real numbers, so that accuracies are R².
+    each backend, combination of levels and initializer, best first within a combination; table: the comparison as text
+    for a terminal; headline: the answer in plain words; details: everything behind the answer, in sentences; notes:
+    remarks that the comparison needs; tuned: what each value of the tuned setting gives and which one is picked, a row
+    for each backend, combination of levels, initializer and value, or an empty table.
     """
 
     run_id: str
     link: str
     comparison: pd.DataFrame
+    table: str
     headline: tuple[str, ...]
     details: tuple[str, ...]
     notes: tuple[str, ...]
     tuned: pd.DataFrame
-    real: bool = False
 
     @classmethod
     def of(cls, record: Benchmark, findings: Findings, more: Sequence[str] = ()) -> "BenchmarkResult":
         """Return the result of a benchmark that has been published; more: notes that the findings do not have."""
         notes = [*all_worded(findings.notes, findings.study), *more]
+        table = worded(tables.as_text(findings.comparison, notes, "simple"), findings.study)
         words = tuple(answer(findings)), tuple(details(findings)), tuple(notes)
-        return cls(record.run_id, record.link, findings.comparison, *words, findings.tuned, findings.study.regression)
+        return cls(record.run_id, record.link, findings.comparison, table, *words, findings.tuned)
 
     @property
     def failed(self) -> int:

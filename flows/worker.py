@@ -14,7 +14,7 @@ from tasks import fence, machine, models, parity, remote, user_code
 from tasks.cells import settle, slots, threads, train_cells, trainers
 from tasks.core.design.grid import Batch, Platform
 from tasks.core.design.settings import source
-from tasks.tracking import reading, recording, store
+from tasks.tracking import recording, reuse, store
 from tasks.tracking.store import Benchmark
 
 
@@ -53,7 +53,7 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
     platform = machine.platform_for(found, threads())
     _check_alike(part, platform)
     whole = Batch.of(part.settings, part.cells, platform, part.target, part.record)
-    known = reading.find(part.study, [whole], benchmark.run_id if part.fresh else None).run_ids
+    known = reuse.find(part.study, [whole], benchmark.run_id if part.fresh else None).run_ids
     batches = whole.without(known).cut(most=1)
     known |= settle(batches, train_cells.map(batches, unmapped(benchmark)), benchmark)
     return [known[key] for key in whole.keys.values()]

@@ -19,7 +19,7 @@ from tasks.core.report.answer import answer
 from tasks.core.statistics import checks, table
 from tasks.core.statistics.findings import CONTROLS, Findings
 from tasks.core.statistics.side_by_side import SideBySide
-from tasks.tracking import reading, recording
+from tasks.tracking import benchmarks, reading, recording
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
 
@@ -53,7 +53,7 @@ def compare(
 ) -> Findings:
     """Return the findings from a study's cells, from those of its controls, and from those by which it has tuned."""
     behaved, picking = controls.judged if controls else None, tuning.cells if tuning else None
-    return Findings.of(study, result.cells, result.judged, behaved, picking, look=reading.look(benchmark))
+    return Findings.of(study, result.cells, result.judged, behaved, picking, look=benchmarks.look(benchmark))
 
 
 @task(cache_policy=NO_CACHE)
@@ -94,7 +94,7 @@ def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
     pictures = drawing.pictures(findings, *reading.read_files(benchmark, findings.cells, "layers.csv", "history.csv"))
     for picture in pictures:
         (folder / f"{picture.name}.svg").write_text(drawing.on_paper(picture.drawing))
-    environment = reading.environment(benchmark)
+    environment = benchmarks.environment(benchmark)
     html = page.html(findings, pictures, environment, benchmark.link, benchmark.link_to)
     (folder / "report.html").write_text(html)
 
@@ -118,7 +118,7 @@ def side_by_side(first: str, second: str, folder: Path | None = None) -> SideByS
         StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
     (one, before), (other, after) = recall(first), recall(second)
-    beside = SideBySide(before, after, reading.environment(one), reading.environment(other))
+    beside = SideBySide(before, after, benchmarks.environment(one), benchmarks.environment(other))
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         beside.cells.to_csv(folder / "cells.csv", index=False)
@@ -139,7 +139,7 @@ def publish_beside(first: str, second: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         beside = side_by_side(first, second, Path(folder))
         fence.check()
-        benchmark, _ = reading.opened(second)
+        benchmark, _ = benchmarks.opened(second)
         recording.attach(benchmark, Path(folder), BESIDE)
     return beside.answer, f"{benchmark.link}/artifacts/{BESIDE}/{PAGE}"
 
@@ -150,17 +150,17 @@ def recall(run_id: str) -> tuple[Benchmark, Findings]:
     Raises:
         StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
-    benchmark, study = reading.opened(run_id)
+    benchmark, study = benchmarks.opened(run_id)
     result = _recalled(study, benchmark, "cells.csv")
     picking = _recalled(study.tuning(), benchmark, "tuning.csv").cells if study.tune else None
-    judged = reading.table(benchmark, "checks.csv")
+    judged = benchmarks.table(benchmark, "checks.csv")
     controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
     others = controls if len(controls) else None
-    look = reading.look(benchmark)
+    look = benchmarks.look(benchmark)
     return benchmark, Findings.of(study, result.cells, result.judged, others, picking, look=look)
 
 
 def _recalled(study: Study, benchmark: Benchmark, file: str) -> Result:
     """Return the result of a study whose cells a file of the benchmark lists."""
-    listed = reading.table(benchmark, file)["run_id"]
+    listed = benchmarks.table(benchmark, file)["run_id"]
     return _result(study, benchmark, dict(zip(grid.cells(study), listed, strict=True)))

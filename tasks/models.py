@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.numpy import save
@@ -25,6 +26,7 @@ from tasks.trainers import pool
 from tasks.trainers.process import framework
 
 EXAMPLE_ROWS = 5
+SCALING = ("mean", "scale", "y_mean", "y_scale")  # of train rows: the model takes (x - mean) / scale, and y likewise
 RETRIES = 1  # a trainer that died is replaced
 
 
@@ -136,18 +138,19 @@ def _log_own(
     """Log a model of a user's own; where MLflow cannot keep it without pickle, keep its weights, builder and source."""
     cell, settings = candidate.cell, candidate.settings
     network = own(settings)
-    reference = network.build[cell.backend]
+    reference, builder = network.build[cell.backend], user_code.builder(network, cell.backend)
+    program = framework(cell.backend).own(builder, settings, data.problem)
+    program.build(0, fold.x_train[:EXAMPLE_ROWS])
     about = {
         "cell": str(cell),
         "test_rows": fold.test_rows.tolist(),
         "builder": reference,
         "code": network.code.get(cell.backend, ""),
         "options": dict(network.options),
+        "as_built": list(program.layers.left),
     }
     try:
-        model = framework(cell.backend).deployed_own(
-            user_code.builder(network, cell.backend), data.problem, weights, fold
-        )
+        model = framework(cell.backend).deployed_own(builder, data.problem, weights, fold)
         return registry.log_model(
             benchmark,
             cell.backend,
@@ -165,4 +168,5 @@ def _log_own(
         sources = user_code.sources(reference) if ":" in reference else {}
         files = {f"code/{module.replace('.', '/')}.py": source.encode() for module, source in sources.items()}
         files["weights.safetensors"] = save(dict(weights))
-        return registry.log_parts(benchmark, candidate.name, candidate.run_id, reason, about, files)
+        scaling = {name: np.asarray(getattr(fold, name)).tolist() for name in SCALING}
+        return registry.log_parts(benchmark, candidate.name, candidate.run_id, reason, about | scaling, files)

@@ -1,12 +1,16 @@
-"""PostgreSQL databases that several processes share: a lock for making tables, and how half-made ones are found."""
+"""PostgreSQL databases that several processes share: a lock for making tables, and how half-made ones are found.
+
+What SQL needs takes a second to import, so it is imported where there is such a database.
+"""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import psycopg
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from sqlalchemy.engine import URL
 
 MAKING = 0x6D616B65  # the number of the advisory lock under which tables are made; it spells make
 CONNECT_SECONDS = 10
@@ -14,12 +18,17 @@ POLL_SECONDS = 0.1
 VERSION = "alembic_version"
 
 
-def url_of(given: str) -> URL | None:
+def url_of(given: str) -> "URL | None":
     """Return the URL of a PostgreSQL database as `psycopg.connect` takes it; None if the URL is of another kind.
 
     >>> url_of("postgresql+asyncpg://me@host/prefect?ssl=require"), url_of("sqlite:///mlflow.db")
     (postgresql://me@host/prefect?sslmode=require, None)
     """
+    if not given.startswith("postgresql"):
+        return None
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(given)
     except ArgumentError:
@@ -32,7 +41,7 @@ def url_of(given: str) -> URL | None:
 
 
 @contextmanager
-def alone(url: URL) -> Iterator[None]:
+def alone(url: "URL") -> Iterator[None]:
     """Hold the lock under which a database's tables are made, once other processes have released it.
 
     The lock ends with the process, too. It is asked for again and again: a process that waits inside PostgreSQL would
@@ -48,7 +57,9 @@ def alone(url: URL) -> Iterator[None]:
 
 
 @contextmanager
-def _connected(url: URL) -> Iterator[psycopg.Connection]:
+def _connected(url: "URL") -> Iterator["Connection"]:
+    import psycopg
+
     address = url.render_as_string(hide_password=False)
     try:
         connection = psycopg.connect(address, autocommit=True, connect_timeout=CONNECT_SECONDS)
@@ -58,7 +69,7 @@ def _connected(url: URL) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def half_made(url: URL) -> bool:
+def half_made(url: "URL") -> bool:
     """Tell whether a database has tables of which Alembic does not know, so that it would make them again, and fail.
 
     Raises:
@@ -71,7 +82,7 @@ def half_made(url: URL) -> bool:
         return bool(tables) and not known
 
 
-def remedy(url: URL) -> str:
+def remedy(url: "URL") -> str:
     """Return in words what a half-made database is, and what to do."""
     return (
         f"{url!r} is only half made; unless a process is making it now, make it anew, or use another one: "

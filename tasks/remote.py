@@ -35,7 +35,7 @@ from tasks.core.design.settings import CellSettings, Record, source
 from tasks.core.statistics.findings import Findings
 from tasks.core.training.parity import Answer, Asked
 from tasks.models import Candidate
-from tasks.tracking import reading
+from tasks.tracking import benchmarks
 from tasks.tracking.store import Benchmark
 from tasks.trainers.process import TrainerError
 
@@ -227,7 +227,7 @@ def _done(part: AnyPart, benchmark: Benchmark) -> Any:
         )
         state = _ended(run.id, part)
         if state.is_completed():
-            return part.decoded(reading.handed_over(benchmark, str(run.id)))
+            return part.decoded(benchmarks.handed_over(benchmark, str(run.id)))
         if not state.is_crashed():
             raise WorkError(f"{part}: {state.name}: {state.message}")
         get_run_logger().warning("%s: its worker died (%s); the part is asked for again", part, state.message)

@@ -36,6 +36,7 @@ FOLDERS = "INITBENCH_CODE"  # variable that lists the folders of modules, separa
 NETWORKS, DATASETS = "initbench.networks", "initbench.datasets"  # groups of entry points
 INSTALLED = {str(Path(sysconfig.get_paths()[kind]).resolve()) for kind in ("purelib", "platlib")}  # folders of packages
 DIGITS = 16  # of a checksum
+RAISED = (Exception, SystemExit)  # what a user's code raises is of any kind; a script may end where it is imported
 
 
 def folders() -> list[Path]:
@@ -78,7 +79,7 @@ def _offered(name: str, group: str) -> Callable[..., Any]:
     point = _point(name, group)
     try:
         found: Callable[..., Any] = point.load()
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         raise ValueError(f"the entry point {name} of {group} must be importable; {_told(error)}") from None
     return found
 
@@ -119,7 +120,7 @@ def _imported(module: str, file: Path) -> Any:
         sys.dont_write_bytecode = True  # a file that changes within a second would be taken for the one before
     try:
         loaded = importlib.import_module(module)
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         raise ValueError(f"{module} must be importable; {_told(error)}") from None
     if Path(str(loaded.__file__)).resolve() != file.resolve():
         raise ValueError(f"{module} must be the module in {file}; Python has another one in {loaded.__file__}")
@@ -234,7 +235,7 @@ def _built(
 ) -> Any:
     try:
         return build(shape, outputs, **options)
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         given = "".join(f", {name}={value!r}" for name, value in options.items())
         raise ValueError(f"{reference}({shape}, {outputs}{given}) must build a model; {_told(error)}") from None
 
@@ -313,7 +314,7 @@ def loaded(source: Loaded) -> Dataset:
     try:
         with np.errstate(all="ignore"):
             found = load()
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         raise ValueError(f"{source.load}() must return arrays; {_told(error)}") from None
     return datasets.of_arrays(source, source.load, arrays.returned(source.load, found))
 

@@ -12,7 +12,7 @@ from tasks.core.design import grid
 from tasks.core.design.settings import CsvFile, Network, Recipe, source
 from tasks.core.design.study import Study
 from tasks.core.training import datasets
-from tasks.tracking import reading
+from tasks.tracking import reading, reuse
 from tasks.tracking.store import RecordError
 from tasks.trainers import process
 from tests.shared.keys import HERE
@@ -47,7 +47,7 @@ def test_cells_are_trained_and_recorded(parent, client, trainers):
     batch = planned(STUDY)
     run_ids = cells.train_cells.fn(batch, parent)
     assert {*run_ids} == {*batch.keys.values()}
-    assert reading.find(STUDY.name, [batch]).run_ids == run_ids
+    assert reuse.find(STUDY.name, [batch]).run_ids == run_ids
     rows = reading.read(parent, STUDY, {cell: run_ids[key] for cell, key in batch.keys.items()})
     assert rows["initializer"].tolist() == ["he_normal", "he_normal", "zeros", "zeros"]
     assert rows["status"].tolist() == ["finished"] * 4
@@ -64,7 +64,7 @@ def test_data_that_changed_meanwhile_are_refused(parent, client, trainers, folde
     file.write_text(f"x,y\n{ROWS}20,0\n")
     with pytest.raises(ValueError, match="the dataset must stay as it is while cells are trained on it"):
         cells.train_cells.fn(batch, parent)
-    assert reading.find(STUDY.name, [batch]).run_ids == {}
+    assert reuse.find(STUDY.name, [batch]).run_ids == {}
     assert client.search_runs([parent.experiment_id], "tags.`initbench.cell` LIKE '%'") == []
 
 
@@ -82,7 +82,7 @@ def test_cells_of_a_failed_task_are_recorded_with_the_reason(parent, client):
     assert rows["status"].tolist() == ["failed"] * 2
     assert rows["reason"].tolist() == ["TrainerError: it died"] * 2
     assert rows["test_accuracy"].isna().all()
-    assert reading.find(STUDY.name, [failed]).run_ids == {}  # so that the next benchmark trains them
+    assert reuse.find(STUDY.name, [failed]).run_ids == {}  # so that the next benchmark trains them
     for run_id in run_ids.values():
         run = client.get_run(run_id)
         assert run.info.status == "FAILED"

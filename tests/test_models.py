@@ -2,30 +2,37 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tasks import models
+from tasks import models, user_code
+from tasks.core.design import grid
+from tasks.core.design.layers import Layers
 from tasks.core.design.settings import CsvFile
 from tasks.core.design.study import Study
 from tasks.core.statistics.findings import Findings
-from tasks.tracking import parts, registry
+from tasks.core.training import datasets
+from tasks.tracking import parts, registry, runs
+from tasks.tracking.runs import Run
 from tests.shared import samples
 
 STUDY = Study(name="small", initializers=("zeros", "he_normal"), seeds=3)
 MEDIAN = 4  # the row of PyTorch's median cell of he_normal among those of `samples.cells`
 MODEL = "initbench-small-iris-pytorch"
+RUN = Run("a cell", "FINISHED", started=0, ended=0, tags={}, params={}, points=[])
 
 
 @pytest.fixture
-def cells(parent, client):
+def cells(parent):
     """Return made-up cells in the order of the study's grid, each with a run."""
     frame = samples.cells(STUDY.initializers, seeds=3)
-    frame["run_id"] = [client.create_run(parent.experiment_id).info.run_id for _ in frame.index]
+    frame["run_id"] = runs.write(parent.uri, parent.experiment_id, [RUN] * len(frame))
     return frame
 
 
@@ -126,6 +133,35 @@ def test_a_model_that_cannot_be_exported_is_kept_in_parts(parent, cells, client,
     (line,) = models.unexported(parent)
     assert line == f"The champion {MODEL} is registered, but {kept}"
     assert models.unexported(replace(parent, run_id="another")) == []
+
+
+def test_what_is_kept_in_parts_says_how_rows_are_scaled(monkeypatch, tmp_path):
+    """The file beside the weights has the builder, the scaling of train rows, and what no initializer decided."""
+    (tmp_path / "mine.py").write_text("def build(shape, outputs): ...")
+    monkeypatch.setenv(user_code.FOLDERS, str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    network = {"build": {"pytorch": "mine:build"}}
+    study = Study(name="sugar", backends=("pytorch",), network=network, dataset="diabetes", controls=None)
+    settings, data = study.settings("pytorch", ()), datasets.load("diabetes")
+    fold = datasets.divide(data, settings.split, 0)
+
+    def no_export(*_):
+        raise TypeError("data decide\nwhere")
+
+    program = SimpleNamespace(build=lambda *_: None, layers=Layers((), left=("shift",)))
+    framework = SimpleNamespace(own=lambda *_: program, deployed_own=no_export)
+    monkeypatch.setattr(models, "framework", lambda _: framework)
+    kept = []
+    monkeypatch.setattr(registry, "log_parts", lambda *given: kept.append(given[3:]) or "1")
+    candidate = models.Candidate("m", settings, grid.cells(study)[0], "r")
+    assert models._log_own(candidate, None, {"w": np.ones(3, np.float32)}, fold, data, []) == "1"
+    ((reason, about, files),) = kept
+    assert (reason, about["builder"], about["as_built"]) == ("TypeError: data decide", "mine:build", ["shift"])
+    assert {*files} == {"code/mine.py", "weights.safetensors"}
+    rows = (data.x[about["test_rows"]] - np.array(about["mean"])) / np.array(about["scale"])
+    np.testing.assert_allclose(rows, fold.x_test, rtol=1e-5, atol=1e-6)
+    targets = (data.y[about["test_rows"]] - np.array(about["y_mean"])) / np.array(about["y_scale"])
+    np.testing.assert_allclose(targets, fold.y_test, rtol=1e-5, atol=1e-6)
 
 
 def test_a_champion_never_stands_for_other_data(cells, client, parent, log, crown, tmp_path):

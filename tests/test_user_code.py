@@ -52,6 +52,7 @@ def test_the_command_line_allows_what_python_finds(code):
         ("", "mine:build", "mine must have a function 'build'; it has none"),
         ("def built(): pass", "mine:build", "did you mean 'built'"),
         ("import nowhere_at_all", "mine:build", "mine must be importable; it raised ModuleNotFoundError"),
+        ("raise SystemExit('usage: mine')", "mine:build", "must be importable; it raised SystemExit: usage: mine"),
         ("def build(:", "mine:build", "mine must be importable; line 1"),
         ("", "offered", "no entry point 'offered'"),
     ],

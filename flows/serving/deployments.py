@@ -9,9 +9,6 @@ the heartbeats stop. The automations watch only flow runs of deployments, which 
 a benchmark without a deployment, so no automation waits for its heartbeats.
 """
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -29,13 +26,17 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, DeploymentStatus, FlowRun, StateType
+from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.settings import PREFECT_API_URL, get_current_settings
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.schedules import Schedule
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Crashed
+from prefect.types.entrypoint import EntrypointType
 
 from flows.serving.server import INFRA, ServerError
 from tasks.core.design.initializers import BACKENDS, Backend
@@ -52,6 +53,25 @@ SILENCE = timedelta(seconds=90)  # longer than a restart of the server, during w
 CANCEL_SECONDS = 30  # after this time a worker of Prefect kills a flow run that it was told to cancel
 POLL_SECONDS = 0.5
 START = timedelta(minutes=20)  # longer than pulling an image may take in infra/containers/kubernetes-work-pool.json
+PROCESSES = {
+    "job_configuration": {"command": "setsid python -m prefect.engine", "env": "{{ env }}"},
+    "variables": {
+        "type": "object",
+        "properties": {
+            "env": {
+                "title": "Environment Variables",
+                "description": "Environment variables of the flow run's process.",
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+            }
+        },
+    },
+}
+"""The template of a work pool whose workers start a process for each flow run.
+
+Without a command, Prefect imports itself twice: it looks for the code first, which takes as long again. `setsid` keeps
+Ctrl-C on a worker from its flow run, for which the worker waits.
+"""
 
 
 class DeploymentError(RuntimeError):
@@ -71,26 +91,33 @@ def register(timezone: str, names: Collection[str] = ()) -> list[str]:
     url: str | None = PREFECT_API_URL.value()
     if url is None:
         raise ValueError("PREFECT_API_URL must be the address of a Prefect server, as `initbench up` prints it")
-    chosen = {each["name"]: each["work_pool"]["name"] for each in _deployments() if not names or each["name"] in names}
+    chosen = [each for each in _listed(timezone) if not names or each["name"] in names]
     try:
-        register_pools_and_automations({*chosen.values()})
+        register_pools_and_automations({each["work_pool"]["name"] for each in chosen})
+        for each in chosen:
+            _deployment(each).apply()
     except httpx.TransportError:
         raise ServerError.unanswered(url) from None
-    except httpx.HTTPError as error:
-        raise DeploymentError(f"Prefect's server at {url} must take the work pools; it says: {error}") from None
-    file = INFRA / "prefect.yaml"
-    which = [f"--name={name}" for name in chosen] if names else ["--all"]
-    arguments = ["deploy", *which, "--prefect-file", str(file)]
-    settings = get_current_settings().to_environment_variables(exclude_unset=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-        env={**os.environ, **settings, "INITBENCH_TIMEZONE": timezone},
-        capture_output=True,
-        text=True,
+    except (httpx.HTTPError, DeploymentApplyError) as error:
+        raise DeploymentError(f"Prefect's server at {url} must take the deployments; it says: {error}") from None
+    return [each["name"] for each in chosen]
+
+
+def _deployment(listed: dict[str, Any]) -> RunnerDeployment:
+    """Return a deployment as `prefect deploy` makes it, which starts another process and imports everything there."""
+    limit = listed.get("concurrency_limit")
+    flow: Flow[..., Any] = load_flow_from_entrypoint(listed["entrypoint"], use_placeholder_flow=False)
+    return RunnerDeployment.from_flow(
+        flow,
+        listed["name"],
+        description=listed["description"],
+        tags=listed["tags"],
+        schedules=[Schedule(**each) for each in listed.get("schedules", ())],
+        concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
+        work_pool_name=listed["work_pool"]["name"],
+        job_variables=listed["work_pool"]["job_variables"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    if done.returncode:
-        raise DeploymentError(f"prefect {' '.join(arguments)} failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-    return [*chosen]
 
 
 def register_worker(backend: Backend, timezone: str) -> None:
@@ -106,8 +133,16 @@ def register_worker(backend: Backend, timezone: str) -> None:
             register(timezone, [backend])
 
 
-def _deployments() -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"]
+def ready() -> bool:
+    """Tell whether the worker of `initbench up` has asked for runs; until then its deployments show as Not Ready."""
+    with get_client(sync_client=True) as client:
+        found = [client.read_deployment_by_name(f"{name}/{name}") for name in HERE]
+    return all(each.status == DeploymentStatus.READY for each in found)
+
+
+def _listed(timezone: str) -> list[dict[str, Any]]:
+    text = (INFRA / "prefect.yaml").read_text().replace("{{ $INITBENCH_TIMEZONE }}", timezone)
+    listed: list[dict[str, Any]] = yaml.safe_load(text)["deployments"]
     return listed
 
 
@@ -117,7 +152,7 @@ def nightly_due(timezone: str) -> str:
     >>> nightly_due("Europe/Paris")
     '02:00 Europe/Paris'
     """
-    (cron,) = (schedule["cron"] for each in _deployments() for schedule in each.get("schedules", ()))
+    (cron,) = (schedule["cron"] for each in _listed(timezone) for schedule in each.get("schedules", ()))
     minute, hour, *_ = cron.split()
     return f"{int(hour):02}:{int(minute):02} {timezone}"
 
@@ -127,7 +162,7 @@ def register_pools_and_automations(pools: Iterable[str] = (POOL, *BACKENDS)) -> 
     with get_client(sync_client=True) as client:
         for pool in pools:
             with suppress(ObjectAlreadyExists):  # a pool that exists keeps its type
-                client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+                client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=PROCESSES))
         for automation in _automations():
             found = client.read_automations_by_name(automation.name)
             if not found:

@@ -7,15 +7,19 @@ after this process has sent everything to it.
 
 import atexit
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
 import httpx
@@ -52,9 +56,12 @@ POLL_SECONDS = 0.1
 INFRA = Path(__file__).parents[2] / "infra"
 LOOPBACK = "127.0.0.1"
 HOME_PORT = 4200  # the default port of `initbench up` and `prefect server start`
-# The shell runs the server, and ends it when its own input closes. The input closes whenever this process ends, even if
-# it is killed.
-SUPERVISE = '"$@" & cat >/dev/null; kill $!'
+# The shell runs the server, and ends with it. It ends the server when its own input closes, which happens whenever this
+# process ends, even if it is killed.
+SUPERVISE = 'exec 3<&0; "$@" 3<&- & server=$!; (cat <&3; kill $server) >/dev/null 2>&1 & wait $server; kill $! 2>&-'
+CHUNK = 2**12  # bytes of the private server's log
+TAIL = 8  # how many such chunks are kept, to tell why it ended
+RAISED = re.compile(r"[\w.]+(Error|Exception): ")  # how the last line of a traceback begins
 
 
 def tuning() -> dict[str, str]:
@@ -129,12 +136,21 @@ def check_servers() -> None:
 
 
 class ServerError(ValueError):
-    """The configured Prefect server does not answer."""
+    """The configured Prefect server does not answer, or a private one cannot start."""
 
     @classmethod
     def unanswered(cls, url: str) -> "ServerError":
         """Return the error that names the address at which no server answers."""
         return cls(f"PREFECT_API_URL must be the address of a running Prefect server; {url} is not")
+
+    @classmethod
+    def ended(cls, log: str) -> "ServerError":
+        """Return the error that tells why a private server has ended as it started: the last error in its log."""
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        (why,) = [line for line in lines if RAISED.match(line)][-1:] or lines[-1:] or ["it has said nothing"]
+        file = database()
+        delete = f", and if its database is at fault, delete it (it holds no result): rm '{file}'*" if file else ""
+        return cls(f"Prefect's server must start, but it ended: {why}; see what `prefect server start` says{delete}")
 
 
 class ServedFlow(Flow[P, R]):
@@ -144,7 +160,7 @@ class ServedFlow(Flow[P, R]):
         """Run the flow.
 
         Raises:
-            ServerError: if the configured server does not answer.
+            ServerError: if the configured server does not answer, or the private one ends as it starts.
             TimeoutError: if the private server does not start.
         """
         url = api_url()
@@ -163,13 +179,13 @@ def api_url() -> str:
     """Return the address of the configured server or, once it answers, of the private server.
 
     Raises:
-        ServerError: if the configured server does not answer.
+        ServerError: if the configured server does not answer, or the private one ends as it starts.
         TimeoutError: if the private server does not start.
     """
     url = start()
     if url == PREFECT_API_URL.value():
         return url
-    if not _answers(url):
+    if not _start_private().answers():
         raise TimeoutError(f"Prefect's server did not start in {START_SECONDS} s; see what `prefect server start` says")
     return url
 
@@ -187,7 +203,7 @@ def start() -> str:
     check_home()
     configured: str | None = PREFECT_API_URL.value()
     if configured is None:
-        return _start_private()
+        return _start_private().url
     with get_client(sync_client=True) as client:
         healthy = client.api_healthcheck() is None
     if not healthy:
@@ -195,8 +211,36 @@ def start() -> str:
     return configured
 
 
+@dataclass(frozen=True)
+class Private:
+    """The private server: its address, the shell that runs it, the end of its log, and who reads the log."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: deque[bytes]
+    reader: Thread
+
+    def answers(self) -> bool:
+        """Wait until the server answers; return False if START_SECONDS pass before.
+
+        Raises:
+            ServerError: if the server has ended.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        with httpx.Client() as client:
+            while time.monotonic() < deadline:
+                with suppress(httpx.HTTPError):
+                    if client.get(f"{self.url}/health").is_success:
+                        return True
+                if self.process.poll() is not None:
+                    self.reader.join()
+                    raise ServerError.ended(b"".join(self.log).decode(errors="replace"))
+                time.sleep(POLL_SECONDS)
+        return False
+
+
 @cache
-def _start_private() -> str:
+def _start_private() -> Private:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
@@ -207,25 +251,24 @@ def _start_private() -> str:
     command = [sys.executable, "-m", *program, "--host", LOOPBACK, "--port", str(port)]
     process = subprocess.Popen(
         ["sh", "-c", SUPERVISE, "sh", *command],
+        bufsize=0,  # a thread that reads must hold no buffer when Python ends
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         env={**tuning(), **os.environ},
         start_new_session=True,  # Ctrl-C must not end the server: the flow still reports to it
     )
-    atexit.register(process.communicate)
-    return f"http://{LOOPBACK}:{port}/api"
+    log: deque[bytes] = deque(maxlen=TAIL)
 
+    def read() -> None:
+        while process.stdout and (chunk := process.stdout.read(CHUNK)):
+            log.append(chunk)
 
-def _answers(url: str) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    with httpx.Client() as client:
-        while time.monotonic() < deadline:
-            with suppress(httpx.HTTPError):
-                if client.get(f"{url}/health").is_success:
-                    return True
-            time.sleep(POLL_SECONDS)
-    return False
+    reader = Thread(target=read, daemon=True)
+    reader.start()
+    if process.stdin:
+        atexit.register(process.stdin.close)
+    return Private(f"http://{LOOPBACK}:{port}/api", process, log, reader)
 
 
 @contextmanager

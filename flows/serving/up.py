@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from tasks.tracking import store
 
 HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # by the servers' names in supervisord.conf
 START_SECONDS = 600  # the first start makes both databases, which takes a minute on two slow cores
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5  # between two looks, while all starts
+WATCH_SECONDS = 2.0  # and when all runs; the process manager has started what died again by then
 SIGN_IN = "in Prefect with PREFECT_API_AUTH_STRING, in MLflow as admin with MLFLOW_TRACKING_PASSWORD"
 TAIL = 5  # last lines of a log to show when its process has failed
 
@@ -110,11 +111,12 @@ def _run(options: Options, addresses: Mapping[str, str], state: Path) -> None:
             deployments.register(options.timezone, deployments.HERE)
             deployments.crash_orphans()
             _start_worker(supervisor, state)
+            _wait_until_ready(supervisor, state)
             click.echo(_words(options, addresses, state))
             try:
                 while True:
                     _check_alive(supervisor, state)
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(WATCH_SECONDS)
             except KeyboardInterrupt:
                 click.echo("Stopping: flow runs are being cancelled. Press Ctrl-C again to stop without waiting.")
                 deployments.cancel_runs()
@@ -143,7 +145,7 @@ def _supervised(environment: dict[str, str]) -> Iterator[Any]:
         path = Path(folder, "supervisor")  # in a short path: that of a socket may have 107 characters
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(INFRA / "supervisord.conf")]
         process = subprocess.Popen(
-            ["sh", "-c", f"{SUPERVISE}; wait", "sh", *command],
+            ["sh", "-c", SUPERVISE, "sh", *command],
             stdin=subprocess.PIPE,
             env={**environment, "INITBENCH_SOCKET": str(path)},
             start_new_session=True,  # Ctrl-C reaches only this process, which stops the others in order
@@ -162,14 +164,13 @@ def _supervised(environment: dict[str, str]) -> Iterator[Any]:
 
 def _wait_until_healthy(supervisor: Any, name: str, url: str, state: Path) -> None:
     started = time.monotonic()
-    while time.monotonic() - started < START_SECONDS:
-        _check_alive(supervisor, state)
-        try:
-            if httpx.get(url, timeout=5).is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(POLL_SECONDS)
+    with httpx.Client(timeout=5) as client:  # one, because making it takes longer than a question
+        while time.monotonic() - started < START_SECONDS:
+            _check_alive(supervisor, state)
+            with suppress(httpx.HTTPError):
+                if client.get(url).is_success:
+                    return
+            time.sleep(POLL_SECONDS)
     raise UpError(_failure(name, f"did not answer within {START_SECONDS} s", state))
 
 
@@ -178,6 +179,15 @@ def _start_worker(supervisor: Any, state: Path) -> None:
         supervisor.startProcess("worker")
     except Fault:
         raise UpError(_failure("worker", "does not start", state)) from None
+
+
+def _wait_until_ready(supervisor: Any, state: Path) -> None:
+    started = time.monotonic()
+    while not deployments.ready():
+        _check_alive(supervisor, state)
+        if time.monotonic() - started > START_SECONDS:
+            raise UpError(_failure("worker", f"did not ask for work within {START_SECONDS} s", state))
+        time.sleep(POLL_SECONDS)
 
 
 def _check_alive(supervisor: Any, state: Path) -> None:

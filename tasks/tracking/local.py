@@ -1,6 +1,7 @@
 """A store that is one SQLite file: what can be wrong with it, how it is made, and how it finds its files when moved.
 
-The files of runs lie in `mlruns` beside it. MLflow records their places as absolute paths.
+The files of runs lie in `mlruns` beside it. MLflow records their places as absolute paths. What SQL needs takes a
+second to import, so it is imported where there is such a store.
 """
 
 import sqlite3
@@ -8,12 +9,8 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-import mlflow.store.db.utils
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
-from sqlalchemy import NullPool, create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from tasks import folders, sqlite
 
@@ -32,6 +29,11 @@ def file_of(uri: str) -> Path | None:
     >>> file_of("sqlite:////data/mlflow.db"), file_of("http://127.0.0.1:5000"), file_of("sqlite://")
     (PosixPath('/data/mlflow.db'), None, None)
     """
+    if not uri.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(uri)
     except ArgumentError:
@@ -88,8 +90,11 @@ def make(file: Path) -> None:
 
 
 def _fill(file: Path) -> None:
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import NullPool, create_engine
+
     engine = create_engine(f"sqlite:///{file}", poolclass=NullPool)  # leaves no connection open
-    mlflow.store.db.utils._initialize_tables(engine)  # as MLflow does when it opens an empty database
+    _initialize_tables(engine)  # as MLflow does when it opens an empty database
 
 
 @cache

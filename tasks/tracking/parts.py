@@ -34,10 +34,10 @@ from tasks.core.training.files import Columns
 from tasks.core.training.outcome import Outcome
 from tasks.tracking import places, store
 from tasks.tracking.runs import Run
+from tasks.tracking.store import MARK
 
 CELLS, MODELS = "cells", "models"  # folders in the benchmark's run: the parts, and what a report does not need of them
 TABLES = ("history", "layers")
-MARK = "#"  # between the id of a benchmark's run and the key of a cell that has no run of its own
 
 
 @dataclass(frozen=True)

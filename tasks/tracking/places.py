@@ -1,7 +1,7 @@
 """Where runs keep their files: on this machine's disk, or wherever MLflow's repositories of artifacts reach."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -30,3 +30,8 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
         part = file.with_name(f".{file.name}.part")
         part.write_bytes(content)
         part.rename(file)
+
+
+def has(folder: Path, names: Iterable[str]) -> bool:
+    """Tell whether a folder has files of these names."""
+    return folder.is_dir() and {each.name for each in folder.iterdir()}.issuperset(names)

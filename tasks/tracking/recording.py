@@ -27,6 +27,7 @@ from tasks.tracking import lease, local, parts, runs, store, view
 from tasks.tracking.parts import Kept
 from tasks.tracking.runs import Point, Run
 from tasks.tracking.store import (
+    AS_BUILT,
     BENCHMARK,
     DATA,
     GROUPED,
@@ -47,6 +48,7 @@ from tasks.tracking.turns import Turns
 KIND = "mlflow.experimentKind"  # without this tag MLflow's page opens with traces of language models
 RULES = "rules"  # of a network of one's own: a mapping that is one param
 POINTS = 1000  # metrics in one request, which is the most that MLflow takes
+TAG = 8000  # letters of a tag, which is the most that MLflow takes
 WHOLE = ("initializers", "seeds", "factors", "checks")  # too long for a param: study.yaml has them
 
 SHARED = (PARENT, "mlflow.note.content", view.GROUP, "initbench.framework", "initbench.device")
@@ -241,6 +243,8 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
     """Return the tags of a cell: for finding it by key, for grouping it in MLflow's page, and for the comparison."""
     name = str(outcome.cell).rpartition(" · seed ")[0]
     health = {HEALTH: outcome.trained.health} if outcome.trained else {}
+    described = outcome.trained.described if outcome.trained else None
+    as_built = {AS_BUILT: ", ".join(described.left)[:TAG]} if described and described.left else {}
     return {
         view.GROUP: f"{name} · {batch.key[:4]}",
         KEY: batch.keys[outcome.cell],
@@ -251,6 +255,7 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
         "initbench.device": batch.platform.device,
         DATA: batch.platform.data[source(batch.settings.dataset)],
         **health,
+        **as_built,
     }
 
 
@@ -337,7 +342,7 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
 
 @_failures_told()
 def hand_over(benchmark: Benchmark, name: str, result: object) -> None:
-    """Store a worker's result as JSON in the benchmark's run; `reading.handed_over` reads it."""
+    """Store a worker's result as JSON in the benchmark's run; `benchmarks.handed_over` reads it."""
     store.client(benchmark.uri).log_dict(benchmark.run_id, {"result": result}, f"workers/{name}.json")
 
 

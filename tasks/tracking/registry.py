@@ -90,7 +90,7 @@ def log_parts(
     `model.json`, which says what is there and why, and the files by their paths.
     """
     client, run_id = store.client(benchmark.uri), parts.run_of(cell)
-    folder = f"model-{cell.rpartition(parts.MARK)[2][:FOLDER]}"  # several cells can be in one run
+    folder = f"model-{cell.rpartition(store.MARK)[2][:FOLDER]}"  # several cells can be in one run
     told = dict(about) | {"not exported": reason}
     location = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
     places.put(location, benchmark.uri, {"model.json": json.dumps(told, indent=2, default=str).encode(), **files})

@@ -19,7 +19,6 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
-from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import folders, postgres
 from tasks.core.training.outcome import first_line
@@ -36,9 +35,12 @@ PARENT = "mlflow.parentRunId"  # tag of a cell's run: the run id of its benchmar
 KEY, SETTINGS = "initbench.cell", "initbench.settings"  # tags of a cell: its key, and that of its batch
 STATUS, REASON = "initbench.status", "initbench.reason"  # tags of a cell: what became of it, and why it failed
 HEALTH = "initbench.health"  # tag of a cell that was trained
+AS_BUILT = "initbench.as_built"  # tag of a cell: the parameters of its network that no initializer decides
 DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"
+MARK = "#"  # between the id of a benchmark's run and the key of a cell that has no run of its own
 FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
+REUSABLE = ("finished", "diverged")  # what became of cells that are not trained again
 PAGE = 1000  # runs in one answer to a search
 
 
@@ -51,11 +53,17 @@ class RecordError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """The run of a benchmark in the store, and where MLflow's page shows the run and what belongs to it."""
+class StudyRecord:
+    """The experiment that holds a study's benchmarks and cells, and the store that it is in."""
 
     uri: str
     experiment_id: str
+
+
+@dataclass(frozen=True)
+class Benchmark(StudyRecord):
+    """The run of a benchmark in the store, and where MLflow's page shows the run and what belongs to it."""
+
     run_id: str
 
     @property
@@ -65,7 +73,7 @@ class Benchmark:
 
     def link_to(self, run_id: str) -> str:
         """Return the address at which MLflow's page shows a run of the same experiment, or that of a cell."""
-        run_id, _, _ = run_id.partition("#")
+        run_id, _, _ = run_id.partition(MARK)
         return f"{self._ui}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     @property
@@ -82,6 +90,12 @@ class Benchmark:
     def _ui(self) -> str:
         served = without_password(self.uri.rstrip("/")) if self.uri.startswith("http") else UI
         return os.environ.get("INITBENCH_MLFLOW_UI", served).rstrip("/")
+
+
+def record_of(study: str) -> StudyRecord:
+    """Return the record of a study that has some cells already."""
+    found = client(uri()).get_experiment_by_name(experiment_name(study))
+    return StudyRecord(uri(), found.experiment_id)
 
 
 def without_password(address: str) -> str:
@@ -146,13 +160,22 @@ def client(uri: str) -> MlflowClient:
             opened.search_experiments(max_results=1)  # makes the tables where there are none
             if file:
                 local.followed(file)
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+    except _errors(uri) as error:
         if url and not isinstance(error, OSError) and postgres.half_made(url):
             raise StoreError(f"the store cannot be used: {postgres.remedy(url)}") from None
         found = without_password(uri)
         words = f"MLFLOW_TRACKING_URI must be a store that MLflow can use; of {found} it says: {first_line(error)}"
         raise StoreError(words) from None
     return opened
+
+
+def _errors(uri: str) -> tuple[type[Exception], ...]:
+    """Return the errors by which a store says that it cannot be used."""
+    if uri.startswith("http"):
+        return MlflowException, OSError
+    from sqlalchemy.exc import SQLAlchemyError  # a second to import, and a server needs none of it
+
+    return MlflowException, SQLAlchemyError, ImportError, OSError
 
 
 def _usable(file: Path) -> Path:

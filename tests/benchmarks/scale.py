@@ -18,7 +18,7 @@ from tasks.core.design.study import Study
 from tasks.core.report import drawing
 from tasks.core.statistics import checks
 from tasks.core.statistics.findings import Findings
-from tasks.tracking import reading, recording
+from tasks.tracking import reading, recording, reuse
 from tasks.trainers import memory
 from tests.benchmarks.recording import trained
 from tests.shared.keys import HERE
@@ -53,7 +53,7 @@ def measured(outcomes, level, seeds):
             run_ids, *recorded = seconds(lambda: record(study, outcomes, parent))
             grown = memory.held(os.getpid()) - before
             _, *shown = seconds(lambda: recording.groups(parent, study))
-            found, *finding = seconds(lambda: reading.find(study.name, grid.batches(study, HERE)))
+            found, *finding = seconds(lambda: reuse.find(study.name, grid.batches(study, HERE)))
             assert len(found.run_ids) == len(run_ids)
             cells, *read = seconds(lambda: reading.read(parent, study, run_ids))
             rows, *files = seconds(lambda: reading.read_files(parent, cells, "layers.csv", "history.csv"))

@@ -1,8 +1,11 @@
 """The flow on a real Prefect server, a real store and real trainers."""
 
+import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -14,7 +17,7 @@ from prefect.client.orchestration import get_client
 from flows import studies
 from flows.benchmark import benchmark
 from flows.plan import plan
-from flows.result import FailedCellsError, InvalidBenchmarkError, UncrownedError
+from flows.result import BenchmarkResult, FailedCellsError, InvalidBenchmarkError, UncrownedError
 from tasks import comparison, machine
 from tasks.core.design.settings import Check, CsvFile, Network, Recipe
 from tasks.core.design.study import Study
@@ -29,7 +32,7 @@ STUDY = Study(
     initializers=("he_normal", "zeros"),
     seeds=2,
     network=Network(hidden=(8,)),
-    recipe=Recipe(epochs=2),
+    recipe=Recipe(epochs=5),  # with fewer, zeros can be the best
     max_tasks=4,
     controls=None,
 )
@@ -43,12 +46,43 @@ def task_runs():
         return client.read_task_runs()
 
 
-def test_benchmark_from_python(stored):
+@dataclass
+class Ran:
+    """STUDY as it ran once for several tests: the folder that it left, what it returned, its task runs in Prefect."""
+
+    folder: Path
+    result: BenchmarkResult
+    task_runs: list[Any]
+
+
+@pytest.fixture(scope="module")
+def once(prefect_server, trainers, empty_store, tmp_path_factory):
+    """Run STUDY in a store whose default experiment is deleted, as anybody may who does not use it."""
+    folder = tmp_path_factory.mktemp("once")
+    shutil.copy(empty_store, folder)
+    before = {run.id for run in task_runs()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        MlflowClient(store.uri()).delete_experiment("0")
+        result = benchmark(STUDY)
+    return Ran(folder, result, [run for run in task_runs() if run.id not in before])
+
+
+@pytest.fixture
+def ran(once, folder):
+    """Return what STUDY's run returned, in a current folder that has a copy of the store, which tests may change."""
+    shutil.copytree(once.folder, folder, dirs_exist_ok=True)
+    store.open_store()  # which has the copy find its own files
+    return once.result
+
+
+def test_benchmark_from_python(ran, folder):
     """Called from Python it returns the comparison; a longer study trains only what is new, and publishes it all."""
-    table = benchmark(STUDY)
+    table = ran
     assert table.comparison[["backend", "initializer"]].to_numpy().tolist()[0][1] == "he_normal"
     assert table.comparison["finished"].tolist() == [2, 2, 2, 2]
-    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     parent = client.get_run(table.run_id)
     assert parent.info.status == "FINISHED"
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -85,18 +119,16 @@ def test_cells_without_runs_are_compared_alike(stored):
     pd.testing.assert_frame_equal(again.comparison, found.comparison)
     champion = client.get_model_version_by_alias("initbench-small-iris-pytorch", "champion")
     assert champion.run_id == found.run_id
-    assert champion.tags["initbench.cell"].startswith(f"{found.run_id}#")
+    assert champion.tags["initbench.cell_run"].startswith(f"{found.run_id}#")
     later = benchmark(STUDY.model_copy(update={"seeds": 3, "record": "cell"}), parity=False)
     assert later.comparison["finished"].tolist() == [3, 3, 3, 3]
     cells = client.search_runs([parent.info.experiment_id], "tags.`initbench.cell` LIKE '%'")
     assert len(cells) == 4  # of the third seed; those of the others are reused
 
 
-def test_every_task_run_is_recorded(stored):
+def test_every_task_run_is_recorded(once):
     """When the flow ends the server has every task run, each in a terminal state."""
-    before = {run.id for run in task_runs()}
-    benchmark(STUDY, fresh=True)
-    new = [run for run in task_runs() if run.id not in before]
+    new = once.task_runs
     names = [run.name for run in new]
     assert len([name for name in names if "·" in name]) == 4
     assert "pytorch · 2 cells" in names
@@ -104,13 +136,12 @@ def test_every_task_run_is_recorded(stored):
     assert all(run.state.is_final() for run in new)
 
 
-def test_artifacts_in_prefect(stored):
+def test_artifacts_in_prefect(once):
     """The comparison is a table, a summary and a link in Prefect."""
-    table = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)}))
     with get_client(sync_client=True) as client:
         artifacts = client.read_artifacts()
     assert {"comparison", "summary", "mlflow"} <= {artifact.key for artifact in artifacts}
-    assert any(table.link in artifact.data for artifact in artifacts if artifact.key == "summary")
+    assert any(once.result.link in artifact.data for artifact in artifacts if artifact.key == "summary")
 
 
 def test_failed_cells_fail_the_flow_after_publishing(stored, monkeypatch):
@@ -167,13 +198,12 @@ def champion(client, name, dataset="iris"):
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # mlflow.pyfunc, of its own classes
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, under NumPy 2
-def test_champions(stored, monkeypatch):
+def test_champions(ran, folder, monkeypatch):
     """Each backend's champion is a registered model that loads without pickle and is as accurate as was recorded."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    uri = f"sqlite:///{stored / 'mlflow.db'}"
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
-    client.delete_experiment("0")  # MLflow's default one, as anybody may who does not use it
-    table = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=5)}), parity=False)
+    table = ran
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", uri)
     own = client.get_experiment_by_name("initbench/small").experiment_id
     assert len(client.search_logged_models([own])) == 2
@@ -199,15 +229,15 @@ def test_a_model_that_cannot_be_registered_is_told_last(stored, monkeypatch):
 
     monkeypatch.setattr(registry, "version_of", refuse)
     with pytest.raises(UncrownedError, match="could not be registered as a model: no registry here") as error:
-        benchmark(STUDY.model_copy(update={"backends": ("pytorch",)}))
+        benchmark(STUDY.model_copy(update={"backends": ("pytorch",)}), parity=False)
     assert error.value.result.comparison["finished"].tolist() == [2, 2]
     assert comparison.recall("latest")[0].run_id == error.value.result.run_id
 
 
-def test_report_is_rebuilt_from_mlflow_alone(stored, tmp_path_factory):
+def test_report_is_rebuilt_from_mlflow_alone(ran, folder, tmp_path_factory):
     """What `report` writes of a run, or of the latest, is what was published, to the letter."""
-    published = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).run_id
-    client = MlflowClient(f"sqlite:///{stored / 'mlflow.db'}")
+    published = ran.run_id
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     for run_id in (published, "latest"):
         out = tmp_path_factory.mktemp("report")
         comparison.rebuild(run_id, out)
@@ -216,9 +246,9 @@ def test_report_is_rebuilt_from_mlflow_alone(stored, tmp_path_factory):
             assert (out / name).read_text() == Path(client.download_artifacts(published, name)).read_text(), name
 
 
-def test_runs_side_by_side(stored, monkeypatch):
+def test_runs_side_by_side(ran, monkeypatch):
     """Two runs of one study are paired cell by cell, and what differs between them and their environments is told."""
-    first = benchmark(STUDY, parity=False).run_id
+    first = ran.run_id
     monkeypatch.setattr(machine, "processors", lambda: 64)
     second = benchmark(STUDY.model_copy(update={"seeds": 3}), fresh=True, parity=False).run_id
     beside = comparison.side_by_side(first, "latest")
@@ -235,19 +265,24 @@ def test_runs_side_by_side(stored, monkeypatch):
     assert "equal, so there is nothing to compare between them" in text
     assert "The answer does not change" in text or "No verdict is reversed" in text
     assert comparison.side_by_side(second, second).changed == []
-    other = benchmark(STUDY.model_copy(update={"recipe": Recipe(epochs=1)}), parity=False).run_id
+    changes = {"recipe": Recipe(epochs=1), "backends": ("pytorch",)}
+    other = benchmark(STUDY.model_copy(update=changes), parity=False).run_id
     assert "No cell is in both runs, so nothing is paired." in comparison.side_by_side(first, other).as_text()
 
 
-def test_what_is_no_benchmark_cannot_be_reported(folder):
-    """An unknown run, a cell's run and an empty store are each told in a line."""
+def test_a_store_without_benchmarks(folder):
+    """A store that is not there, and one that is empty, are each told in a line."""
     with pytest.raises(StoreError, match="must hold a benchmark that was compared; it is not there"):
         comparison.recall("latest")
     assert list(folder.iterdir()) == []
     store.open_store()
     with pytest.raises(StoreError, match="must hold a benchmark that was compared; it holds none"):
         comparison.recall("latest")
-    run_id = benchmark(STUDY.model_copy(update={"backends": ("pytorch",)})).run_id
+
+
+def test_what_is_no_benchmark_cannot_be_reported(ran, folder):
+    """An unknown run, a cell's run, and a benchmark that lacks a cell's run are each told in a line."""
+    run_id = ran.run_id
     with pytest.raises(StoreError, match=r"no benchmark in sqlite:.* has a run id that starts with 'abc'"):
         comparison.recall("abc")
     cell = comparison.recall(run_id)[1].cells["run_id"][0]
@@ -256,7 +291,7 @@ def test_what_is_no_benchmark_cannot_be_reported(folder):
     database = sqlite3.connect(folder / "mlflow.db")  # what MLflow's garbage collection leaves of a deleted run
     with closing(database), database:
         database.execute("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", (cell,))
-    with pytest.raises(StoreError, match=f"1 of 4 cells' runs must be in .*; gone is {cell}"):
+    with pytest.raises(StoreError, match=f"1 of 8 cells' runs must be in .*; gone is {cell}"):
         comparison.recall(run_id)
 
 
@@ -267,7 +302,7 @@ def controlled(folder, monkeypatch, at_most):
     monkeypatch.setattr(studies, "load", lambda name: controls)  # as if it shipped under that name
     study = STUDY.model_copy(update={"controls": "controls", "backends": ("pytorch",)})
     try:
-        table = benchmark(study)
+        table = benchmark(study, parity=False)
     except InvalidBenchmarkError as error:
         table = error.result
     return table, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(table.run_id)
@@ -308,7 +343,7 @@ def test_levels_that_change_nothing_are_trained_once(stored):
     factors = {"r": {"a": {"recipe.clip_norm": 1.0}, "b": {"recipe.clip_norm": 1.0}}}
     study = Study.model_validate({**STUDY.model_dump(), "factors": factors, "backends": ["pytorch"]})
     assert sum(len(batch.cells) for batch in plan(study, fresh=False).left_after_tuning) == 4
-    table = benchmark(study)
+    table = benchmark(study, parity=False)
     assert table.comparison["r"].tolist() == ["a", "a", "b", "b"]
     assert table.comparison["finished"].tolist() == [2] * 4
     again = plan(study, fresh=False)

@@ -1,6 +1,6 @@
 """The command as a user runs it: its own process, private server, store and trainers.
 
-Wrong input is also given to `main` in this process, for importing Prefect takes seconds in each new one.
+What needs no process of its own is asked of `main` in this one, for importing Prefect takes seconds in each new one.
 """
 
 import os
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import click
@@ -19,9 +20,11 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL, temporary_settings
 
 from flows import cli
+from flows.serving import server
+from tests.shared import packages
 from tests.shared.inside import called
 from tests.shared.running import INITBENCH, own_environment
 
@@ -79,14 +82,20 @@ def inside(folder, monkeypatch, capsys):
 
 
 @pytest.fixture
-def told(inside):
-    """Return a function that gives wrong input to the command, without a server, and returns the line that is told."""
+def alone(inside):
+    """Return a function that runs the command in this process as if no server was configured."""
 
     def run(*arguments):
         with temporary_settings(restore_defaults={PREFECT_API_URL}):
-            return one_line(inside(*arguments))
+            return inside(*arguments)
 
     return run
+
+
+@pytest.fixture
+def told(alone):
+    """Return a function that gives wrong input to the command, without a server, and returns the line that is told."""
+    return lambda *arguments: one_line(alone(*arguments))
 
 
 @pytest.fixture
@@ -172,13 +181,13 @@ def test_longer_study_trains_what_is_missing(first, inside, monkeypatch):
     assert set(before["run_id"]) < set(after["run_id"])
 
 
-def test_dry_run_leaves_nothing(tmp_path, initbench):
+def test_dry_run_leaves_nothing(folder, alone):
     """A dry run in an empty folder prints the grid and makes no file."""
-    result = initbench(tmp_path, "run", "--dry-run")
+    result = alone("run", "--dry-run")
     assert result.returncode == 0
     assert "160: 160 to train in 160 tasks, 0 reused" in result.stdout
     assert "12: 4 to train" in result.stdout  # the controls, but for those that are cells of the study as well
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -229,11 +238,13 @@ def test_invalid_data_of_a_run(folder, inside):
     assert list(folder.iterdir()) == []
 
 
-def test_a_prefect_server_that_does_not_answer(tmp_path, initbench):
+def test_a_prefect_server_that_does_not_answer(folder, inside):
     """A configured server that does not answer is told in one line before anything runs."""
     for command in ("run", "deploy"):
-        line = one_line(initbench(tmp_path, command, PREFECT_API_URL="http://127.0.0.1:9/api"))
+        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+            line = one_line(inside(command))
         assert "PREFECT_API_URL must be the address of a running" in line
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -249,6 +260,25 @@ def test_home_that_cannot_be_written_to(tmp_path, initbench):
     line = one_line(initbench(tmp_path, "run", PREFECT_HOME=str(tmp_path / "file" / "home")))
     assert line.startswith("error: PREFECT_HOME must be a folder that can be written to: ")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_private_server_that_cannot_start(folder, inside, monkeypatch):
+    """A private server that ends as it starts, here because a newer Prefect made its database, is told at once."""
+    file = folder / "prefect.db"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num)")
+        database.execute("INSERT INTO alembic_version VALUES ('newer')")
+    url = f"sqlite+aiosqlite:///{file}"
+    monkeypatch.setenv(PREFECT_API_DATABASE_CONNECTION_URL.name, url)
+    monkeypatch.setattr(server, "_start_private", cache(server._start_private.__wrapped__))
+    small = ("--set=backends=[pytorch]", "--set=initializers=[zeros]", "--set=seeds=1", "--set=controls=null")
+    with temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: url}, restore_defaults={PREFECT_API_URL}):
+        line = one_line(inside("run", *small))
+    assert line == (
+        "error: Prefect's server must start, but it ended: alembic.util.exc.CommandError: Can't locate revision "
+        "identified by 'newer'; see what `prefect server start` says, and if its database is at fault, delete it (it "
+        f"holds no result): rm '{file}'*"
+    )
 
 
 def test_store_that_cannot_be_used(folder, told):
@@ -338,7 +368,8 @@ def test_example_study(folder, inside):
     assert "240: 240 to train" in result.stdout  # 2 backends x 2 depths x 3 remedies x 4 initializers x 5 seeds
 
 
-def test_package_adds_an_initializer(stored, initbench, with_server, told):
+@pytest.mark.usefixtures("prefect_server")
+def test_package_adds_an_initializer(stored, inside, told, trainers):
     """The README's package, once installed, brings an initializer that takes parameters, trains, and is marked."""
     package, site = stored / "package", stored / "site"
     package.mkdir()
@@ -347,17 +378,15 @@ def test_package_adds_an_initializer(stored, initbench, with_server, told):
     install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", *install, str(package)], check=True, capture_output=True)
     (stored / "sparse.yaml").write_text(STUDY.replace("[he_normal, zeros]", "[{name: sparse, connections: 2}]"))
-    there = {"PYTHONPATH": str(site), "PREFECT_API_URL": with_server["PREFECT_API_URL"]}
-    result = initbench(stored, "run", "sparse.yaml", "--export", "out", "--no-parity", **there)
+    with packages.found(str(site), trainers):
+        result = inside("run", "sparse.yaml", "--export", "out", "--no-parity")
+        wrong = told("run", "sparse.yaml", "--set", "initializers=[sparse(connections=0)]", "--dry-run")
     assert result.returncode == 0, result.stderr
     assert "sparse(connections=2) †" in result.stdout
     assert "† Drawn once in NumPy and copied into both backends: sparse(connections=2)." in result.stdout
     assert pd.read_csv(stored / "out" / "cells.csv")["status"].tolist() == ["finished"] * 4
+    assert "sparse's connections: Input should be greater than 0; got 0" in wrong
     assert "unknown initializer 'sparse'" in told("run", "sparse.yaml", "--dry-run")
-    wrong = initbench(
-        stored, "run", "sparse.yaml", "--set", "initializers=[sparse(connections=0)]", PYTHONPATH=str(site)
-    )
-    assert "sparse's connections: Input should be greater than 0; got 0" in one_line(wrong)
 
 
 @pytest.mark.parametrize(

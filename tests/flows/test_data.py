@@ -11,6 +11,7 @@ from flows import data
 from flows.plan import picked, plan
 from tasks import folders
 from tasks.core.design.grid import UNTUNED
+from tasks.core.design.own import ArrayFile
 from tasks.core.design.settings import CsvFile, Network
 from tasks.core.design.study import Study
 from tasks.core.training import arrays, datasets, memory
@@ -33,18 +34,17 @@ def test_a_files_size_and_its_row_number_are_told(folder):
     assert data.notes([file.model_copy(update={"exclude": ("Id",)})]) == (size.replace("features: 2", "features: 1"),)
 
 
-def test_a_plan_reads_a_file_as_often_for_many_cells_as_for_few(folder, monkeypatch):
-    """A file of arrays may be large, so a plan does not read it for each of its batches."""
+@pytest.mark.parametrize("task", [None, "classification"])
+def test_a_plan_reads_a_file_once(folder, monkeypatch, task):
+    """A file of arrays may be large, so a plan reads it once, forgets it, and the next plan reads it anew."""
     rng = np.random.default_rng(0)
     np.savez(folder / "mine.npz", x=rng.normal(size=(40, 3)), y=np.arange(40) % 2)
+    source = ArrayFile(path="mine.npz", task=task)
     read, times = arrays.in_file, []
     monkeypatch.setattr(arrays, "in_file", lambda source: times.append(source) or read(source))
-    for seeds in (1, 10):
-        study = Study(dataset={"path": "mine.npz"}, seeds=seeds, controls=None)
-        assert len(plan(study, fresh=True).left) == len(study.initializers) * 2 * seeds
-        times.append("planned")
-    once = times.index("planned")
-    assert times == [*times[: once + 1]] * 2
+    before, after = (str(plan(Study(dataset=source, seeds=2, controls=None), fresh=True)) for _ in range(2))
+    assert before == after
+    assert len(times) == 2
 
 
 def test_what_cannot_fit_into_memory_is_refused(folder, monkeypatch):

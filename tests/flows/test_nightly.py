@@ -6,7 +6,7 @@ from prefect.client.orchestration import get_client
 
 from flows import studies
 from flows.nightly import FailedStudiesError, nightly
-from tasks.tracking import reading, store
+from tasks.tracking import benchmarks, store
 from tasks.tracking.store import NIGHTLY
 
 # Prefect leaves the connection of a subflow's events to the garbage collector
@@ -62,14 +62,14 @@ def test_nights(night):
     assert tonight != before
     answer, page = rows[2][4].split(" [Both runs]")
     assert answer == "The answer does not change: every verdict between initializers is the same."
-    published, *_ = reading.opened(reading.last_nightly("fine").run_id)
+    published, *_ = benchmarks.opened(benchmarks.last_nightly("fine").run_id)
     assert page == f"({published.link}/artifacts/compare/compare.html)"
     stored = store.client(published.uri).list_artifacts(published.run_id, "compare")
     assert {file.path for file in stored} == {
         f"compare/{name}" for name in ("compare.html", "cells.csv", "verdicts.csv")
     }
     assert f"/artifacts/artifact/{first.id})" in second.data
-    assert reading.last_nightly("fine").run_id in tonight
+    assert benchmarks.last_nightly("fine").run_id in tonight
 
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -28,6 +29,28 @@ def load():
 """
 X, Y = "rng.normal(size=(60, 8, 8))", "np.arange(60) % 3"
 STUDY = {"build": "mine_model:build", "batch": 16, "extra": ""}
+FEWER = """
+
+whole = images
+
+
+def images():
+    x, y = whole()
+    return x[::8], y[::8]
+"""
+
+SHIFT = """
+import torch
+class Shift(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(8, 8))
+    def forward(self, x):
+        return x + self.shift
+unshifted = build
+def build(*shape, **options):
+    return nn.Sequential(Shift(), unshifted(*shape, **options))
+"""
 
 
 @pytest.fixture
@@ -59,15 +82,24 @@ def test_the_readme_of_the_examples_word_for_word(run, prefect_server):
     for command in commands:
         status, said = run(*command.split()[1:])
         assert status == 0, said.err
+        if command == commands[0]:
+            loader = Path("mine_data.py")
+            loader.write_text(loader.read_text() + FEWER)  # the user's data, of which an eighth shows the same
+            # and a parameter that belongs to no layer
+            Path("mine_model.py").write_text(Path("mine_model.py").read_text() + SHIFT)
     page = Path("results/report.html").read_text()
     assert "AdaptiveAvgPool2d" not in page  # has no weights
     assert "Conv2d" in page
+    assert "stay as built: 0.shift" in page
     cells = pd.read_csv("results/cells.csv")
     assert set(cells["status"]) == {"finished"}
     assert {*cells["initializer"]} == {"own", "he_normal", "orthogonal"}
     client = MlflowClient("sqlite:///mlflow.db")
     (model,) = client.search_registered_models()
     assert {alias: str(version) for alias, version in model.aliases.items()} == {"champion": "1"}
+    assert mlflow.models.get_model_info(f"models:/{model.name}@champion").metadata["as_built"] == ["0.shift"]
+    champion = client.get_run(client.get_model_version(model.name, "1").run_id)
+    assert champion.data.tags["initbench.as_built"] == "0.shift"
     status, said = run("run", "mine.yaml", "--dry-run")
     assert "9: 0 to train" in said.out
     code = Path("mine_model.py")

@@ -11,27 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.design.study import Study
 from tasks.tracking import lease, recording, store
-from tests.shared.records import find
+from tests.shared.records import TOGETHER, find
 from tests.shared.running import INITBENCH, descendants, own_environment
 
-STUDY = Study(name="together", initializers=("zeros",), backends=("pytorch",), seeds=2)
 PROCESS = """
 import sys, time
 from pathlib import Path
 from tasks.core.design import grid
-from tasks.core.design.study import Study
 from tasks.tracking import lease, recording
-from tests.flows.test_store import STUDY
-from tests.shared.records import outcome, record
+from tests.shared.records import TOGETHER, outcome, record
 
 lease.RENEWAL_SECONDS = 0.2
-with recording.benchmark(STUDY, {}, {}) as parent:
+with recording.benchmark(TOGETHER, {}, {}) as parent:
     from flows.serving import private
 
     private.make(Path("home/prefect.db"))
-    record(parent, STUDY, [outcome(grid.cells(STUDY)[int(sys.argv[1])])])
+    record(parent, TOGETHER, [outcome(grid.cells(TOGETHER)[int(sys.argv[1])])])
     print("recorded", flush=True)
     time.sleep(600)
 """
@@ -81,10 +77,10 @@ def test_first_processes_together(folder, start, eventually):
             assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
             assert len(database.execute("SELECT * FROM alembic_version").fetchall()) == 1
     assert states() == ["FINISHED", "FINISHED", "RUNNING", "RUNNING"]
-    assert len(find(STUDY)) == 2
+    assert len(find(TOGETHER)) == 2
     first.send_signal(signal.SIGKILL)
     first.wait()
-    with recording.benchmark(STUDY, {}, {}):
+    with recording.benchmark(TOGETHER, {}, {}):
         assert states() == ["FINISHED", "FINISHED", "KILLED", "RUNNING", "RUNNING"]
     client = store.client(store.uri())
     (living,) = client.search_runs(store.experiments(client), "attributes.status = 'RUNNING'")
@@ -130,5 +126,5 @@ def test_commands_together(folder, eventually):
     assert line.endswith("mlruns cannot be written to: Not a directory")
     (folder / "mlruns").unlink()
     (folder / "away").rename(folder / "mlruns")
-    with recording.benchmark(STUDY, {}, {}):
+    with recording.benchmark(TOGETHER, {}, {}):
         assert states() == ["FINISHED"] * 5 + ["KILLED", "RUNNING"]

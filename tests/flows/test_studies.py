@@ -145,6 +145,7 @@ def test_file(tmp_path):
         ("dataset={path: '', target: x}", ["dataset.path: String should have at least 1 character; got ''"]),
         ("dataset={path: a, target: x, exlude: [b]}", ["dataset.exlude: no such setting; did you mean 'exclude'?"]),
         ("factors={dataset: [{path: a}]}", ["factors.dataset.0: Input should be a single value; got {'path': 'a'}"]),
+        ("factors={dataset: [irs]}", ["factors: dataset:", "'digits', 'diabetes'; got 'irs'; did you mean 'iris'?"]),
         ("factors={network.dept: [1]}", ["no setting 'network.dept' to go", "did you mean 'network.depth'?"]),
         ("factors={recipe.learning_rate: [1e-3, 0.001]}", ["values must be distinct"]),
         ("checks=[{claim: x, measure: test_loss, at_most: 1, clam: y}]", ["checks.0.clam: no such", "mean 'claim'?"]),

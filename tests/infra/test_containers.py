@@ -331,7 +331,7 @@ def running(postgres, tmp_path_factory):  # noqa: F811  # this is the fixture
                     service.start()
                 if not service.healthy and (service.process or not service.command):
                     service.healthy = service.passes()
-            time.sleep(0.5)
+            time.sleep(1)  # a check is a process of its own, and the services need the processor, too
         yield services
     finally:
         for service in services.values():

@@ -3,10 +3,14 @@
 import numpy as np
 
 from tasks.core.design import grid
+from tasks.core.design.study import Study
 from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained
-from tasks.tracking import reading, recording
+from tasks.tracking import recording, reuse
 from tests.shared import samples
 from tests.shared.keys import HERE, keys_of
+
+TOGETHER = Study(name="together", initializers=("zeros",), backends=("pytorch",), seeds=2)
+"""The study of several processes that start in one folder."""
 
 
 def outcome(cell, accuracies=(0.3, 0.8, 0.95), loss=0.2):
@@ -32,5 +36,5 @@ def record(benchmark, study, outcomes, tags=None, platform=HERE):
 
 def find(study, platform=HERE):
     """Return the run id of each of a study's cells that the record has."""
-    known = reading.find(study.name, grid.batches(study, platform)).run_ids
+    known = reuse.find(study.name, grid.batches(study, platform)).run_ids
     return {cell: known[key] for cell, key in keys_of(study, platform).items() if key in known}

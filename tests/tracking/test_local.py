@@ -15,7 +15,7 @@ from flows.serving import doctor
 from tasks import folders
 from tasks.core.design import grid
 from tasks.core.design.study import Study
-from tasks.tracking import local, reading, recording, store
+from tasks.tracking import benchmarks, local, reading, recording, reuse, store
 from tests.shared.keys import HERE
 from tests.shared.records import find, outcome, record
 
@@ -103,11 +103,11 @@ def test_cells_without_files_are_not_reused(kept):
     ):
         reading.read_files(parent, rows, "layers.csv")
     shutil.rmtree(before / "mlruns")
-    found = reading.find(STUDY.name, grid.batches(STUDY, HERE))
+    found = reuse.find(STUDY.name, grid.batches(STUDY, HERE))
     assert (found.run_ids, len(found.bare)) == ({}, 2)
     for name in (parent.run_id, "latest"):
         with pytest.raises(store.StoreError, match=f"the files of {parent.run_id} must be in .*; they are gone"):
-            reading.opened(name)
+            benchmarks.opened(name)
 
 
 def test_fresh_stores_are_in_wal_mode(folder, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from tasks.core.design import grid
 from tasks.core.design.study import Study
 from tasks.core.training.outcome import Outcome
-from tasks.tracking import parts, reading, recording, store
+from tasks.tracking import parts, reading, recording, reuse, store
 from tests.shared.keys import HERE
 from tests.shared.records import find, outcome, record
 
@@ -73,7 +73,7 @@ def test_cells_of_a_group_are_found(stored):
     assert len(found) == len(CELLS) - 1
     assert found[CELLS[0]] == newer[CELLS[0]]
     assert find(STUDY) == found  # how they are recorded is no part of a key
-    own = reading.find(STUDY.name, grid.batches(STUDY, HERE), first.run_id).run_ids.values()
+    own = reuse.find(STUDY.name, grid.batches(STUDY, HERE), first.run_id).run_ids.values()
     assert {parts.run_of(each) for each in own} == {first.run_id}
     recording.revoke(first, "the gate failed")
     assert find(GROUP) == newer

@@ -1,6 +1,8 @@
 """Runs that are written whole are those that MLflow's client writes, all of them or none."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -134,3 +136,9 @@ def test_an_error_of_one_is_not_that_of_others():
     with pytest.raises(ValueError, match="refused"):
         turn.write(-1)
     assert turn.write(1) == 1
+
+
+def test_a_server_needs_no_sql():
+    """Whoever records to a server imports nothing that only databases need, which takes as long as MLflow's client."""
+    code = "import sys, tasks.tracking.recording; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,7 @@ import resource
 import sqlite3
 import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from safetensors.numpy import load_file
 from tasks.core.design import grid
 from tasks.core.design.settings import Recipe
 from tasks.core.design.study import Study
-from tasks.core.training.outcome import Outcome
-from tasks.tracking import reading, recording, runs, store
+from tasks.core.training.outcome import Described, Outcome
+from tasks.tracking import benchmarks, reading, recording, runs, store
 from tests.shared.keys import HERE, key
 from tests.shared.records import find, outcome, record
 
@@ -68,6 +69,14 @@ def test_signals_are_logged(parent, client):
     layers = pd.read_csv(client.download_artifacts(run.info.run_id, "layers.csv"))
     assert layers["layer"].tolist() == [1, 2, 3]
     assert layers["theory_backward"].tolist() == pytest.approx([0.5, 1, np.nan], nan_ok=True)
+
+
+def test_what_stays_as_built_is_named(parent, client):
+    """The run of a cell names the parameters of its network that no initializer decides."""
+    own = Described(("a", "b", "c"), ("Linear",) * 3, (4.0,) * 3, (3.0,) * 3, (1.0,) * 3, left=("positions", "scale"))
+    found = outcome(CELLS[0])
+    ids = record(parent, STUDY, [replace(found, trained=replace(found.trained, described=own))], {})
+    assert client.get_run(ids[CELLS[0]]).data.tags["initbench.as_built"] == "positions, scale"
 
 
 def test_levels_are_columns(parent, client):
@@ -227,7 +236,7 @@ def test_a_benchmark_is_opened_by_the_start_of_its_id(parent, client):
     client.log_text(parent.run_id, "", store.CELLS)
     record(parent, STUDY, [outcome(cell) for cell in CELLS])  # the runs of cells do not count, however their ids start
     for start in (parent.run_id, parent.run_id[:8], "latest"):
-        assert reading.opened(start)[0].run_id == parent.run_id
+        assert benchmarks.opened(start)[0].run_id == parent.run_id
     ids = [parent.run_id]
     while sum(each[0] == ids[-1][0] for each in ids) < 2:
         ids.append(client.create_run(parent.experiment_id, tags={store.BENCHMARK: "yes"}).info.run_id)
@@ -235,7 +244,7 @@ def test_a_benchmark_is_opened_by_the_start_of_its_id(parent, client):
     unknown = next(f"{at:02x}" for at in range(256) if f"{at:02x}" not in known)
     for start, words in ((ids[-1][0], f"'{ids[-1][0]}' is the start of 2: "), (unknown, f"starts with '{unknown}'")):
         with pytest.raises(store.StoreError, match=words) as error:
-            reading.opened(start)
+            benchmarks.opened(start)
         assert "\n" not in str(error.value)
 
 
@@ -251,7 +260,7 @@ def test_unusable_store_is_one_line(folder, monkeypatch, uri):
 def looked(**changes):
     with recording.benchmark(Study(**changes), {}, {}) as benchmark:
         pass
-    return reading.look(benchmark), benchmark
+    return benchmarks.look(benchmark), benchmark
 
 
 def test_each_number_of_seeds_is_a_look(stored):
@@ -261,7 +270,7 @@ def test_each_number_of_seeds_is_a_look(stored):
     assert looked(seeds=5)[0] == 2
     assert looked(seeds=(0, 1))[0] == 1
     assert looked(seeds=9, margins={"test_loss": 0.5}, record="full")[0] == 3
-    assert reading.look(benchmark) == 1
+    assert benchmarks.look(benchmark) == 1
 
 
 def test_looks_are_counted_in_the_studys_experiment(stored):

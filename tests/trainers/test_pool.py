@@ -24,13 +24,6 @@ def pool():
         yield held
 
 
-@pytest.fixture
-def own_pool():
-    """Return a pool for one test: a pool remembers the cells that were aboard when a trainer died."""
-    with closing(pools.Pool([process.Slot(threads=1)], STUDY.backends)) as held:
-        yield held
-
-
 @pytest.fixture(autouse=True)
 def no_pool_is_held():
     """Hide the pool that other tests of this process may hold."""
@@ -186,7 +179,7 @@ def test_batches_follow_free_memory(monkeypatch):
     assert [rates for _, rates in parts[1:]] == [(1.0, 2.0), (3.0, 4.0), (5.0,)]
 
 
-def test_batches_follow_the_memory_of_a_gpu(monkeypatch, tmp_path):
+def test_batches_follow_the_memory_of_a_gpu(pool, monkeypatch, tmp_path):
     """A trainer on a GPU fits batches into what was free there when it came, and not into the machine's memory."""
     program = tmp_path / "nvidia-smi"
     program.write_text('#!/bin/sh\ntest "$1" = --id=3 && echo 1200\n')
@@ -194,13 +187,13 @@ def test_batches_follow_the_memory_of_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     wide = SETTINGS.model_copy(update={"network": Network(width=512, depth=10)})
     start = process._start, "pytorch", process.Slot(threads=1, gpu=3), os.getpid(), str(tmp_path / "log")
-    trainers = [process.Trainer("pytorch", process.Slot(threads=1), tmp_path / "log") for _ in range(2)]
+    on_gpu = process.Trainer("pytorch", process.Slot(threads=1), tmp_path / "log")
     try:
-        trainers[0].call(*start)
-        sizes = [trainer.call(process._together, wide, 1) for trainer in trainers]
+        on_gpu.call(*start)
+        with pool.lease("pytorch") as other:
+            sizes = [trainer.call(process._together, wide, 1) for trainer in (on_gpu, other)]
     finally:
-        for trainer in trainers:
-            trainer.stop()
+        on_gpu.stop()
     assert sizes[0] == 2 < sizes[1]
     assert memory.free_on(3) == 1200 * 2**20
     program.write_text("#!/bin/sh\necho '[N/A]'\n")  # of a GPU that has no memory of its own
@@ -269,34 +262,43 @@ def test_trainers_wait_for_the_record(pool, monkeypatch):
     assert not pool._held
 
 
-def test_a_trainer_that_holds_much_is_replaced(own_pool, monkeypatch):
+def test_a_trainer_that_holds_much_is_replaced(pool, monkeypatch):
     """A trainer whose memory has passed its share ends after its batch, and the next batch has another one."""
-    first = pid(own_pool)
-    assert pid(own_pool) == first
-    monkeypatch.setattr(memory, "SHARE", memory.held(first) / 2 / memory.whole())
-    assert own_pool.train(SETTINGS, CELLS[:2])[0].status == "finished"
-    monkeypatch.undo()
-    assert pid(own_pool) != first
-    assert own_pool.peaks["pytorch"] >= 2**27  # a framework is loaded
-
-
-def test_dead_trainer_is_replaced(own_pool, monkeypatch, tmp_path, eventually):
-    """Cells aboard a trainer that is killed hear of it; tried again they train on a new one, and apart."""
-    pool, busy = own_pool, tmp_path / "busy"
     first = pid(pool)
-    monkeypatch.setattr(process, "_train", functools.partial(_sleep, busy))  # so that the kill finds a batch under way
-    with ThreadPoolExecutor(3) as threads:
-        tries = [threads.submit(pool.train, SETTINGS, [cell]) for cell in CELLS[:3]]
-        eventually(busy.exists)
-        os.kill(first, signal.SIGKILL)
-        assert all(isinstance(each.exception(), process.TrainerError) for each in tries)
-        assert "SIGKILL" in str(tries[0].exception())
-        monkeypatch.undo()
-        sizes = sizes_trained(pool, monkeypatch)
-        again = [threads.submit(pool.train, SETTINGS, [cell]) for cell in CELLS[:3]]
-        assert [each.result()[0].status for each in again] == ["finished"] * 3
-    assert sizes == [1, 1, 1]
+    assert pid(pool) == first
+    monkeypatch.setattr(memory, "SHARE", memory.held(first) / 2 / memory.whole())
+    assert pool.train(SETTINGS, CELLS[:2])[0].status == "finished"
+    monkeypatch.undo()
     assert pid(pool) != first
+    assert pool.peaks["pytorch"] >= 2**27  # a framework is loaded
+
+
+def test_trainers_die_and_end(monkeypatch, tmp_path, eventually):
+    """Cells aboard a trainer that is killed hear of it; tried again they train on a new one, and apart.
+
+    No trainer outlives its pool, and whoever comes late is told.
+    """
+    busy = tmp_path / "busy"
+    with closing(pools.Pool([process.Slot(threads=1)], STUDY.backends)) as pool:
+        first = pid(pool)
+        # so that the kill finds a batch under way
+        monkeypatch.setattr(process, "_train", functools.partial(_sleep, busy))
+        with ThreadPoolExecutor(3) as threads:
+            tries = [threads.submit(pool.train, SETTINGS, [cell]) for cell in CELLS[:3]]
+            eventually(busy.exists)
+            os.kill(first, signal.SIGKILL)
+            assert all(isinstance(each.exception(), process.TrainerError) for each in tries)
+            assert "SIGKILL" in str(tries[0].exception())
+            monkeypatch.undo()
+            sizes = sizes_trained(pool, monkeypatch)
+            again = [threads.submit(pool.train, SETTINGS, [cell]) for cell in CELLS[:3]]
+            assert [each.result()[0].status for each in again] == ["finished"] * 3
+        assert sizes == [1, 1, 1]
+        second = pid(pool)
+        assert second != first
+    eventually(lambda: not alive(second))
+    with pytest.raises(process.TrainerError, match="closed"):
+        pool.train(SETTINGS, CELLS[:1])
 
 
 def _sleep(busy, settings, cells, rates):
@@ -314,17 +316,8 @@ def test_errors_reach_every_task_and_keep_the_trainer(pool):
     assert pid(pool) == before
 
 
-def test_trainers_end_with_the_pool(eventually):
-    """No trainer outlives its pool, and whoever comes late is told."""
-    with pools.pool([process.Slot(threads=1)], STUDY.backends) as pool:
-        trainer = pid(pool)
-    eventually(lambda: not alive(trainer))
-    with pytest.raises(process.TrainerError, match="closed"):
-        pool.train(SETTINGS, CELLS[:1])
-
-
 def test_pools_nest():
-    """A pool asked for within another is that other one: its trainers are warm."""
+    """A pool asked for within another is that other one: its trainers are warm. It is closed at the outer one's end."""
     with (
         pools.pool([process.Slot(threads=1)], STUDY.backends) as outer,
         pools.pool([process.Slot(threads=9)], STUDY.backends) as inner,
@@ -334,6 +327,8 @@ def test_pools_nest():
         with pools.pool([process.Slot(threads=1)], ("keras",)) as other:
             assert other is not outer  # for it has no slot for Keras
         assert pools.current() is outer
+    with pytest.raises(process.TrainerError, match="closed"):
+        outer.train(SETTINGS, CELLS[:1])
 
 
 def test_trainers_end_with_their_parent(eventually):

@@ -293,6 +293,7 @@ def _data(given: object) -> str | None:
     return "bundled" if given in get_args(Bundled) else None
 
 
+OR_MAPPING = " or a mapping of settings"  # of a study's dataset, but not of a level, which is a single value
 AnyData = Annotated[
     Annotated[Bundled, Tag("bundled")]
     | Annotated[CsvFile, Tag("csv")]
@@ -301,7 +302,7 @@ AnyData = Annotated[
     Discriminator(
         _data,
         custom_error_type="literal_error",
-        custom_error_context={"expected": f"{', '.join(map(repr, get_args(Bundled)))} or a mapping of settings"},
+        custom_error_context={"expected": f"{', '.join(map(repr, get_args(Bundled)))}{OR_MAPPING}"},
     ),
 ]
 

@@ -38,6 +38,7 @@ from tasks.core.design.parts import (
 )
 from tasks.core.design.rules import rule as labelled
 from tasks.core.design.settings import (
+    OR_MAPPING,
     AnyData,
     AnyNetwork,
     CellSettings,
@@ -367,7 +368,8 @@ class Study(Settings):
             return type(self).model_validate(given)
         except ValidationError as error:
             at = f"; at {settings}" if len(settings) > 1 else ""
-            raise ValueError(f"factors: {faults(error, given, type(self))[0]}{at}") from None
+            words = faults(error, given, type(self))[0].replace(OR_MAPPING, "")
+            raise ValueError(f"factors: {words}{at}") from None
 
     def tuning(self) -> "Study":
         """Return the study in which initializers pick: the tuned setting is one more factor, the seeds are its own.

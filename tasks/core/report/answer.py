@@ -5,6 +5,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import pandas as pd
 
@@ -25,6 +26,7 @@ FIRST, SECOND = RANKED_MEASURES
 NAMED = 4  # up to so many initializers are named; of more it is told how many they are
 
 
+@lru_cache(maxsize=1)  # a report asks for it five times, in as many forms
 def answer(findings: Findings) -> list[str]:
     """Return the answer: for each backend which initializer to use, then whether the backends differ.
 

@@ -20,7 +20,7 @@ from tasks.core.statistics.survival import Reaching, reaching
 OWN, CONTROLS = "study", "controls"  # in the table of checks, whether a claim is the study's or its controls'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Findings:
     """A study with its cells, one row each, and all that was made of them.
 

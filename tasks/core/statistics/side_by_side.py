@@ -99,7 +99,7 @@ class SideBySide:
         if reversed_:
             return f"The answer changes: {len(reversed_)} of {len(self.changed)} changed verdicts are reversed."
         if self.changed:
-            return f"No verdict is reversed; {len(self.changed)} differ between the runs."
+            return f"No verdict is reversed; verdicts that differ between the runs: {len(self.changed)}."
         return "The answer does not change: every verdict between initializers is the same."
 
     def _best(self) -> Iterator[str]:

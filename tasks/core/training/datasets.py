@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from math import ceil, floor
@@ -103,17 +104,30 @@ class Fold:
         return bool(np.issubdtype(self.y_train.dtype, np.floating))
 
 
-_held: dict[Loaded, Dataset] = {}
+_held: dict[Data, Dataset] = {}
+_read: ContextVar[dict[Data, Dataset] | None] = ContextVar("read", default=None)
 
 
-def hold(source: Loaded, found: Dataset) -> None:
-    """Keep the dataset that a function has returned, so that `load` has it in this process."""
-    _held[source] = found
+def hold(source: ArrayFile | Loaded, found: Dataset) -> None:
+    """Keep a dataset for `load`: that of a function in this process, that of a file in a block of `read_once`."""
+    kept = _held if isinstance(source, Loaded) else _read.get()
+    if kept is not None:
+        kept[source] = found
 
 
 def holds(source: Loaded) -> bool:
     """Tell whether this process holds the dataset of a function."""
     return source in _held
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Have `load` read each file at most once until the end of the block, which then forgets the data."""
+    before = _read.set({})
+    try:
+        yield
+    finally:
+        _read.reset(before)
 
 
 def load(source: Data | str) -> Dataset:
@@ -133,10 +147,13 @@ def load(source: Data | str) -> Dataset:
     match source:
         case str():
             return _bundled(source)
-        case CsvFile():
-            return _from_parquet(source) if source.parquet else _from_csv(source)
-        case ArrayFile():
-            return of_arrays(source, source.path, arrays.in_file(source))
+        case CsvFile() | ArrayFile():
+            known = _read.get()
+            if known is None:
+                return _from_file(source)
+            if source not in known:
+                known[source] = _from_file(source)
+            return known[source]
     if source not in _held:
         raise LookupError(f"the dataset of {source.load} is not held in this process")
     return _held[source]
@@ -173,6 +190,12 @@ def _bundled(name: str) -> Dataset:
     if name in REAL:
         return Dataset(name, bunch.data, bunch.target.astype(np.float64)[:, None], names, 0)
     return Dataset(name, bunch.data, bunch.target, names, len(bunch.target_names))
+
+
+def _from_file(source: CsvFile | ArrayFile) -> Dataset:
+    if isinstance(source, ArrayFile):
+        return of_arrays(source, source.path, arrays.in_file(source))
+    return _from_parquet(source) if source.parquet else _from_csv(source)
 
 
 def _from_csv(source: CsvFile) -> Dataset:

@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 import httpx
@@ -18,15 +19,21 @@ from tasks.core.design.initializers import BACKENDS
 from tests.shared.postgres import postgres  # noqa: F401  # a fixture
 from tests.shared.running import ANSWER_SECONDS, INITBENCH, STOP_SECONDS, up
 
+BUILDER = """
+import keras
+def build(shape, outputs):
+    return keras.Sequential([keras.Input(shape), keras.layers.Dense(outputs, name="head")])
+"""
+OWN = 'network: {build: {keras: "mine:build"}}'
 STUDY = """
 name: remote
 initializers: [he_normal, zeros]
 seeds: 4
-recipe: {epochs: 800}
+recipe: {epochs: 150}
 controls: null
 runner: workers
 """
-PYTORCH, KERAS = (("--set", f"backends=[{backend}]") for backend in BACKENDS)
+KERAS = ("--set", "backends=[keras]")
 SILENCE = timedelta(seconds=50)  # a heartbeat comes every 30 s, and may come late
 
 
@@ -40,9 +47,10 @@ def running(tmp_path_factory, postgres):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def client(running):
-    """Return the environment of a client that has the passwords."""
+    """Return the environment of a client that has the passwords, and code of a user's own."""
+    (running.folder / "mine.py").write_text(BUILDER)
     addresses = {"PREFECT_API_URL": f"{running.prefect}/api", "MLFLOW_TRACKING_URI": running.mlflow}
-    return {**running.environment, **running.secrets, **addresses}
+    return {**running.environment, **running.secrets, **addresses, "INITBENCH_CODE": str(running.folder)}
 
 
 @contextmanager
@@ -155,31 +163,18 @@ def under_way(running, name):
     return list({each["flow_run_id"] for each in found.json()})
 
 
-def test_workers(running, client, workers):
-    """What workers train is what this machine trains alone, in every digit; the gate and the models are theirs, too."""
-    study = STUDY.replace("800", "2")
-    alone = ["--no-parity", "--set", "runner=local", "--set", "name=near"]  # another name: no cell is reused
-    started = [
-        run(running, client, study, "--export", name, *more) for name, more in {"far": [], "near": alone}.items()
-    ]
-    for process in started:  # both at once, because workers take their time to start
-        out, err = process.communicate(timeout=600)
-        assert process.returncode == 0, err
-        assert "PyTorch against Keras" in out
-    far, near = (pd.read_csv(running.folder / name / "cells.csv") for name in ("far", "near"))
-    assert set(far["run_id"]).isdisjoint(near["run_id"])
-    own = ["study", "run_id", "train_seconds"]
-    pd.testing.assert_frame_equal(far.drop(columns=own), near.drop(columns=own))
-    parts = [each for each in flow_runs(running).values() if each["work_pool_name"] in BACKENDS]
-    kinds = sorted((each["work_pool_name"], each["name"].split(" · ")[-1]) for each in parts)
-    assert kinds == [(backend, kind) for backend in sorted(BACKENDS) for kind in ("8 cells", "model", "parity")]
-    assert all(each["parent_task_run_id"] for each in parts)  # each stands below its benchmark
-    assert running.secrets["MLFLOW_TRACKING_PASSWORD"] not in str(parts)
+@dataclass(frozen=True)
+class Benchmarks:
+    """A benchmark that workers do, the same on this machine alone, and the flow run that a killed worker left."""
+
+    far: subprocess.Popen
+    near: subprocess.Popen
+    killed: str
 
 
 @pytest.fixture(scope="module")
-def orphaned(running, client, workers, eventually):
-    """Return a benchmark whose worker was killed in training, and the flow run that the worker left; another is there.
+def benchmarks(running, client, workers, eventually):
+    """Return two benchmarks under way; a worker of one was killed in training, and another worker is there.
 
     Prefect takes most of a minute to notice, in which other tests run.
     """
@@ -188,18 +183,21 @@ def orphaned(running, client, workers, eventually):
         patch.setattr(deployments, "SILENCE", SILENCE)
         deployments.register_pools_and_automations()
     first, _ = workers
-    process = run(running, client, STUDY, "--no-parity", "--export", "out", *PYTORCH)
+    far = run(running, client, STUDY, "--export", "far")
     eventually(lambda: under_way(running, "pytorch · 8 cells"), seconds=300)
     (killed,) = under_way(running, "pytorch · 8 cells")
     os.kill(first.pid, signal.SIGKILL)
+    alone = ["--no-parity", "--set", "runner=local", "--set", "name=near"]  # another name: no cell is reused
+    near = run(running, client, STUDY, "--export", "near", *alone)
     with worker(client, "pytorch"):
-        yield process, killed
+        yield Benchmarks(far, near, killed)
 
 
-def test_an_interrupt(running, client, orphaned, eventually):
+def test_an_interrupt(running, client, benchmarks, eventually):
     """Ctrl-C on a benchmark ends what its workers are at."""
-    process = run(running, client, STUDY.replace("800", "10000"), "--no-parity", "--set", "seeds=8", *KERAS)
-    eventually(lambda: under_way(running, "keras · 16 cells"), seconds=300)
+    study = STUDY.replace("150", "10000") + OWN  # whose code the worker has, and trains the cells one by one
+    process = run(running, client, study, "--no-parity", "--set", "seeds=8", *KERAS)
+    eventually(lambda: under_way(running, "keras · 16 cells"), seconds=600)  # the other benchmark comes first
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=150)
     assert process.returncode == 130
@@ -207,19 +205,32 @@ def test_an_interrupt(running, client, orphaned, eventually):
     eventually(lambda: {flow_runs(running)[part]["state_type"] for part in parts} == {"CANCELLED"}, seconds=150)
 
 
-def test_a_worker_that_dies(running, orphaned):
+def test_a_worker_that_dies(running, benchmarks):
     """What a killed worker was training is finished by another one."""
-    process, killed = orphaned
-    _, err = process.communicate(timeout=700)
-    assert process.returncode == 0, err
+    out, err = benchmarks.far.communicate(timeout=700)
+    assert benchmarks.far.returncode == 0, err
+    assert "PyTorch against Keras" in out
     runs = flow_runs(running)
-    assert "the process or machine of a run died: no heartbeat" in runs[killed]["state"]["message"]
-    ran = [
-        each
-        for each in runs.values()
-        if each["created"] >= runs[killed]["created"] and each["name"].endswith("8 cells")
-    ]
+    assert "the process or machine of a run died: no heartbeat" in runs[benchmarks.killed]["state"]["message"]
+    ran = [each for each in runs.values() if each["name"].endswith(" 8 cells")]
     states = sorted((each["work_pool_name"], each["state_type"]) for each in ran)
-    assert states[-2:] == [("pytorch", "COMPLETED"), ("pytorch", "CRASHED")]
-    cells = pd.read_csv(running.folder / "out" / "cells.csv")
-    assert cells["status"].tolist() == ["finished"] * 8
+    assert states == [("keras", "COMPLETED"), ("pytorch", "COMPLETED"), ("pytorch", "CRASHED")]
+    cells = pd.read_csv(running.folder / "far" / "cells.csv")
+    assert cells["status"].tolist() == ["finished"] * 16
+
+
+def test_workers(running, benchmarks):
+    """What workers train is what this machine trains alone, in every digit; the gate and the models are theirs, too."""
+    out, err = benchmarks.near.communicate(timeout=600)
+    assert benchmarks.near.returncode == 0, err
+    assert "PyTorch against Keras" in out
+    far, near = (pd.read_csv(running.folder / name / "cells.csv") for name in ("far", "near"))
+    assert set(far["run_id"]).isdisjoint(near["run_id"])
+    own = ["study", "run_id", "train_seconds"]
+    pd.testing.assert_frame_equal(far.drop(columns=own), near.drop(columns=own))
+    parts = [each for each in flow_runs(running).values() if each["work_pool_name"] in BACKENDS]
+    done = [each for each in parts if each["state_type"] == "COMPLETED"]
+    kinds = sorted((each["work_pool_name"], each["name"].split(" · ")[-1]) for each in done)
+    assert kinds == [(backend, kind) for backend in sorted(BACKENDS) for kind in ("8 cells", "model", "parity")]
+    assert all(each["parent_task_run_id"] for each in parts)  # each stands below its benchmark
+    assert running.secrets["MLFLOW_TRACKING_PASSWORD"] not in str(parts)

@@ -1,5 +1,7 @@
 """The whole thing as a user has it: up, the form in Prefect, the comparison, MLflow, Ctrl-C, and up again."""
 
+import os
+import signal
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -9,8 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import expect
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.serving.up import UpError, _supervised
 from tests.shared.browser import PATIENCE, READY, SHOTS, chromium
+from tests.shared.inside import called
 from tests.shared.postgres import free_port
 from tests.shared.running import ANSWER_SECONDS, INITBENCH, descendants, up
 
@@ -32,6 +37,12 @@ def tab():
         page.set_default_timeout(PATIENCE)
         yield page
         page.screenshot(path=SHOTS / "last.png")  # where it was when something failed
+
+
+def test_ready(running):
+    """Once it says so, no deployment shows as Not Ready: those of workers elsewhere are not there. It comes first."""
+    found = running.post("deployments/filter").json()
+    assert {each["name"]: each["status"] for each in found} == {"benchmark": "READY", "nightly": "READY"}
 
 
 def test_from_the_form_to_the_curves(running, tab, eventually):
@@ -166,7 +177,7 @@ def test_nights_that_were_missed(running, eventually):
     assert overrun["state"]["message"] == f"The last night was still at work: {last_run['name']}"
 
 
-def test_deployments(running):
+def test_deployments(running, monkeypatch, capsys):
     """The nightly is due at 02:00 in its timezone, no run is doubled; registering them again changes nothing."""
 
     def registered():
@@ -174,8 +185,6 @@ def test_deployments(running):
         return [{name: each[name] for name in each if name != "updated"} for each in found]
 
     before = {each["name"]: each for each in registered()}
-    assert set(before) == {"benchmark", "nightly"}  # those of workers elsewhere would show as Not Ready
-    assert {each["status"] for each in before.values()} == {"READY"}
     (schedule,) = before["nightly"]["schedules"]
     assert schedule["schedule"]["cron"] == "0 2 * * *"
     assert schedule["schedule"]["timezone"] == "Europe/Paris"
@@ -187,8 +196,11 @@ def test_deployments(running):
     assert before["nightly"]["id"] in {run["deployment_id"] for run in due}
 
     automations = running.post("automations/filter").json()
-    environment = {**running.environment, "PREFECT_API_URL": f"{running.prefect}/api"}
-    subprocess.run([INITBENCH, "deploy", "--timezone", "Europe/Paris"], env=environment, check=True)
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    with temporary_settings({PREFECT_API_URL: f"{running.prefect}/api"}):
+        status, said = called(["deploy", "--timezone", "Europe/Paris"], monkeypatch, capsys)
+    assert status == 0, said.err
     after = {each["name"]: each for each in registered()}
     assert set(after) == {*before, "pytorch", "keras"}  # which it registers for workers that are about to start
     assert {name: after[name]["id"] for name in before} == {name: each["id"] for name, each in before.items()}
@@ -197,31 +209,31 @@ def test_deployments(running):
     assert len(automations) == 3
 
 
-def test_a_port_that_is_taken(running, tmp_path):
+def test_a_port_that_is_taken(running, folder, monkeypatch, capsys):
     """A second one on the same port is told so in one line, exit status 2, and nothing is made."""
     port = running.prefect.rpartition(":")[2]
-    result = subprocess.run(
-        [INITBENCH, "up", "--prefect-port", port],
-        cwd=tmp_path,
-        env=running.environment,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
+    status, said = called(["up", "--prefect-port", port], monkeypatch, capsys)
+    assert status == 2
+    (line,) = said.err.splitlines()
     assert f"--prefect-port must be free; {port} on 127.0.0.1: Address already in use" in line
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
-def test_a_folder_in_use(running):
+def test_a_folder_in_use(running, monkeypatch, capsys):
     """A second one in the same folder, on other ports, is told so in one line."""
     ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
-    result = subprocess.run(
-        [INITBENCH, "up", *ports], cwd=running.folder, env=running.environment, capture_output=True, text=True
-    )
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
+    monkeypatch.chdir(running.folder)
+    status, said = called(["up", *ports], monkeypatch, capsys)
+    assert status == 2
+    (line,) = said.err.splitlines()
     assert "a folder can be used by one `initbench up` at a time" in line
+
+
+def test_a_process_manager_that_does_not_start(monkeypatch):
+    """That it has ended is told at once, here because it lacks a variable that infra/supervisord.conf names."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(UpError, match="the process manager did not start"), _supervised({"PATH": os.environ["PATH"]}):
+        pytest.fail("it started")
 
 
 def test_store_is_tuned(running):
