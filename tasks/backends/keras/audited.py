@@ -41,9 +41,11 @@ class Audited:
         self.skipped: Sequence[str] = ()
         self.cuts: Mapping[str, float] = {}  # Keras cuts at multiples of the standard deviation
         self.model: Any = None
+        self.found: dict[str, Any] = {}
+        self.variables: dict[str, Any] = {}
 
     def build(self, seed: int) -> None:
-        self.model = None  # so that no two models are held at once
+        self.model, self.found, self.variables = None, {}, {}  # so that no two models are held at once
         with contained(seed):
             model = self.builder()
             if not isinstance(model, keras.Model):
@@ -62,7 +64,6 @@ class Audited:
             for layer in self.layers.layers
             for parameter in layer.parameters
         }
-        self.variables: dict[str, Any] = {}
         others, skipped = {}, []
         for name, layer in self.found.items():
             for variable in layer._trainable_variables:

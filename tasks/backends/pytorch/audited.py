@@ -41,9 +41,10 @@ class Audited:
         self.skipped: Sequence[str] = ()
         self.cuts: Mapping[str, float] = {}
         self.model: Any = None
+        self.modules: dict[str, nn.Module] = {}
 
     def build(self, seed: int) -> None:
-        self.model = None  # so that no two models are held at once
+        self.model, self.modules = None, {}  # so that no two models are held at once
         with contained(seed), _watched() as cuts:
             model = self.builder()
         if not isinstance(model, nn.Module):

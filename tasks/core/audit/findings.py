@@ -115,10 +115,12 @@ def left_at_default(judged: Judged) -> Iterator[Finding]:
 
 def wrong_fans(judged: Judged) -> Iterator[Finding]:
     """Find laws that fit by the fans of the array, and not by those of the operation: transposed, grouped, fused."""
+    wrong = {part.name: _by_array(judged, part) for part in judged.kernels if not _everywhere(judged, part)}
+    often = Counter(match.label for matches in wrong.values() for match in matches)
     found: dict[str, list[tuple[Part, Match]]] = defaultdict(list)
     for part in judged.kernels:
-        if (match := _by_array(judged, part)) and not _everywhere(judged, part):
-            found[part.parameter].append((part, match))
+        if matches := wrong.get(part.name):
+            found[part.parameter].append((part, max(matches, key=lambda match: often[match.label])))
     for group in found.values():
         part, match = group[0]
         (fan_in, fan_out), (counted_in, counted_out) = part.operation, part.array
@@ -135,18 +137,17 @@ def wrong_fans(judged: Judged) -> Iterator[Finding]:
         )
 
 
-def _by_array(judged: Judged, part: Part) -> Match | None:
-    """Return the law that a kernel has by the fans of its array, if it has none by those of the operation.
+def _by_array(judged: Judged, part: Part) -> list[Match]:
+    """Return the laws that a kernel has by the fans of its array, if it has none by those of the operation.
 
     Where a law by the array equals another one by the operation, the law counts that most other kernels have.
     """
-    fitting = judged.fits[part.name]
-    if fitting.by_array:
-        return fitting.by_array
-    usual = judged.usual
-    if any(match.label == usual for match in fitting.matches if match.fans != "array"):
-        return None
-    return next((match for match in fitting.matches if match.fans == "array" and match.label == usual), None)
+    matches = judged.fits[part.name].matches
+    others = {match.label for match in matches if match.fans != "array"}
+    found = [match for match in matches if match.fans == "array"]
+    if not others:
+        return found
+    return [match for match in found if match.label == judged.usual and match.label not in others]
 
 
 def _of_fans(part: Part) -> tuple[str, str]:

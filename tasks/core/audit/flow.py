@@ -23,7 +23,7 @@ FROZEN = ConfigDict(frozen=True, extra="forbid")
 class LayerFlow(BaseModel):
     """What flows through a layer: variance of its outputs, and of the loss's gradient in these; share of dead units.
 
-    None where a layer has no such number.
+    None where a layer has no such number. finite: whether all its outputs are.
     """
 
     model_config = FROZEN
@@ -32,6 +32,7 @@ class LayerFlow(BaseModel):
     forward: float | None
     backward: float | None
     dead: float | None
+    finite: bool = True
 
 
 class Flow(BaseModel):
@@ -67,7 +68,7 @@ def flow(first: FirstPass) -> Flow | None:
     nothing = np.zeros((0, len(STATE), count), np.float32), np.zeros((0, len(FLOW), count), np.float32)
     signals = Signals.of(first.start, 0, unknown(count), *nothing, first.guess)
     forward, backward = signals.start["pre_activation_variance"], signals.start["gradient_variance"]
-    dead = signals.state["dead"][0]
+    dead, finite = signals.state["dead"][0], signals.state["finite"][0]
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = log_slope(forward[signals.seen][:-1]), log_slope(backward[signals.seen][:-1][::-1])
     return Flow(
@@ -79,8 +80,8 @@ def flow(first: FirstPass) -> Flow | None:
         forward_slope=_known(slopes[0]),
         backward_slope=_known(slopes[1]),
         layers=tuple(
-            LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=_known(share))
-            for name, one, other, share in zip(first.layers, forward, backward, dead, strict=True)
+            LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=_known(share), finite=bad != 0)
+            for name, one, other, share, bad in zip(first.layers, forward, backward, dead, finite, strict=True)
         ),
         wrong_at=_wrong(signals, first.layers),
     )
@@ -130,7 +131,7 @@ def found(shown: Flow | None) -> Iterator[Finding]:
     ratio = f"the first loss is {shown.ratio:.3g} times that of a guess"
     if shown.health != "healthy":
         yield Finding(
-            severity="fault",
+            severity="doubt" if _backward_alone(shown) else "fault",
             what=f"first pass {shown.health}",
             parts=where,
             evidence=_evidence(shown, ratio),
@@ -144,6 +145,15 @@ def found(shown: Flow | None) -> Iterator[Finding]:
             evidence=f"{ratio} ({shown.loss:.3g} where {shown.guess:.3g} is)",
             remedy="scale the last layer down, so that the first outputs are near zero",
         )
+
+
+def _backward_alone(shown: Flow) -> bool:
+    """Tell whether only the gradient's variance leaves its range, as behind a pooling or between normalizations."""
+    finite = all(layer.finite for layer in shown.layers)
+    if shown.health not in ("exploding", "vanishing") or shown.ratio > UNTRAINED_LOSS or not finite:
+        return False
+    known = [layer.forward for layer in shown.layers if layer.forward is not None]
+    return len(known) > 0 and all(SPAN >= each / known[0] >= 1 / SPAN for each in known if known[0] > 0)
 
 
 def _evidence(shown: Flow, ratio: str) -> str:

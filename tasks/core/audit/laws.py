@@ -77,11 +77,6 @@ class Fit:
     matches: tuple[Match, ...] = ()
     default: bool = False
 
-    @property
-    def by_array(self) -> Match | None:
-        """The law that fits by the fans of the array, where none fits by those of the operation or without fans."""
-        return self.matches[0] if self.matches and self.matches[0].fans == "array" else None
-
 
 def level(parts: int) -> float:
     """Return at which p-value a law is called wrong, in a model of so many parts.

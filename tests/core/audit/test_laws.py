@@ -76,8 +76,9 @@ def test_fans_of_the_array_are_told():
     seen = look(audited.Model([layer], {"c.weight": draw}))
     found = laws.fit(seen.parts[0], "pytorch", ALPHA)
     assert found.law == "glorot_normal (array)" or found.law == "he_normal by fan_out (array)"
-    assert found.by_array is not None
-    assert laws.fit(look(audited.Model([layer], audited.drawn(layer))).parts[0], "pytorch", ALPHA).by_array is None
+    right = laws.fit(look(audited.Model([layer], audited.drawn(layer))).parts[0], "pytorch", ALPHA)
+    assert {match.fans for match in found.matches} == {"array"}
+    assert right.matches[0].fans == "operation"
 
 
 def test_an_embedding_ignores_its_padding():
