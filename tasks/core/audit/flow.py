@@ -80,7 +80,7 @@ def flow(first: FirstPass) -> Flow | None:
         forward_slope=_known(slopes[0]),
         backward_slope=_known(slopes[1]),
         layers=tuple(
-            LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=_known(share), finite=bad != 0)
+            LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=_known(share), finite=bool(bad != 0))
             for name, one, other, share, bad in zip(first.layers, forward, backward, dead, finite, strict=True)
         ),
         wrong_at=_wrong(signals, first.layers),

@@ -25,6 +25,11 @@ def test_an_audit_is_the_same_after_json(right):
     """What is written is read again; another schema or version is refused, and so is what is no JSON."""
     text = right.to_json()
     assert Audit.from_json(text, "a.json") == right
+    passed = audited.Model(*audited.plain())
+    passed.first_pass = lambda: audited.passed(np.array([1, 1, np.inf, np.nan]))
+    whole = audit.judge(look(passed), "m")
+    assert whole.flow.wrong_at == "l2"
+    assert Audit.from_json(whole.to_json(), "a.json") == whole
     raw = json.loads(text)
     assert (raw["schema"], raw["version"]) == ("initbench.audit", 1)
     for wrong in (json.dumps({**raw, "version": 2}), json.dumps({**raw, "schema": "x"}), "{}", "no"):
