@@ -17,6 +17,7 @@ from tasks.trainers import pool, process
 
 SEEDS = 3
 IMAGE = (3, 64, 64)
+FANS = {"wrong fans": "pytorch#23854"}
 
 
 def encoder():
@@ -93,20 +94,26 @@ def t5():
 
 
 MODELS = {
-    "nn.TransformerEncoder": (encoder, "pytorch", "torch", (5, 64), "pytorch#166378"),
-    "layers.LSTM": (lstm, "keras", "keras", None, ""),
-    "Conv2DTranspose by he_normal": (transposed, "keras", "keras", None, ""),
-    "applications.MobileNetV2": (mobilenet, "keras", "keras", None, ""),
-    "mobilenet_v2": (vision("mobilenet_v2"), "pytorch", "torchvision", IMAGE, "pytorch#23854"),
-    "mnasnet1_0": (vision("mnasnet1_0"), "pytorch", "torchvision", IMAGE, "pytorch#23854"),
-    "efficientnet_b0": (vision("efficientnet_b0"), "pytorch", "torchvision", IMAGE, "pytorch#23854"),
-    "resnext50_32x4d": (vision("resnext50_32x4d"), "pytorch", "torchvision", IMAGE, "pytorch#23854"),
-    "mobilenetv2_100": (image_models("mobilenetv2_100"), "pytorch", "timm", IMAGE, ""),
-    "timm's efficientnet_b0": (image_models("efficientnet_b0"), "pytorch", "timm", IMAGE, ""),
-    "T5 v1.1, small": (t5, "pytorch", "transformers", (16,), "transformers#26441"),
+    "nn.TransformerEncoder": (
+        encoder,
+        "pytorch",
+        "torch",
+        (5, 64),
+        {"a fused kernel initialized as one": "pytorch#166378"},
+    ),
+    "layers.LSTM": (lstm, "keras", "keras", None, {}),
+    "Conv2DTranspose by he_normal": (transposed, "keras", "keras", None, {}),
+    "applications.MobileNetV2": (mobilenet, "keras", "keras", None, {}),
+    "mobilenet_v2": (vision("mobilenet_v2"), "pytorch", "torchvision", IMAGE, FANS),
+    "mnasnet1_0": (vision("mnasnet1_0"), "pytorch", "torchvision", IMAGE, FANS),
+    "efficientnet_b0": (vision("efficientnet_b0"), "pytorch", "torchvision", IMAGE, FANS),
+    "resnext50_32x4d": (vision("resnext50_32x4d"), "pytorch", "torchvision", IMAGE, FANS),
+    "mobilenetv2_100": (image_models("mobilenetv2_100"), "pytorch", "timm", IMAGE, {}),
+    "timm's efficientnet_b0": (image_models("efficientnet_b0"), "pytorch", "timm", IMAGE, {}),
+    "T5 v1.1, small": (t5, "pytorch", "transformers", (16,), {"first pass exploding": "transformers#26441"}),
 }
-"""By name: what builds a model, for which backend, of which package, the shape of a row where it is needed, and where
-what is found was reported, if it was."""
+"""By name: what builds a model, for which backend, of which package, the shape of a row where it is needed, and by
+kind of finding where it was reported."""
 
 
 def rows(names):
@@ -121,7 +128,7 @@ def rows(names):
             kinds.setdefault((each.severity, each.what.partition(",")[0]), []).append(each)
         for (severity, what), alike in kinds.items():
             many = f"{sum(len(each.parts) for each in alike)} of {len(found.rows)}"
-            yield [name, library, f"{severity}: {what}", many, alike[0].evidence, reported]
+            yield [name, library, f"{severity}: {what}", many, alike[0].evidence, reported.get(what, "")]
         if not kinds:
             yield [name, library, "nothing", "", "", ""]
 
