@@ -213,6 +213,8 @@ def called(
 ) -> Audit:
     """Return the audit that a command line asks for: of a function's model, or that in a snapshot."""
     if target.endswith(".json"):
+        if rules or given or shape or data or backend:
+            raise ValueError(f"a snapshot is shown as it is, without rules or options; name a function, not {target}")
         return read(Path(target))
     wanted = read_rules(rules) if rules else None
     return audit(target, wanted, backend=backend, options=options(given), shape=sides(shape), data=data, seeds=seeds)

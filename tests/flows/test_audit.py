@@ -118,6 +118,7 @@ def test_the_framework_is_found_out(run):
         (["gone.json"], "gone.json: No such file"),
         (["wrong.json"], "wrong.json must be a snapshot"),
         (["wrong.json", "wrong.json"], "wrong.json must be a snapshot"),
+        (["wrong.json", "--shape", "8"], "a snapshot is shown as it is"),
     ],
 )
 def test_wrong_input_is_one_line(run, arguments, words):
