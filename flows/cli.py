@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfoNotFoundError, available_timezones
 
 import click
@@ -29,6 +29,7 @@ from tasks.core.design.study import Study
 
 if TYPE_CHECKING:
     from flows.result import BenchmarkResult
+    from tasks.core.audit.findings import Severity
 
 INVALID = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -264,6 +265,50 @@ def new(name: str, backend: Backend) -> None:
     with refusing():
         files = template.write(name, backend, Path.cwd())
     click.echo(f"Wrote {', '.join(files)}; `initbench run {files[0]} --dry-run` shows what it would train")
+
+
+@cli.command()
+@click.argument("target")
+@click.argument("other", required=False)
+@click.option(
+    "--rules", type=click.Path(path_type=Path), help="What was meant: a YAML file of patterns and initializers."
+)
+@click.option("--option", "given", multiple=True, metavar="NAME=VALUE", help="An argument of the function.")
+@click.option("--shape", metavar="3,32,32", help="Shape of a row, for the first pass.")
+@click.option("--data", metavar="MODULE:FUNCTION", help="A function that returns x and y, for the first pass.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="The framework; by default it is found out.")
+@click.option("--seeds", type=int, default=5, show_default=True, help="Under how many seeds the model is built.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write a snapshot, to compare with.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print the snapshot, for machines.")
+@click.option("--fail-on", type=click.Choice(["fault", "doubt", "note"]), default="fault", show_default=True)
+def audit(
+    target: str, other: str | None, as_json: bool, fail_on: "Severity", save: Path | None, html: Path | None, **how: Any
+) -> None:
+    """Tell by what law each parameter of a model was drawn, and whether that is what was meant.
+
+    TARGET names the function that builds the model, module:function or path/to/file.py:function, or is a snapshot. Two
+    snapshots are compared. The model's code runs with your rights.
+
+    Exit status: 0 without a fault; 1 if there is one, or if two snapshots differ; 2 if the input is invalid.
+    """
+    from flows import audit as auditing
+    from tasks.core.report import audit_text
+
+    if other:
+        with refusing():
+            compared = auditing.beside(target, other)
+        click.echo(audit_text.side_by_side(compared, (target, other)))
+        sys.exit(0 if compared.same else 1)
+    with refusing():
+        found = auditing.called(target, **how)
+        if save:
+            save.write_text(found.to_json())
+        if html:
+            html.write_text(auditing.page(found))
+    click.echo(found.to_json() if as_json else audit_text.text(found), nl=not as_json)
+    if found.fails(fail_on):
+        sys.exit(1)
 
 
 @cli.command()

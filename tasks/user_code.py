@@ -10,8 +10,10 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.audit.rows import Rows
+from tasks.core.audit.sample import ROOTS, Target
 from tasks.core.design.initializers import Backend
 from tasks.core.design.nearest import choice
 from tasks.core.design.own import Loaded, OwnNetwork
@@ -30,6 +34,7 @@ from tasks.core.training.outcome import first_line
 
 FOLDERS = "INITBENCH_CODE"  # variable that lists the folders of modules, separated as in PATH
 NETWORKS, DATASETS = "initbench.networks", "initbench.datasets"  # groups of entry points
+INSTALLED = {str(Path(sysconfig.get_paths()[kind]).resolve()) for kind in ("purelib", "platlib")}  # folders of packages
 DIGITS = 16  # of a checksum
 RAISED = (Exception, SystemExit)  # what a user's code raises is of any kind; a script may end where it is imported
 
@@ -170,8 +175,12 @@ def sources(reference: str) -> dict[str, str]:
 
 
 def _sources(module: str, file: Path) -> dict[str, bytes]:
-    """Return the sources of a module and of those that it imports from its own folder, by name."""
+    """Return the sources of a module and of those that it imports from its own folder, by name.
+
+    Of an installed package these are the package's own: its folder holds all other packages, too.
+    """
     root = file.parents[len(module.split(".")) - (file.name != "__init__.py")]
+    package = f"{module.partition('.')[0]}." if str(root) in INSTALLED else ""
     found: dict[str, bytes] = {}
     pending = [(module, file)]
     while pending:
@@ -179,7 +188,11 @@ def _sources(module: str, file: Path) -> dict[str, bytes]:
         if name in found:
             continue
         found[name] = path.read_bytes()
-        pending += [each for each in _imports(name, path, found[name], root) if each[0] not in found]
+        pending += [
+            each
+            for each in _imports(name, path, found[name], root)
+            if each[0] not in found and f"{each[0]}.".startswith(package)
+        ]
     return found
 
 
@@ -225,6 +238,70 @@ def _built(
     except RAISED as error:
         given = "".join(f", {name}={value!r}" for name, value in options.items())
         raise ValueError(f"{reference}({shape}, {outputs}{given}) must build a model; {_told(error)}") from None
+
+
+def backend(reference: str) -> Backend:
+    """Return the backend of a model by what its builder's code imports: PyTorch, unless it is Keras alone.
+
+    Nothing is imported for it.
+    """
+    found = set()
+    for source in sources(reference).values():
+        for node in ast.walk(ast.parse(source)):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found |= {ROOTS.get(name.partition(".")[0]) for name in names}
+    return "keras" if "keras" in found and "pytorch" not in found else "pytorch"
+
+
+def target(asked: Target) -> tuple[Callable[[], Any], Rows | None]:
+    """Return what builds a model without arguments, and the rows of its first pass, as an audit asks for.
+
+    Arguments without a default that no option gives are the shape of a row and the number of outputs, in this order.
+
+    Raises:
+        ValueError: if there is no such code, or it takes other arguments.
+    """
+    build = function(asked.build, NETWORKS) if isinstance(asked.build, str) else asked.build
+    data = loaded(Loaded(load=asked.load)) if asked.load else None
+    known: dict[str, Any] = {}
+    if data is not None:
+        known = {"shape": data.problem.shape, "outputs": data.problem.outputs}
+    elif asked.shape is not None:
+        known = {"shape": asked.shape}
+    arguments = _arguments(asked, build, known)
+    rows = Rows.of(data) if data is not None else Rows.normal(asked.shape) if asked.shape is not None else None
+    return partial(_called, asked.name, build, arguments), rows
+
+
+def _arguments(asked: Target, build: Callable[..., Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a builder by name."""
+    takes = inspect.signature(build).parameters.values()
+    names = [each.name for each in takes if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    if not any(each.kind is each.VAR_KEYWORD for each in takes):
+        for name in asked.options:
+            if name not in names:
+                raise ValueError(
+                    f"{asked.name} takes no argument {name!r}; {choice(name, names) if names else 'it takes none'}"
+                )
+    needed = [each.name for each in takes if each.name in names and each.default is each.empty]
+    missing = [name for name in needed if name not in asked.options]
+    given = dict(zip(missing, known.values(), strict=False))
+    if "outputs" in missing and "outputs" not in known:
+        given = {name: known[name] for name in missing if name in known}
+    if lacking := [name for name in missing if name not in given]:
+        raise ValueError(
+            f"{asked.name} needs {', '.join(lacking)}: give --data or --shape, or --option {lacking[0]}=VALUE"
+        )
+    return {**given, **asked.options}
+
+
+def _called(name: str, build: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        return build(**arguments)
+    except Exception as error:  # of the user's, of any kind
+        inside = ", ".join(f"{key}={each!r}" for key, each in arguments.items())
+        raise ValueError(f"{name}({inside}) must build a model; {_told(error)}") from None
 
 
 def loaded(source: Loaded) -> Dataset:

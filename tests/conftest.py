@@ -21,6 +21,7 @@ hypothesis.settings.load_profile("unhurried")
 
 TOGETHER = {
     "tests/backends": "backends",
+    "tests/flows/test_audit.py": "trainers",
     "tests/flows/test_benchmark.py": "trainers",
     "tests/flows/test_cli.py": "trainers",
     "tests/flows/test_nightly.py": "trainers",

@@ -90,6 +90,12 @@ def test_checksums_cover_what_is_imported_from_the_own_folder(code):
     assert user_code.sources("mine:build").keys() == {"mine", "parts", "parts.blocks", "parts.deeper"}
 
 
+def test_an_installed_package_is_its_own_sources(code):
+    """The code behind a function of an installed package is that package, and nothing else that is installed beside."""
+    user_code.allow(code)
+    assert {name.partition(".")[0] for name in user_code.sources("jinja2:Template")} == {"jinja2"}
+
+
 def test_code_that_changed_is_imported_anew(code):
     """A process that has imported a module takes the code that the checksum is of."""
     write(code, "def build(shape, outputs): return 1\n")

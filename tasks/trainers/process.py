@@ -7,12 +7,13 @@ import gc
 import importlib
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -22,6 +23,7 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import ShutdownExecutorError
 
 from tasks import user_code
+from tasks.core.audit.sample import Auditable, Seen, Target, look
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
@@ -127,6 +129,10 @@ class Trainer:
     def examine(self, settings: CellSettings, cells: Sequence[Cell]) -> Examined:
         """Return what is known of a network of one's own before cells of it train; see `own.examine`."""
         return self.call(_examine, settings, tuple(cells))
+
+    def audit(self, target: Target) -> Seen:
+        """Return what is seen of a model that is built again and again; see `audit.sample.look`."""
+        return self.call(_audit, self.backend, target)
 
     def trace(self, level: Level) -> Trace:
         """Return what the gate's networks compute at a level; see `parity.trace`."""
@@ -243,6 +249,15 @@ def _examine(settings: CellSettings, cells: tuple[Cell, ...]) -> Examined:
             reference, shape = network.build[settings.backend], datasets.load(settings.dataset).problem.shape
             words = f"it raised {type(error).__name__}: {first_line(error)}"
             raise ValueError(f"what {reference} builds must take rows of shape {shape}; {words}") from None
+
+
+def _audit(backend: Backend, target: Target) -> Seen:
+    with redirect_stdout(sys.stderr):
+        build, rows = user_code.target(target)
+    model: Auditable = importlib.import_module(f"tasks.backends.{backend}.audited").Audited(build, rows)
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # what the model's code prints goes to the log
+        warnings.simplefilter("ignore")
+        return look(model, target.seeds)
 
 
 def elsewhere(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from tasks.core.report import figures, verdict_figures
+from tasks.core.audit.audit import Audit
+from tasks.core.report import audit_figures, figures, verdict_figures
 from tasks.core.report.styles import styles
 from tasks.core.report.wording import reworded
 from tasks.core.statistics.findings import Findings
@@ -88,6 +89,16 @@ CAPTIONS = {
         "Variance of pre-activations and of their gradient by layer, before training; dots are what theory expects, "
         "where a theory describes the network.",
     ),
+    "flow": (
+        "Variance through depth",
+        "Variance of each weighted layer's outputs, and of the loss's gradient in these, in order of execution, in "
+        "the first pass. A dashed line marks the layer where the pass goes wrong first, if it does.",
+    ),
+    "of_he": (
+        "Standard deviations",
+        "The standard deviation of each kernel over that of He's law for its operation, in the model's order from top "
+        "to bottom. Marks tell what was found of it. The table of parameters has the numbers.",
+    ),
     "gradients": (
         "Gradients",
         "Norm of each layer's weight gradient by epoch, a heat map for each initializer.",
@@ -139,6 +150,18 @@ def _worded(figures: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure
         for text in figure.findobj(Text):
             text.set_text(reworded(text.get_text()))
         yield name, figure
+
+
+def of_audit(audit: Audit) -> list[Picture]:
+    """Draw the pictures of an audit: variance through depth, and each kernel's standard deviation over He's."""
+    return _drawn(_of_audit(audit))
+
+
+def _of_audit(audit: Audit) -> Iterator[tuple[str, Figure]]:
+    if audit.flow:
+        yield "flow", audit_figures.flows(audit.flow)
+    if any(row.of_he for row in audit.rows):
+        yield "of_he", audit_figures.of_he(audit)
 
 
 def of_runs(beside: SideBySide) -> list[Picture]:

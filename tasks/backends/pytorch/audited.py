@@ -1,0 +1,193 @@
+"""A PyTorch model that an audit builds again and again: what is in it, and its first pass."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from tasks.backends.pytorch import initializers, losses
+from tasks.backends.pytorch.contained import contained
+from tasks.backends.pytorch.layers import evaluated, layers, path, stored
+from tasks.backends.pytorch.seen import Seen, probing
+from tasks.core.audit.rows import NO_JACOBIANS, Rows
+from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
+from tasks.core.design.layers import Kernel, Layers
+from tasks.core.training import signals
+from tasks.core.training.outcome import first_line
+from tasks.core.training.signals import Start
+
+NOTED = 16  # values of a tensor that was cut, by which it is told whether it was drawn again since
+Cuts = dict[int, tuple[Tensor, Tensor, float]]
+"""Tensors by their id, with their first values and the nearer bound's distance from the mean, when they were cut."""
+
+
+class Audited:
+    """A module that an audit looks at; see `tasks.core.audit.sample.Auditable`. It stays on the CPU, in its own type.
+
+    builder: what builds the module. rows: on which rows the first pass is made, if there are any.
+    """
+
+    backend = initializers.NAME
+    version = torch.__version__.partition("+")[0]
+    layers: Layers
+
+    def __init__(self, builder: Callable[[], Any], rows: Rows | None) -> None:
+        self.builder, self.rows = builder, rows
+        self.others: Mapping[str, str] = {}
+        self.skipped: Sequence[str] = ()
+        self.cuts: Mapping[str, float] = {}
+        self.model: Any = None
+        self.modules: dict[str, nn.Module] = {}
+
+    def build(self, seed: int) -> None:
+        self.model, self.modules = None, {}  # so that no two models are held at once
+        with contained(seed), _watched() as cuts:
+            model = self.builder()
+        if not isinstance(model, nn.Module):
+            refuse(self.backend, "torch.nn.Module", model)
+        self.model = model
+        named = dict(model.named_parameters())
+        for name, each in named.items():
+            if is_lazy(each):
+                raise ValueError(f"lazy modules must be called once in the builder; got {name}")
+            if each.is_meta:
+                raise ValueError(f"modules must be moved off the device meta by the builder; got {name}")
+        self.modules = dict(model.named_modules())
+        self.layers = layers(model)
+        self.cuts = {name: bound for name, each in named.items() if (bound := _bound(cuts, each)) is not None}
+        self._list_others(named)
+
+    def _list_others(self, named: Mapping[str, Tensor]) -> None:
+        taken = {
+            id(tensor)
+            for layer in self.layers.layers
+            for parameter in layer.parameters
+            for tensor in stored(self._module(layer.name), parameter).values()
+        }
+        found, skipped = {}, []
+        for name, each in named.items():
+            if not each.is_floating_point():
+                skipped.append(f"{name} is left out: its type is {each.dtype}")
+            elif id(each) not in taken:
+                found[name] = type(self._module(name.rpartition(".")[0])).__name__
+        self.others, self.skipped = found, skipped
+
+    def _module(self, name: str) -> nn.Module:
+        found: nn.Module = self.modules.get(name, self.model)
+        return found
+
+    def path(self, layer: str, parameter: str) -> str:
+        return path(layer if layer in self.modules else "", parameter)
+
+    def read(self, layer: str, parameter: str) -> tuple[Floats, str]:
+        if layer:
+            with evaluated(self._module(layer)):  # in training, a spectral norm would change its vectors
+                value = getattr(self._module(layer), parameter)
+        else:
+            value = self.model.get_parameter(parameter)
+        kind = str(value.dtype).removeprefix("torch.")
+        value = value.detach().cpu()
+        return (value if value.dtype in (torch.float32, torch.float64) else value.float()).numpy(), kind
+
+    def counted(self, kernel: Kernel, kind: str) -> Fans:
+        return initializers.counted(kernel, kind)
+
+    # The first pass
+
+    def first_pass(self) -> FirstPass:
+        if self.rows is None:
+            return FirstPass(note="no first pass was made: --shape or --data says what a row is")
+        lookup = next((each.kernels[0] for each in self.layers.layers if each.kernels[0].lookup), None)
+        rows = self.rows if lookup is None else self.rows.tokens_below(lookup.shape[0])
+        try:
+            with contained(0), probing(self.model):
+                return self._pass(rows)
+        except Exception as error:  # of the user's code, of any kind
+            return FirstPass(
+                note=f"no first pass was made: the model raised {type(error).__name__}: {first_line(error)}"
+            )
+
+    def _pass(self, rows: Rows) -> FirstPass:
+        few = self._tensor(rows.first(2).x)
+        found = layers(self.model, few)
+        with torch.no_grad(), Seen(self.model, found, keep=False) as seen:
+            self.model(few)
+        rows = rows.first(rows.fitting(seen.numbers // len(few)))
+        order = [layer.name for layer in found.layers]
+        kernels = [getattr(self._module(layer.name), layer.kernels[0].place.parameter) for layer in found.layers]
+        with _differentiable(self.model), Seen(self.model, found, gradients=True) as seen:
+            given = _logits(self.model(self._tensor(rows.x)))
+            told = rows.targets(tuple(given.shape))
+            loss = losses.loss(given.float(), torch.from_numpy(told.y), told.task)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        share = torch.tensor(np.nan)
+        if told.task == "classification":
+            share = signals.largest_class_share(torch, given.detach().float().reshape(-1, given.shape[-1]))
+        norms = [torch.zeros(()) if each.grad is None else each.grad.float().norm() for each in kernels]
+        start = torch.stack([seen.at_start(at, len(rows.x), norm) for at, norm in enumerate(norms)], 1)
+        self.model.zero_grad(set_to_none=True)
+        scores = np.array([[loss.item(), share.item(), np.nan]], np.float32)
+        arrays = start[None].detach().float().numpy(), scores, NO_JACOBIANS, seen.state()[None].float().numpy()
+        return FirstPass(rows.words, tuple(order), Start(*arrays), told.guess)
+
+    def _tensor(self, x: Floats) -> Tensor:
+        found = torch.from_numpy(np.ascontiguousarray(x))
+        kind = next((each.dtype for each in self.model.parameters() if each.is_floating_point()), torch.float32)
+        return found.to(kind) if found.is_floating_point() else found.long()
+
+
+@contextmanager
+def _watched() -> Iterator[Cuts]:
+    """Note, for a while, at which bounds `trunc_normal_` cuts which tensors."""
+    seen: Cuts = {}
+    own = nn.init._no_grad_trunc_normal_
+
+    def noting(tensor: Tensor, mean: float, std: float, a: float, b: float, *more: Any, **named: Any) -> Tensor:
+        given = own(tensor, mean, std, a, b, *more, **named)
+        seen[id(tensor)] = tensor, _first(tensor), min(abs(a - mean), abs(b - mean))
+        return given
+
+    nn.init._no_grad_trunc_normal_ = noting
+    try:
+        yield seen
+    finally:
+        nn.init._no_grad_trunc_normal_ = own
+
+
+def _bound(cuts: Cuts, tensor: Tensor) -> float | None:
+    """Return how far from the mean a tensor was cut, None if it was not, or was drawn again since."""
+    cut, first, bound = cuts.get(id(tensor), (None, None, 0.0))
+    return bound if cut is tensor and first is not None and torch.equal(first, _first(tensor)) else None
+
+
+def _first(tensor: Tensor) -> Tensor:
+    return tensor.detach().flatten()[:NOTED].clone()
+
+
+@contextmanager
+def _differentiable(model: nn.Module) -> Iterator[None]:
+    """Let every parameter take part in the backward pass for a while, also those that its author has frozen."""
+    before = [(each, each.requires_grad) for each in model.parameters() if each.is_floating_point()]
+    for each, _ in before:
+        each.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for each, wanted in before:
+            each.requires_grad_(wanted)
+
+
+def _logits(given: Any) -> Tensor:
+    """Return the tensor of what a model gives: its logits by name, or the first of several."""
+    found = getattr(given, "logits", given)
+    if isinstance(found, dict):
+        found = next(iter(found.values()))
+    while isinstance(found, tuple | list):
+        found = found[0]
+    if not isinstance(found, Tensor):
+        raise ValueError(f"a model must give a tensor; it gives {type(given).__name__}")  # noqa: TRY004  # input
+    return found

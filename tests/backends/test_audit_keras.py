@@ -1,0 +1,96 @@
+"""Audits of Keras's layers: well-made ones of every kind have no finding, and planted faults have one each."""
+
+import keras as keras_package
+import pytest
+
+from tasks.backends import keras
+from tasks.backends.keras.audited import Audited
+from tasks.core.audit import audit
+from tasks.core.audit.rows import Rows
+from tasks.core.audit.sample import look
+
+L = keras_package.layers
+
+
+def audited(build, shape=None, seeds=3):
+    """Return the audit of a Keras model."""
+    return audit.judge(look(Audited(build, Rows.normal(shape) if shape else None), seeds), "m")
+
+
+def told(found):
+    """Return severity and kind of each finding."""
+    return [(each.severity, each.what) for each in found.findings]
+
+
+def every_layer():
+    """Return a Keras model with layers of every kind that Keras's table lists."""
+    image, sequence, tokens = (keras_package.Input(shape) for shape in ((12, 12, 8), (9, 8), (7,)))
+    volume, attended = keras_package.Input((6, 6, 6, 4)), L.Embedding(20, 16)(tokens)
+    outputs = [
+        L.Dense(16)(L.Conv2D(16, 3, groups=4, strides=2)(image)),
+        L.DepthwiseConv2D(3, depth_multiplier=2)(image),
+        *(L.SeparableConv2D(12, 3)(image), L.Conv2DTranspose(8, 4, strides=2)(image)),
+        *(L.Conv1D(8, 3)(sequence), L.DepthwiseConv1D(3)(sequence), L.SeparableConv1D(8, 3)(sequence)),
+        *(L.Conv1DTranspose(8, 4, strides=2)(sequence), L.Conv3D(8, 3)(volume), L.Conv3DTranspose(4, 3)(volume)),
+        *(L.SimpleRNN(12)(sequence), L.GRU(12)(sequence), L.Bidirectional(L.LSTM(12))(sequence)),
+        L.LayerNormalization()(L.MultiHeadAttention(2, 8)(attended, attended)),
+        L.EinsumDense("abc,bcd->abd", (7, 12))(attended),
+    ]
+    return keras_package.Model([image, sequence, tokens, volume], outputs)
+
+
+@pytest.mark.parametrize("label", ["he_normal", "orthogonal"])
+def test_well_made_layers_have_no_finding(label):
+    """Every kind of Keras layer that `init_weights` has drawn by a law with the fans of the operation has none."""
+
+    def build():
+        model = every_layer()
+        keras.init_weights(model, label)
+        return model
+
+    found = audited(build, seeds=2)
+    assert found.findings == ()
+    assert {"EinsumDense", "SeparableConv2D", "LSTMCell", "Conv3DTranspose"} <= {row.kind for row in found.rows}
+
+
+def test_kerass_own_fans_are_found():
+    """What Keras's defaults get wrong is found: depthwise kernels, both kernels of an LSTM."""
+
+    def build():
+        given = keras_package.Input((8, 8, 48))
+        hidden = L.Reshape((-1, 48))(L.DepthwiseConv2D(3)(given))
+        return keras_package.Model(given, L.LSTM(32)(hidden))
+
+    found = told(audited(build, seeds=2))
+    assert found[:1] == [("fault", "wrong fans, 48 groups")]
+    assert {*found[1:]} == {
+        ("doubt", "a fused kernel initialized as one"),
+        ("doubt", "gates not orthogonal one by one"),
+    }
+
+
+def test_an_initializer_that_is_used_twice_is_found():
+    """A seeded initializer's instance draws the same values for two layers, whatever the seed."""
+
+    def build():
+        given, twice = keras_package.Input((24,)), keras_package.initializers.HeNormal(seed=1)
+        hidden = L.Dense(24, kernel_initializer=twice)(given)
+        return keras_package.Model(given, L.Dense(24, kernel_initializer=twice)(hidden))
+
+    found = audited(build, seeds=2)
+    assert ("fault", "the same values twice") in told(found)
+    assert ("doubt", "does not depend on the seed") in told(found)
+
+
+def test_keras_models_know_their_inputs():
+    """A Keras model has a first pass without a shape; probabilities count as the logarithms that they are of."""
+
+    def build():
+        given = keras_package.Input((16,))
+        hidden = L.Dense(32, activation="relu")(given)
+        return keras_package.Model(given, L.Dense(10, activation="softmax")(hidden))
+
+    found = audited(build, seeds=1)
+    assert found.flow.health == "healthy"
+    assert 0.8 < found.flow.ratio < 1.6
+    assert found.flow.layers[0].dead is not None

@@ -1,0 +1,190 @@
+"""Audits of PyTorch's modules: well-made ones of every kind have no finding, and planted faults have one each."""
+
+import copy
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tasks.backends import pytorch
+from tasks.backends.pytorch.audited import Audited
+from tasks.core.audit import audit
+from tasks.core.audit.rows import Rows
+from tasks.core.audit.sample import OtherBackendError, look
+
+
+def audited(build, shape=None, seeds=3):
+    """Return the audit of a module."""
+    return audit.judge(look(Audited(build, Rows.normal(shape) if shape else None), seeds), "m")
+
+
+def told(found):
+    """Return severity and kind of each finding."""
+    return [(each.severity, each.what) for each in found.findings]
+
+
+def every_module():
+    """Return modules of every kind that torch's table lists."""
+    return nn.ModuleList(
+        [
+            *(nn.Linear(24, 32), nn.Bilinear(6, 5, 16), nn.Conv1d(8, 16, 5), nn.Conv2d(16, 32, 3, groups=4, stride=2)),
+            *(nn.Conv2d(32, 32, 3, groups=32), nn.Conv3d(4, 8, 3), nn.ConvTranspose1d(16, 8, 4, stride=2)),
+            *(nn.ConvTranspose2d(8, 16, 4, stride=2, groups=2), nn.ConvTranspose3d(4, 4, 3)),
+            *(nn.Embedding(20, 16, padding_idx=0), nn.MultiheadAttention(16, 2), nn.MultiheadAttention(16, 2, kdim=8)),
+            *(nn.RNN(8, 12), nn.GRU(8, 12, num_layers=2), nn.LSTM(8, 12, bidirectional=True, proj_size=4)),
+            *(nn.RNNCell(8, 12), nn.GRUCell(8, 12), nn.LSTMCell(8, 12), nn.LayerNorm(16), nn.BatchNorm1d(8)),
+        ]
+    )
+
+
+@pytest.mark.parametrize("label", ["he_normal", "glorot_uniform", "orthogonal"])
+def test_well_made_modules_have_no_finding(label):
+    """Every kind of module that `init_weights` has drawn by a law with the fans of the operation has no finding."""
+
+    def build():
+        model = every_module()
+        pytorch.init_weights(model, label)
+        return model
+
+    found = audited(build)
+    assert found.findings == ()
+    kinds = {row.kind for row in found.rows}
+    assert {"Bilinear", "ConvTranspose3d", "LSTMCell", "MultiheadAttention", "Embedding", "LayerNorm"} <= kinds
+
+
+def test_torchs_own_fans_are_found():
+    """What torch gets wrong is found: a depthwise kernel by fan_out, a fused projection, gates of a whole."""
+
+    def build():
+        depthwise, lstm = nn.Conv2d(32, 32, 3, groups=32), nn.LSTM(24, 24)
+        nn.init.kaiming_normal_(depthwise.weight, mode="fan_out")
+        nn.init.orthogonal_(lstm.weight_hh_l0)
+        return nn.ModuleList([depthwise, lstm, nn.MultiheadAttention(32, 4)])
+
+    found = audited(build)
+    assert told(found) == [
+        ("fault", "wrong fans, 32 groups"),
+        ("doubt", "a fused kernel initialized as one"),
+        ("doubt", "gates not orthogonal one by one"),
+    ]
+    assert "(9, 288); the operation's are (9, 9)" in found.findings[0].evidence
+    assert "0.5 of what" in found.findings[1].evidence
+
+
+def test_planted_faults_are_found():
+    """Memory without values, copies, fixed and foreign seeds, constants, ties and low precision are found."""
+
+    def build():
+        model = nn.ModuleList([nn.Linear(24, 24) for _ in range(8)])
+        model[1] = copy.deepcopy(model[0])
+        model[2].weight = nn.Parameter(torch.empty(24, 24))
+        with torch.no_grad():
+            model[3].weight.copy_(torch.randn(24, 24, generator=torch.Generator().manual_seed(1)))
+            model[4].weight.copy_(torch.from_numpy(np.random.default_rng(list(os.urandom(8))).normal(size=(24, 24))))
+        nn.init.constant_(model[5].weight, 0.1)
+        model[6].weight = model[7].weight
+        model.append(nn.Linear(24, 24, dtype=torch.float16))
+        nn.init.normal_(model[8].weight, 0, 3e-8)
+        return model
+
+    found = audited(build)
+    where = {each.what: each.parts for each in found.findings}
+    assert where["not finite"] == ("2.weight",)
+    assert where["does not depend on the seed"] == ("3.weight",)
+    assert where["not reproducible"] == ("4.weight",)
+    assert where["all units alike"] == ("5.weight",)
+    assert where["tied"] == ("7.weight", "6.weight")
+    assert where["lost in low precision"] == ("8.weight",)
+    twice = [each.parts for each in found.findings if each.what == "the same values twice"]
+    assert twice == [("0.weight", "1.weight"), ("0.bias", "1.bias")]
+
+
+def test_bounds_that_cut_nothing_are_told():
+    """Bounds of ±2 cut nothing from a small standard deviation; bounds in its multiples do, and a later draw counts."""
+
+    def build():
+        model = nn.ModuleList([nn.Linear(24, 24) for _ in range(3)])
+        nn.init.trunc_normal_(model[0].weight, std=0.02)
+        nn.init.trunc_normal_(model[1].weight, std=0.02, a=-0.04, b=0.04)
+        nn.init.trunc_normal_(model[2].weight, std=0.02)
+        nn.init.normal_(model[2].weight, std=0.02)
+        return model
+
+    found = audited(build)
+    assert [(each.severity, each.parts) for each in found.findings] == [("note", ("0.weight",))]
+    assert found.findings[0].what == "bounds that cut nothing"
+    assert found.rows[2].law == "truncated_normal(std=0.02)"
+
+
+def test_the_layer_where_the_first_pass_explodes_is_named():
+    """The layer in which variance leaves the range is named, forward; the pass is on the shape that was given."""
+
+    def build():
+        model = nn.Sequential(*[nn.Linear(32, 32) for _ in range(5)])
+        nn.init.normal_(model[2].weight, 0, 100)
+        return model
+
+    found = audited(build, shape=(32,), seeds=1)
+    assert (found.flow.health, found.flow.wrong_at) == ("exploding", "2")
+    assert ("fault", "first pass exploding") in told(found)
+    assert [layer.name for layer in found.flow.layers] == list("01234")
+
+
+def test_tokens_and_frozen_parameters_have_a_first_pass():
+    """A model that looks up tokens gets random ones, and a frozen layer takes part as any other."""
+
+    def build():
+        model = nn.Sequential(nn.Embedding(50, 16), nn.Flatten(), nn.Linear(64, 10))
+        model[2].requires_grad_(False)
+        return model
+
+    found = audited(build, shape=(4,), seeds=1)
+    assert found.flow.inputs == "random tokens below 50"
+    assert found.flow.guess == pytest.approx(np.log(10))
+    assert found.flow.layers[0].backward > 0
+
+
+def test_passes_that_fail_are_told():
+    """A model that cannot take the rows is audited without a first pass, and the note says why."""
+    found = audited(lambda: nn.Linear(8, 2), shape=(9,), seeds=1)
+    assert found.flow is None
+    assert "the model raised RuntimeError" in found.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: 3, r"must return a torch\.nn\.Module; it returned int"),
+        (nn.ReLU, "must have parameters of real numbers"),
+        (lambda: nn.LazyLinear(3), "lazy modules must be called"),
+        (lambda: nn.Linear(3, 3, device="meta"), "moved off the device meta"),
+        (lambda: nn.Linear(3, int(torch.randint(2, 90, ()))), "the same shapes under every seed"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused(build, words):
+    """What is no model, or has nothing to read, is refused with the rule."""
+    with pytest.raises(ValueError, match=words):
+        audited(build)
+
+
+def test_other_numbers_are_left_out():
+    """Complex parameters are left out, and a note says so."""
+
+    def build():
+        model = nn.Sequential(nn.Linear(4, 4))
+        model.register_parameter("phase", nn.Parameter(torch.zeros(3, dtype=torch.complex64)))
+        return model
+
+    found = audited(build, seeds=1)
+    assert "phase is left out: its type is torch.complex64" in found.notes
+    assert "phase" not in {row.name for row in found.rows}
+
+
+def test_a_model_of_the_other_framework_is_told():
+    """A model of Keras in a process of PyTorch says which trainer should look at it."""
+    keras_like = type("Dense", (), {"__module__": "keras.src.layers"})
+    with pytest.raises(OtherBackendError) as raised:
+        audited(keras_like)
+    assert raised.value.backend == "keras"

@@ -1,0 +1,96 @@
+"""An audit as a whole: JSON that can be read again, what fails, and two audits side by side."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tasks.core.audit import audit, compare
+from tasks.core.audit.audit import Audit
+from tasks.core.audit.sample import look
+from tasks.core.report import audit_text
+from tests.shared import audited
+
+
+def of(layers, draws, **how):
+    return audit.judge(look(audited.Model(layers, draws, **how)), "m:build")
+
+
+@pytest.fixture(scope="module")
+def right():
+    return of(*audited.plain())
+
+
+def test_an_audit_is_the_same_after_json(right):
+    """What is written is read again; another schema or version is refused, and so is what is no JSON."""
+    text = right.to_json()
+    assert Audit.from_json(text, "a.json") == right
+    passed = audited.Model(*audited.plain())
+    passed.first_pass = lambda: audited.passed(np.array([1, 1, np.inf, np.nan]))
+    whole = audit.judge(look(passed), "m")
+    assert whole.flow.wrong_at == "l2"
+    assert Audit.from_json(whole.to_json(), "a.json") == whole
+    raw = json.loads(text)
+    assert (raw["schema"], raw["version"]) == ("initbench.audit", 1)
+    for wrong in (json.dumps({**raw, "version": 2}), json.dumps({**raw, "schema": "x"}), "{}", "no"):
+        with pytest.raises(ValueError, match=r"a\.json must be a snapshot of `initbench audit --save`.*version 1"):
+            Audit.from_json(wrong, "a.json")
+
+
+def test_severities_fail_as_asked(right):
+    """A doubt fails where doubts are asked for, and not otherwise."""
+    layers, draws = audited.plain()
+    doubtful = of(layers, {**draws, "l1.weight": lambda _: np.zeros((24, 24))})
+    assert (right.fails("note"), doubtful.fails(), doubtful.fails("doubt")) == (False, False, True)
+
+
+def test_the_gain_is_that_of_the_operation(right):
+    """He's law has gain √2, and a standard deviation of once He's."""
+    row = right.rows[0]
+    assert (row.gain, row.of_he) == pytest.approx((np.sqrt(2), 1), rel=0.05)
+
+
+def test_texts_fit_a_terminal():
+    """No line is wider than 100 columns, whatever the names; the worst comes first."""
+    name = "a.very.long.name.of.a.layer." * 5
+    layers = [*audited.plain()[0], audited.dense(name, 24, 24)]
+    draws = {**audited.plain()[1], **audited.drawn(layers[-1]), f"{name}.weight": lambda _: np.ones((24, 24))}
+    text = audit_text.text(of(layers, draws))
+    assert max(map(len, text.splitlines())) <= 100
+    rows = [line for line in text.splitlines() if "24×24" in line]
+    assert rows[0].startswith("fault")
+    other = audit_text.side_by_side(compare.compare(of(layers, draws), of(*audited.plain())), ("a.json", "b.json"))
+    assert max(map(len, other.splitlines())) <= 100
+
+
+def test_equal_audits_have_not_changed(right):
+    """Two audits of one model are equal in every bit."""
+    found = compare.compare(right, of(*audited.plain()))
+    assert found.same
+    assert found.equal == found.matched == len(right.rows)
+
+
+def test_changes_are_told(right):
+    """Another law, and another standard deviation, are told; another draw of the same law is not."""
+    layers, draws = audited.plain()
+
+    def later(rng):
+        rng.normal()
+        return audited.drawn(layers[0])["l0.weight"](rng)
+
+    found = compare.compare(right, of(layers, {**draws, "l0.weight": later}))
+    assert found.same
+    assert found.equal < found.matched
+    narrow = audited.drawn(layers[2], "lecun_uniform")["l2.weight"]
+    changed = compare.compare(right, of(layers, {**draws, "l2.weight": narrow}))
+    assert [(each.name, each.what) for each in changed.changes] == [("l2.weight", "law"), ("l2.weight", "SD")]
+
+
+def test_a_port_is_matched_by_order_and_shape(right):
+    """Layers under other names are matched in their order; what has no partner is told."""
+    layers = [audited.dense(f"block.{at}", 24, 24) for at in range(4)] + [audited.dense("head", 24, 5)]
+    draws = {path: draw for layer in layers for path, draw in audited.drawn(layer).items()}
+    found = compare.compare(right, of(layers, draws))
+    assert found.matched == 8
+    assert found.changes == ()
+    assert found.only == ((), ("head.weight", "head.bias"))

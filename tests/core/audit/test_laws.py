@@ -1,0 +1,110 @@
+"""Which law fits: every registered one is told by its values, with the fans that it was drawn by."""
+
+import numpy as np
+import pytest
+
+from tasks.core.audit import laws
+from tasks.core.audit.sample import SAMPLED, Part, look
+from tasks.core.design.initializers import named
+from tests.shared import audited
+
+ALPHA = laws.level(1)
+FAMILY = ("glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform")
+
+
+def fitted(layer, label, backend="pytorch"):
+    seen = look(audited.Model([layer], audited.drawn(layer, label)))
+    return {part.name: laws.fit(part, backend, ALPHA) for part in seen.parts}
+
+
+@pytest.mark.parametrize("label", [*FAMILY, "pytorch_default", "orthogonal", "identity", "zeros", "ones"])
+def test_every_law_is_told(label):
+    """A layer of 64 × 48 is told by name, whatever registered law drew it."""
+    layer = audited.dense("l", 64, 48)
+    found = fitted(layer, label)
+    assert found["l.weight"].law == label
+    assert found["l.bias"].law == "zeros"
+    assert found["l.weight"].default == (label == "pytorch_default")
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("random_normal(std=0.02)", "random_normal(std=0.02)"),
+        ("random_normal(std=0.37)", "random_normal(std=0.3"),
+        ("random_uniform(bound=0.37)", "random_uniform(bound=0.37"),
+        ("truncated_normal(std=0.37)", "truncated_normal(std=0.3"),
+        ("constant(value=0.25)", "constant(value=0.25)"),
+        ("identity(gain=3)", "identity(gain=3)"),
+        ("orthogonal(gain=2)", "orthogonal(gain=2)"),
+    ],
+)
+def test_other_scales_are_told(label, told):
+    """What no registered law fits is told by its family and scale, and fixed laws by their gain."""
+    assert fitted(audited.dense("l", 64, 48), label)["l.weight"].law.startswith(told)
+
+
+def test_other_bounds_are_told():
+    """A normal law that is cut elsewhere than at two standard deviations is told with its bounds."""
+    layer = audited.dense("l", 64, 64, bias=False)
+
+    def cut(rng):
+        drawn = rng.normal(size=60_000)
+        return drawn[np.abs(drawn) < 1.2][: 64 * 64].reshape(64, 64)
+
+    seen = look(audited.Model([layer], {"l.weight": cut}))
+    assert laws.fit(seen.parts[0], "pytorch", ALPHA).law.endswith("cut at ±1.2")
+
+
+def test_unlike_laws_are_told():
+    """Values around another number than zero, and of no known family, are told as such."""
+    layer = audited.dense("l", 64, 64, bias=False)
+    for draw, words in (
+        (lambda rng: rng.normal(1, 0.1, (64, 64)), "mean 0.999"),
+        (lambda rng: rng.laplace(0, 1, (64, 64)), "no known law, SD 1.4"),
+    ):
+        seen = look(audited.Model([layer], {"l.weight": draw}))
+        assert laws.fit(seen.parts[0], "pytorch", ALPHA).law.startswith(words)
+
+
+def test_fans_of_the_array_are_told():
+    """A grouped kernel drawn by He's law with the fans of its array fits that law by the array alone."""
+    layer = audited.convolution("c", 64, groups=64)
+    wide = named("he_normal").law
+    assert wide.std(9, 576) == wide.std(9, 9)  # by fan_in, both count alike
+    draw = lambda rng: rng.normal(0, np.sqrt(2 / 576), (64, 1, 3, 3))  # noqa: E731
+    seen = look(audited.Model([layer], {"c.weight": draw}))
+    found = laws.fit(seen.parts[0], "pytorch", ALPHA)
+    assert found.law == "glorot_normal (array)" or found.law == "he_normal by fan_out (array)"
+    right = laws.fit(look(audited.Model([layer], audited.drawn(layer))).parts[0], "pytorch", ALPHA)
+    assert {match.fans for match in found.matches} == {"array"}
+    assert right.matches[0].fans == "operation"
+
+
+def test_an_embedding_ignores_its_padding():
+    """The row of an embedding's padding is zero, and the rest is N(0, 1)."""
+    values = np.random.default_rng(0).normal(size=(5, 400))
+    values[:, :40] = 0
+    part = Part("e", "e", "e", "Embedding", "embedding", (40, 10), "float32", values=values, least=-3, most=3)
+    assert laws.fit(part, "pytorch", ALPHA).law == "random_normal(std=1)"
+
+
+@pytest.mark.parametrize("label", ["he_normal", "random_uniform(bound=0.3)", "orthogonal", "zeros", "identity"])
+def test_what_is_asked_is_held(label):
+    """A part has the law that it was drawn by, and no other."""
+    layer = audited.dense("l", 64, 64, bias=False)
+    seen = look(audited.Model([layer], audited.drawn(layer, label)))
+    held = {each: laws.hold(seen.parts[0], named(each), "pytorch", ALPHA).held for each in (label, "lecun_uniform")}
+    assert held == {label: True, "lecun_uniform": False}
+
+
+def test_large_parts_are_sampled():
+    """Of a large part a sample of values is kept, from the same places under every seed; moments are of all values."""
+    layer = audited.dense("l", 128, 64, bias=False)
+    (part,) = look(audited.Model([layer], audited.drawn(layer)), seeds=2).parts
+    rows = [np.random.default_rng(seed).normal(0, np.sqrt(2 / 128), (64, 128)).astype(np.float32) for seed in (0, 1)]
+    assert part.sampled
+    assert part.values.shape == (2, SAMPLED)
+    assert part.std == pytest.approx(np.std(rows), rel=1e-5)
+    assert part.kurtosis == pytest.approx(3, abs=0.2)
+    assert np.isin(part.values[0].astype(np.float32), rows[0]).all()
