@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import httpx
 from dotenv import dotenv_values
@@ -259,16 +259,17 @@ def _start_private() -> Private:
         start_new_session=True,  # Ctrl-C must not end the server: the flow still reports to it
     )
     log: deque[bytes] = deque(maxlen=TAIL)
-
-    def read() -> None:
-        while process.stdout and (chunk := process.stdout.read(CHUNK)):
-            log.append(chunk)
-
-    reader = Thread(target=read, daemon=True)
+    reader = Thread(target=_read, args=[process.stdout, log], daemon=True)
     reader.start()
     if process.stdin:
         atexit.register(process.stdin.close)
     return Private(f"http://{LOOPBACK}:{port}/api", process, log, reader)
+
+
+def _read(pipe: IO[bytes], log: deque[bytes]) -> None:
+    with pipe:
+        while chunk := pipe.read(CHUNK):
+            log.append(chunk)
 
 
 @contextmanager

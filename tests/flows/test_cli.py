@@ -132,7 +132,7 @@ def test_run(first, environment):
     assert cells["status"].tolist() == ["finished"] * 8
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         *("backends.csv", "cells.csv", "checks.csv", "comparison.csv", "comparison.md", "comparison.tex"),
-        *("pairs.csv", "ranks.csv", "report.html"),
+        *("pairs.csv", "parity.csv", "ranks.csv", "report.html"),
     ]
 
 

@@ -1,5 +1,6 @@
 """Everything on PostgreSQL and with passwords, and a study that workers train, one of which is killed."""
 
+import itertools
 import os
 import signal
 import stat
@@ -34,6 +35,7 @@ controls: null
 runner: workers
 """
 KERAS = ("--set", "backends=[keras]")
+STUDIES = itertools.count()
 SILENCE = timedelta(seconds=50)  # a heartbeat comes every 30 s, and may come late
 
 
@@ -82,9 +84,12 @@ def online(running):
 
 
 def run(running, client, study, *options):
-    (running.folder / "study.yaml").write_text(study)
+    file = (
+        running.folder / f"{next(STUDIES)}.yaml"
+    )  # another one each time: the command before may not have read its own
+    file.write_text(study)
     return subprocess.Popen(
-        [INITBENCH, "run", "study.yaml", *options],
+        [INITBENCH, "run", file.name, *options],
         cwd=running.folder,
         env=client,
         stdout=subprocess.PIPE,
