@@ -299,7 +299,7 @@ def _arguments(asked: Target, build: Callable[..., Any], known: dict[str, Any]) 
 def _called(name: str, build: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     try:
         return build(**arguments)
-    except Exception as error:  # of the user's, of any kind
+    except RAISED as error:
         inside = ", ".join(f"{key}={each!r}" for key, each in arguments.items())
         raise ValueError(f"{name}({inside}) must build a model; {_told(error)}") from None
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tasks import user_code
+from tasks.core.audit.sample import Target
 from tasks.core.design.own import Loaded, OwnNetwork
 from tasks.user_code import DATASETS, NETWORKS
 
@@ -128,3 +129,12 @@ def test_no_framework_is_imported():
     """Finding code and its checksum imports no framework."""
     program = "import sys; import tasks.user_code; print({'torch', 'tensorflow', 'keras'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_a_builder_that_ends_the_process_is_told(code):
+    """A target's builder that exits, as a script with arguments does, is one line and not a silent success."""
+    write(code, "import sys\ndef build(): sys.exit(0)\n")
+    build, rows = user_code.target(Target("mine:build", {}, None, None, 1))
+    assert rows is None
+    with pytest.raises(ValueError, match=r"mine:build\(\) must build a model; it raised SystemExit"):
+        build()
