@@ -257,7 +257,13 @@ def _audit(backend: Backend, target: Target) -> Seen:
     model: Auditable = importlib.import_module(f"tasks.backends.{backend}.audited").Audited(build, rows)
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # what the model's code prints goes to the log
         warnings.simplefilter("ignore")
-        return look(model, target.seeds)
+        try:
+            return look(model, target.seeds)
+        except (ValueError, MemoryError):
+            raise
+        except user_code.RAISED as error:
+            words = f"it raised {type(error).__name__}: {first_line(error)}"
+            raise ValueError(f"the model of {target.name} must be readable; {words}") from None
 
 
 def elsewhere(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

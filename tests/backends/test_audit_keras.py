@@ -94,3 +94,25 @@ def test_keras_models_know_their_inputs():
     assert found.flow.health == "healthy"
     assert 0.8 < found.flow.ratio < 1.6
     assert found.flow.layers[0].dead is not None
+
+
+class Unbuilt(keras_package.Model):
+    """A subclassed model, which is built by its first call."""
+
+    def __init__(self, *inside):
+        super().__init__()
+        self.inside = inside
+
+    def call(self, x):
+        for layer in self.inside:
+            x = layer(x)
+        return x
+
+
+def test_unbuilt_models_are_called_on_what_they_take():
+    """An unbuilt model is called on rows of the shape, or on tokens; one that cannot take them is told in one line."""
+    found = audited(lambda: Unbuilt(L.Embedding(20, 4), L.Flatten(), L.Dense(3)), shape=(5,), seeds=1)
+    assert found.flow.inputs == "random tokens below 20"
+    with pytest.raises(ValueError, match="must be built, or take rows of shape") as raised:
+        audited(lambda: Unbuilt(L.Conv2D(4, 3)), shape=(5,), seeds=1)
+    assert "\n" not in str(raised.value)

@@ -12,7 +12,8 @@ from tasks.backends import pytorch
 from tasks.backends.pytorch.audited import Audited
 from tasks.core.audit import audit
 from tasks.core.audit.rows import Rows
-from tasks.core.audit.sample import OtherBackendError, look
+from tasks.core.audit.sample import OtherBackendError, Target, look
+from tasks.trainers import process
 
 
 def audited(build, shape=None, seeds=3):
@@ -188,3 +189,26 @@ def test_a_model_of_the_other_framework_is_told():
     with pytest.raises(OtherBackendError) as raised:
         audited(keras_like)
     assert raised.value.backend == "keras"
+
+
+def test_models_that_cannot_be_read_are_told():
+    """What a parametrization raises while its parameter is read is wrong input, whatever its kind."""
+
+    class Lost(nn.Module):
+        def forward(self, _):
+            raise RuntimeError("no weights\nat all")
+
+    def build():
+        model = nn.Linear(3, 3)
+        nn.utils.parametrize.register_parametrization(model, "weight", Lost(), unsafe=True)
+        return model
+
+    def kept():
+        model = nn.Linear(3, 3)
+        nn.utils.parametrize.register_parametrization(model, "weight", nn.Identity())
+        model.parametrizations.weight[0] = Lost()
+        return model
+
+    for each in (build, kept):
+        with pytest.raises(ValueError, match="it raised RuntimeError: no weights$"):
+            process._audit("pytorch", Target(each, {}, None, None, 1))

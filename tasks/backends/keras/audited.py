@@ -53,7 +53,7 @@ class Audited:
             if self.rows is None and (shape := _shape(model)):
                 self.rows = Rows.normal(shape)
             if not model.built and self.rows is not None:
-                model(tf.constant(self.rows.first(2).x))
+                _called(model, self.rows)
         self.model, self.found = model, modules(model)
         self.layers = layers(model)
         self._list_others()
@@ -124,6 +124,20 @@ class Audited:
         scores = np.array([[float(total), float(share), np.nan]], np.float32)
         arrays = start[None].numpy(), scores, NO_JACOBIANS, seen.state()[None].numpy()
         return FirstPass(rows.words, tuple(layer.name for layer in found.layers), Start(*arrays), told.guess)
+
+
+def _called(model: keras.Model, rows: Rows) -> None:
+    """Call a model that is not built on two rows, so that it is; on tokens, if it looks these up.
+
+    Raises:
+        ValueError: if it cannot take them.
+    """
+    counts = [each.input_dim for each in modules(model).values() if isinstance(each, keras.layers.Embedding)]
+    try:
+        model(tf.constant((rows.tokens_below(counts[0]) if counts else rows).first(2).x))
+    except Exception as error:  # of the user's code, of any kind
+        words = f"it raised {type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"a model must be built, or take rows of shape {rows.x.shape[1:]}; {words}") from None
 
 
 def _shape(model: keras.Model) -> tuple[int, ...] | None:

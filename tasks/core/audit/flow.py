@@ -56,8 +56,8 @@ class Flow(BaseModel):
 
     @property
     def ratio(self) -> float:
-        """The first loss over that of a guess; infinite if it is not finite."""
-        return math.inf if self.loss is None else self.loss / self.guess
+        """The first loss over that of a guess; infinite if the one is not finite, or the other zero."""
+        return math.inf if self.loss is None or self.guess == 0 else self.loss / self.guess
 
 
 def flow(first: FirstPass) -> Flow | None:

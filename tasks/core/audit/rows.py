@@ -19,7 +19,10 @@ NO_JACOBIANS = np.full((1, 1, 1, 1), np.nan, np.float32)  # an audit computes no
 
 @dataclass(frozen=True)
 class Targets:
-    """What a model is to give for rows. guess: the loss of a guess, ln(classes) or the variance of real targets."""
+    """What a model is to give for rows. guess: the loss of a guess, ln(classes) or the variance of real targets.
+
+    Real targets that are all equal have no variance; the guess is then 1, as for standardized ones.
+    """
 
     y: NDArray[Any]
     task: Task
@@ -71,7 +74,7 @@ class Rows:
         if self.y is not None and self.classes:
             return Targets(self.y, "classification", math.log(self.classes))
         if self.y is not None:
-            return Targets(self.y, "regression", float(self.y.var()))
+            return Targets(self.y, "regression", float(self.y.var()) or 1.0)
         if shape[-1] < 2:
             return Targets(rng.standard_normal(shape, np.float32), "regression", 1.0)
         return Targets(rng.integers(0, shape[-1], shape[:-1]), "classification", math.log(shape[-1]))

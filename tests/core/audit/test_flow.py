@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.core.audit import flow
+from tasks.core.audit.rows import Rows
 from tests.shared.audited import passed
 
 EVEN = np.ones(6)
@@ -42,3 +43,10 @@ def test_slopes_are_those_of_variances():
     """A variance that doubles with each layer has the slope ln 2, forward and backward."""
     found = flow.flow(passed(2.0 ** np.arange(6), 2.0 ** np.arange(6)[::-1]))
     assert (found.forward_slope, found.backward_slope) == pytest.approx((np.log(2), np.log(2)), rel=1e-4)
+
+
+def test_constant_targets_have_a_guess():
+    """Targets that never vary leave a ratio of losses: to 1, as for standardized ones, and no division by zero."""
+    rows = Rows("rows of mine", np.ones((4, 2), np.float32), np.ones(4, np.float32))
+    assert rows.targets((4, 1)).guess == 1.0
+    assert flow.flow(passed(EVEN, EVEN)).model_copy(update={"guess": 0.0}).ratio == np.inf
