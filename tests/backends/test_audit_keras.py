@@ -116,3 +116,17 @@ def test_unbuilt_models_are_called_on_what_they_take():
     with pytest.raises(ValueError, match="must be built, or take rows of shape") as raised:
         audited(lambda: Unbuilt(L.Conv2D(4, 3)), shape=(5,), seeds=1)
     assert "\n" not in str(raised.value)
+
+
+def test_quantized_layers_are_left_out():
+    """A kernel of whole numbers has no law; it is left out, and a note says so."""
+
+    def build():
+        model = keras_package.Sequential([keras_package.Input((8,)), L.Dense(4), L.Dense(3)])
+        model.layers[0].quantize("int8")
+        return model
+
+    found = audited(build, seeds=1)
+    assert any(note.endswith("/kernel is left out: its type is int8") for note in found.notes)
+    assert {row.role for row in found.rows if row.layer} == {"kernel", "bias"}
+    assert len([row for row in found.rows if row.role == "kernel"]) == 1

@@ -171,16 +171,17 @@ def test_what_cannot_be_audited_is_refused(build, words):
 
 
 def test_other_numbers_are_left_out():
-    """Complex parameters are left out, and a note says so."""
+    """Complex parameters are left out, those of layers of a known kind as well, and a note says so."""
 
     def build():
-        model = nn.Sequential(nn.Linear(4, 4))
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.complex64))
         model.register_parameter("phase", nn.Parameter(torch.zeros(3, dtype=torch.complex64)))
         return model
 
     found = audited(build, seeds=1)
     assert "phase is left out: its type is torch.complex64" in found.notes
-    assert "phase" not in {row.name for row in found.rows}
+    assert "1.weight is left out: its type is torch.complex64" in found.notes
+    assert {row.name for row in found.rows} == {"0.weight", "0.bias"}
 
 
 def test_a_model_of_the_other_framework_is_told():
@@ -210,5 +211,5 @@ def test_models_that_cannot_be_read_are_told():
         return model
 
     for each in (build, kept):
-        with pytest.raises(ValueError, match="it raised RuntimeError: no weights$"):
+        with pytest.raises(ValueError, match=r"it raised RuntimeError: no weights$"):
             process._audit("pytorch", Target(each, {}, None, None, 1))

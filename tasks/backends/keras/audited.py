@@ -1,6 +1,7 @@
 """A Keras model that an audit builds again and again: what is in it, and its first pass."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ from tasks.backends.keras.own import _softmax
 from tasks.backends.keras.seen import Seen, probing
 from tasks.core.audit.rows import NO_JACOBIANS, Rows
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
-from tasks.core.design.layers import Kernel, Layers
+from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
 from tasks.core.training.outcome import first_line
 from tasks.core.training.signals import Start
@@ -55,8 +56,22 @@ class Audited:
             if not model.built and self.rows is not None:
                 _called(model, self.rows)
         self.model, self.found = model, modules(model)
-        self.layers = layers(model)
+        self.layers = self._listed()
         self._list_others()
+
+    def _listed(self, *inputs: Any) -> Layers:
+        """List the weighted layers whose parameters are all real numbers, in order of execution on inputs."""
+        found = layers(self.model, *inputs)
+        return replace(found, layers=tuple(each for each in found.layers if not self._unreal(each)))
+
+    def _unreal(self, layer: Layer) -> list[str]:
+        """Return which parameters of a layer are no real numbers, in words."""
+        kinds = {each: str(getattr(self.found[layer.name], each).dtype) for each in layer.parameters}
+        return [
+            f"{self.path(layer.name, each)} is left out: its type is {kind}"
+            for each, kind in kinds.items()
+            if not keras.backend.is_float_dtype(kind)
+        ]
 
     def _list_others(self) -> None:
         taken = {
@@ -64,7 +79,8 @@ class Audited:
             for layer in self.layers.layers
             for parameter in layer.parameters
         }
-        others, skipped = {}, []
+        others: dict[str, str] = {}
+        skipped = [words for layer in layers(self.model).layers for words in self._unreal(layer)]
         for name, layer in self.found.items():
             for variable in layer._trainable_variables:
                 here = f"{name}/{variable.name}"
@@ -72,7 +88,7 @@ class Audited:
                     skipped.append(f"{here} is left out: its type is {variable.dtype}")
                 elif id(variable) not in taken:
                     others[here], self.variables[here] = type(layer).__name__, variable
-        self.others, self.skipped = others, skipped
+        self.others, self.skipped = others, list(dict.fromkeys(skipped))
 
     def path(self, layer: str, parameter: str) -> str:
         return f"{layer}/{parameter}"
@@ -103,7 +119,7 @@ class Audited:
 
     def _pass(self, rows: Rows) -> FirstPass:
         few = tf.constant(rows.first(2).x)
-        found = layers(self.model, few)
+        found = self._listed(few)
         with Seen(self.found, found) as seen:
             self.model(few, training=False)
         numbers = sum(int(np.prod(each.shape)) for part in (*seen.outputs, *seen.activated) for each in part)

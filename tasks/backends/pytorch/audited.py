@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tasks.backends.pytorch.layers import evaluated, layers, path, stored
 from tasks.backends.pytorch.seen import Seen, probing
 from tasks.core.audit.rows import NO_JACOBIANS, Rows
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
-from tasks.core.design.layers import Kernel, Layers
+from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
 from tasks.core.training.outcome import first_line
 from tasks.core.training.signals import Start
@@ -57,9 +58,17 @@ class Audited:
             if each.is_meta:
                 raise ValueError(f"modules must be moved off the device meta by the builder; got {name}")
         self.modules = dict(model.named_modules())
-        self.layers = layers(model)
+        self.layers = self._listed()
         self.cuts = {name: bound for name, each in named.items() if (bound := _bound(cuts, each)) is not None}
         self._list_others(named)
+
+    def _listed(self, *inputs: Any) -> Layers:
+        """List the weighted layers whose parameters are all real numbers, in order of execution on inputs."""
+        found = layers(self.model, *inputs)
+        return replace(found, layers=tuple(each for each in found.layers if self._real(each)))
+
+    def _real(self, layer: Layer) -> bool:
+        return all(getattr(self._module(layer.name), each).is_floating_point() for each in layer.parameters)
 
     def _list_others(self, named: Mapping[str, Tensor]) -> None:
         taken = {
@@ -113,7 +122,7 @@ class Audited:
 
     def _pass(self, rows: Rows) -> FirstPass:
         few = self._tensor(rows.first(2).x)
-        found = layers(self.model, few)
+        found = self._listed(few)
         with torch.no_grad(), Seen(self.model, found, keep=False) as seen:
             self.model(few)
         rows = rows.first(rows.fitting(seen.numbers // len(few)))
