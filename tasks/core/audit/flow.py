@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +10,17 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.core.audit.findings import Finding
 from tasks.core.audit.sample import FirstPass
-from tasks.core.design.columns import Health
+from tasks.core.design.columns import START, Health
 from tasks.core.training.health import DEAD, SPAN, UNTRAINED_LOSS, Signals
 from tasks.core.training.meanfield import log_slope
 from tasks.core.training.own import unknown
-from tasks.core.training.signals import FLOW, STATE
+from tasks.core.training.signals import FLOW, STATE, Start
 
 MILD = 1.5  # times the loss of a guess: from here on a first loss is told as a doubt
+FORWARD, BACKWARD, NORM = (
+    START.index(name) for name in ("pre_activation_variance", "gradient_variance", "weight_gradient_norm")
+)
+FINITE = STATE.index("finite")
 Array = NDArray[np.float64]
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,57 +66,109 @@ class Flow(BaseModel):
 
 
 def flow(first: FirstPass) -> Flow | None:
-    """Return what a first pass shows, None if there was none."""
-    if first.start is None or not first.layers:
+    """Return what a first pass shows, None if there was none, or no layer's outputs were seen."""
+    if first.start is None or np.isnan(first.start.state[0, FINITE]).all():
         return None
-    count = len(first.layers)
-    nothing = np.zeros((0, len(STATE), count), np.float32), np.zeros((0, len(FLOW), count), np.float32)
-    signals = Signals.of(first.start, 0, unknown(count), *nothing, first.guess)
+    signals, judged = _signals(first.start, first.guess), _Judged.of(first.start, first.guess)
     forward, backward = signals.start["pre_activation_variance"], signals.start["gradient_variance"]
     dead, finite = signals.state["dead"][0], signals.state["finite"][0]
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = log_slope(forward[signals.seen][:-1]), log_slope(backward[signals.seen][:-1][::-1])
     return Flow(
         inputs=first.inputs,
-        health=signals.health,
+        health=judged.signals.health,
         loss=_known(signals.first_loss),
         guess=first.guess,
         largest_class_share=_known(signals.largest_class_share),
         forward_slope=_known(slopes[0]),
         backward_slope=_known(slopes[1]),
         layers=tuple(
-            LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=_known(share), finite=bool(bad != 0))
-            for name, one, other, share, bad in zip(first.layers, forward, backward, dead, finite, strict=True)
+            LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=_known(share), finite=bool(whole))
+            for name, one, other, share, whole in zip(first.layers, forward, backward, dead, finite != 0, strict=True)
         ),
-        wrong_at=_wrong(signals, first.layers),
+        wrong_at=judged.wrong(first.layers),
     )
+
+
+def _signals(start: Start, guess: float) -> Signals:
+    count = start.layers.shape[-1]
+    nothing = np.zeros((0, len(STATE), count), np.float32), np.zeros((0, len(FLOW), count), np.float32)
+    return Signals.of(start, 0, unknown(count), *nothing, guess)
 
 
 def _known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _wrong(signals: Signals, names: tuple[str, ...]) -> str:
-    """Return the layer where the first pass goes wrong first: forward, or backward where forward all is well."""
-    forward, backward = signals.start["pre_activation_variance"], signals.start["gradient_variance"]
-    finite, seen = signals.state["finite"][0], np.flatnonzero(signals.seen)
-    through = forward[seen]
-    back = backward[: signals.hidden][signals.seen[: signals.hidden]][::-1]
-    order = seen[seen < signals.hidden][::-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios, returns = through / through[:1], back / back[:1]
-    match signals.health:
-        case "symmetric":
-            bad = np.flatnonzero(signals.start["units_alike"] == 1)
-        case "dead":
-            bad = np.flatnonzero(signals.state["dead"][0] >= DEAD)
-        case "exploding":
-            bad = np.array([*np.flatnonzero(finite == 0), *seen[ratios > SPAN], *order[returns > SPAN], *seen[-1:]])
-        case "vanishing":
-            bad = np.array([*seen[~(ratios >= 1 / SPAN)], *order[~(returns >= 1 / SPAN)]])
-        case _:
-            return ""
-    return names[int(bad[0])] if bad.size else ""
+@dataclass(frozen=True)
+class _Judged:
+    """By what a first pass is judged: some of its layers.
+
+    A kernel of zeros may be meant, in the last layer or at the end of a branch that is added. It is meant if the last
+    kernel has a gradient, which it has not behind layers that pass nothing on. Then hidden layers that give zeros are
+    left out, and a last layer that does counts as the one before; no gradient comes back through it to be judged.
+
+    kept: the places of the layers. back: those of hidden layers, among these, whose gradient counts: which is not zero,
+    unless it is in the whole first quarter. variances: of the gradient, in these. signals: of the layers that are kept,
+    but the gradient's first and last variance are geometric means over a quarter of `back`, because a branch that is
+    scaled down says nothing about the others.
+    """
+
+    kept: NDArray[np.intp]
+    back: NDArray[np.intp]
+    variances: Array
+    signals: Signals
+
+    @classmethod
+    def of(cls, start: Start, guess: float) -> "_Judged":
+        """Return by what a first pass is judged, one that has seen a layer."""
+        kept = np.flatnonzero(~np.isnan(start.state[0, FINITE]))
+        if start.layers[0, NORM, kept[-1]] > 0:
+            kept = kept[(start.layers[0, FORWARD, kept] != 0) | (kept == kept[-1])]
+        layers = start.layers[..., kept]
+        forward, gradient = layers[0, FORWARD], layers[0, BACKWARD, :-1]
+        if forward[-1] == 0 < layers[0, NORM, -1]:
+            forward[-1:], gradient[:] = (forward[-2] if len(forward) > 1 else 1), 1
+        back = np.flatnonzero(~np.isnan(gradient))
+        if gradient[back[: _quarter(back)]].any():
+            back = back[gradient[back] != 0]
+        variances = gradient[back].astype(np.float64) ** 2
+        if len(back):
+            many = _quarter(back)
+            gradient[0], gradient[-1] = _mean(gradient[back[:many]]), _mean(gradient[back[-many:]])
+        judged = replace(start, layers=layers, state=start.state[..., kept])
+        return cls(kept, back, variances, _signals(judged, guess))
+
+    def wrong(self, names: tuple[str, ...]) -> str:
+        """Return the layer where the first pass goes wrong first: forward, or backward where forward all is well."""
+        signals, end = self.signals, self.signals.backward[-1:] if len(self.back) else np.ones(1)
+        through, finite = signals.start["pre_activation_variance"], signals.state["finite"][0]
+        order = self.back[::-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios, returns = through / through[:1], self.variances[::-1] / end
+        match signals.health:
+            case "symmetric":
+                bad = np.flatnonzero(signals.start["units_alike"] == 1)
+            case "dead":
+                bad = np.flatnonzero(signals.state["dead"][0] >= DEAD)
+            case "exploding":
+                large = np.flatnonzero(ratios > SPAN)
+                bad = np.array([*np.flatnonzero(finite == 0), *large, *order[returns > SPAN], len(self.kept) - 1])
+            case "vanishing":
+                bad = np.array([*np.flatnonzero(~(ratios >= 1 / SPAN)), *order[~(returns >= 1 / SPAN)]])
+            case _:
+                return ""
+        return names[self.kept[int(bad[0])]] if bad.size else ""
+
+
+def _quarter(layers: NDArray[np.intp]) -> int:
+    return max(1, len(layers) // 4)
+
+
+def _mean(deviations: NDArray[np.float32]) -> float:
+    """Return the geometric mean; zero if one of them is."""
+    with np.errstate(divide="ignore"):
+        return float(np.exp(np.log(deviations.astype(np.float64)).mean()))
 
 
 REMEDIES: dict[Health, str] = {
@@ -152,8 +209,12 @@ def _backward_alone(shown: Flow) -> bool:
     finite = all(layer.finite for layer in shown.layers)
     if shown.health not in ("exploding", "vanishing") or shown.ratio > UNTRAINED_LOSS or not finite:
         return False
-    known = [layer.forward for layer in shown.layers if layer.forward is not None]
-    return len(known) > 0 and all(SPAN >= each / known[0] >= 1 / SPAN for each in known if known[0] > 0)
+    known = [
+        layer.forward
+        for layer in shown.layers
+        if layer.forward is not None and (layer.forward > 0 or layer.name == shown.wrong_at)
+    ]
+    return len(known) > 0 and 0 not in known and all(SPAN >= each / known[0] >= 1 / SPAN for each in known)
 
 
 def _evidence(shown: Flow, ratio: str) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from tasks.core.audit import flow
 from tasks.core.audit.rows import Rows
+from tasks.core.design.columns import START
 from tests.shared.audited import passed
 
 EVEN = np.ones(6)
@@ -50,3 +51,56 @@ def test_constant_targets_have_a_guess():
     rows = Rows("rows of mine", np.ones((4, 2), np.float32), np.ones(4, np.float32))
     assert rows.targets((4, 1)).guess == 1.0
     assert flow.flow(passed(EVEN, EVEN)).model_copy(update={"guess": 0.0}).ratio == np.inf
+
+
+def alive(forward, backward, **how):
+    """Return a first pass in which every kernel has a gradient, that of the last layer too."""
+    first = passed(np.asarray(forward, float), np.asarray(backward, float), **how)
+    first.start.layers[0, START.index("weight_gradient_norm")] = 1
+    return first
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "dead"),
+    [
+        ([1, 1, 0], [0, 0, 1], None),  # a head of zeros lets no gradient back
+        ([0], [1], None),
+        ([1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 1, 0, 1, 0]),  # as in transformers for diffusion
+        ([1, 1, 0, 1, 0, 1], [1, 0, 1, 0, 1, 1], None),  # branches that end with zeros
+        ([1] * 13, [1, *[1e-12] * 12], None),  # branches that are scaled down, after a stem
+        ([1, 1, 1, 1, 1], [1, 1, 1, 0, 1], None),  # a branch under a scale of zeros is the last hidden layer
+    ],
+)
+def test_zeros_that_are_meant_are_healthy(forward, backward, dead):
+    """A head, or the end of a branch, may start at zero or be scaled down: the last kernel still has a gradient."""
+    found = flow.flow(alive(forward, backward, dead=dead))
+    assert (found.health, found.wrong_at, list(flow.found(found))) == ("healthy", "", [])
+
+
+@pytest.mark.parametrize(
+    ("first", "health", "at", "severity"),
+    [
+        (passed(np.array([1.0, 1, 0, 0]), np.array([0.0, 0, 0, 1])), "vanishing", "l2", "fault"),  # no signal
+        (passed(np.array([1.0, 0, 0]), EVEN[:3], dead=[1, 1, 0]), "dead", "l0", "fault"),
+        (alive([1, 0, 1e-6], [1, 1, 1]), "vanishing", "l2", "fault"),
+        (alive([1, 1, 1], [0, 1, 1]), "vanishing", "l0", "doubt"),  # no gradient reaches the first layer
+        (alive([1, 0, 1, 1], [1e-9, 1, 1, 1]), "vanishing", "l0", "doubt"),
+        (alive([1] * 9, 10.0 ** np.arange(0, 27, 3)), "vanishing", "l5", "doubt"),
+    ],
+)
+def test_zeros_that_are_not_meant_are_found(first, health, at, severity):
+    """Where no signal comes to the last layer, or no gradient to the first ones, zeros are no excuse."""
+    found = flow.flow(first)
+    assert (found.health, found.wrong_at, [each.severity for each in flow.found(found)]) == (health, at, [severity])
+
+
+def test_layers_that_are_never_called_do_not_count():
+    """The last layer that is called gives the logits, and slopes and health are of the hidden ones before it."""
+    first = alive([1, 2, 64, 0, 8], [4, 2, 1, 1, 1])
+    first.start.layers[0, :, 3:] = np.nan
+    first.start.state[0, :, 3:] = np.nan
+    found = flow.flow(first)
+    assert (found.health, len(found.layers)) == ("healthy", 5)
+    assert (found.forward_slope, found.backward_slope) == pytest.approx((np.log(2), np.log(2)), rel=1e-4)
+    first.start.state[:] = np.nan
+    assert flow.flow(first) is None
