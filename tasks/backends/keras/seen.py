@@ -180,12 +180,12 @@ def _around(found: dict[str, keras.Layer], name: str) -> keras.Layer:
 
 
 def _units(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return outputs as (rows, units): every place of a convolution, or of a sequence, is a row."""
-    return tf.concat([tf.reshape(each, (-1, each.shape[-1])) for each in tensors], 0)
+    """Return outputs as (rows, units) in float32: every place of a convolution, or of a sequence, is a row."""
+    return tf.cast(tf.concat([tf.reshape(each, (-1, each.shape[-1])) for each in tensors], 0), tf.float32)
 
 
 def _finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    return tf.reduce_min(signals.finite(ops, tensors))
+    return tf.cast(tf.reduce_min(signals.finite(ops, tensors)), tf.float32)
 
 
 def _dead(activated: Sequence[tf.Tensor]) -> tf.Tensor:
