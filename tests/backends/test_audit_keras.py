@@ -118,6 +118,7 @@ def test_unbuilt_models_are_called_on_what_they_take():
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, in quantize
 def test_quantized_layers_are_left_out():
     """A kernel of whole numbers has no law; it is left out, and a note says so."""
 
@@ -130,3 +131,27 @@ def test_quantized_layers_are_left_out():
     assert any(note.endswith("/kernel is left out: its type is int8") for note in found.notes)
     assert {row.role for row in found.rows if row.layer} == {"kernel", "bias"}
     assert len([row for row in found.rows if row.role == "kernel"]) == 1
+
+
+def test_several_inputs_are_told():
+    """A model of several inputs has no first pass, and no shape of a row would help."""
+    found = audited(
+        lambda: keras_package.Model(
+            [(one := keras_package.Input((4,))), (two := keras_package.Input((4,)))], L.Dense(2)(one + two)
+        ),
+        seeds=1,
+    )
+    assert "no first pass was made: the model takes several inputs" in found.notes
+
+
+def test_mixed_precision_has_a_first_pass():
+    """Signals are of float32, whatever the precision in which a layer computes."""
+
+    def build():
+        given, policy = keras_package.Input((16,)), "mixed_bfloat16"
+        hidden = L.Dense(32, activation="relu", dtype=policy)(given)
+        return keras_package.Model(given, L.Dense(10, dtype=policy)(hidden))
+
+    found = audited(build, seeds=1)
+    assert found.flow.health == "healthy"
+    assert found.flow.layers[0].backward > 0

@@ -148,10 +148,33 @@ def test_tokens_and_frozen_parameters_have_a_first_pass():
 
 
 def test_passes_that_fail_are_told():
-    """A model that cannot take the rows is audited without a first pass, and the note says why."""
+    """A model that cannot take the rows, or has no known layer, has no first pass, and the note says why."""
     found = audited(lambda: nn.Linear(8, 2), shape=(9,), seeds=1)
     assert found.flow is None
-    assert "the model raised RuntimeError" in found.notes[-1]
+    assert "on rows of N(0, 1) the model raised RuntimeError" in found.notes[-1]
+    found = audited(lambda: nn.LayerNorm(8), shape=(8,), seeds=1)
+    assert found.notes == ("no first pass was made: the model has no layer of a known kind",)
+
+
+def test_images_pass_beside_an_embedding():
+    """A model that looks up its own positions or classes gets rows of N(0, 1), because it takes no tokens."""
+
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.places, self.within, self.head = nn.Embedding(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.within(x) + self.places(torch.arange(8)).mean(0))
+
+    found = audited(Placed, shape=(8,), seeds=1)
+    assert found.flow.inputs == "rows of N(0, 1)"
+
+
+def test_the_last_convolutions_channels_are_classes():
+    """The outputs of a model that ends with a convolution are classes by channel: of a segmentation, by place."""
+    found = audited(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 5, 1)), shape=(3, 9, 9), seeds=1)
+    assert found.flow.guess == pytest.approx(np.log(5))
 
 
 @pytest.mark.parametrize(

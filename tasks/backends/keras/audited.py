@@ -15,7 +15,7 @@ from tasks.backends.keras.layers import layers, modules
 from tasks.backends.keras.losses import loss
 from tasks.backends.keras.own import _softmax
 from tasks.backends.keras.seen import Seen, probing
-from tasks.core.audit.rows import NO_JACOBIANS, Rows
+from tasks.core.audit.rows import NO_JACOBIANS, Rows, first_pass
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
 from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
@@ -105,21 +105,18 @@ class Audited:
     # The first pass
 
     def first_pass(self) -> FirstPass:
+        if len(getattr(self.model, "inputs", None) or ()) > 1:
+            return FirstPass(note="no first pass was made: the model takes several inputs")
         if self.rows is None:
             return FirstPass(note="no first pass was made: --shape or --data says what a row is")
-        lookup = next((each.kernels[0] for each in self.layers.layers if each.kernels[0].lookup), None)
-        rows = self.rows if lookup is None else self.rows.tokens_below(lookup.shape[0])
-        try:
-            with contained(0):
-                return self._pass(rows)
-        except Exception as error:  # of the user's code, of any kind
-            return FirstPass(
-                note=f"no first pass was made: the model raised {type(error).__name__}: {first_line(error)}"
-            )
+        with contained(0):
+            return first_pass(self.rows.tries(self.layers), self._few, self._pass)
 
-    def _pass(self, rows: Rows) -> FirstPass:
+    def _few(self, rows: Rows) -> Layers:
+        return self._listed(tf.constant(rows.first(2).x))
+
+    def _pass(self, rows: Rows, found: Layers) -> FirstPass:
         few = tf.constant(rows.first(2).x)
-        found = self._listed(few)
         with Seen(self.found, found) as seen:
             self.model(few, training=False)
         numbers = sum(int(np.prod(each.shape)) for part in (*seen.outputs, *seen.activated) for each in part)
@@ -132,7 +129,7 @@ class Audited:
             told = rows.targets(tuple(given.shape))
             total = loss(given, tf.constant(told.y), told.task)
         gradients, slopes = tape.gradient(total, [kernels, seen.outputs])
-        norms = [tf.constant(0.0) if each is None else tf.norm(tf.convert_to_tensor(each)) for each in gradients]
+        norms = [tf.constant(0.0) if each is None else tf.norm(tf.cast(each, tf.float32)) for each in gradients]
         start = tf.stack([seen.at_start(at, len(rows.x), slopes[at], norm) for at, norm in enumerate(norms)], 1)
         share = tf.constant(np.nan, tf.float32)
         if told.task == "classification":

@@ -14,11 +14,10 @@ from tasks.backends.pytorch import initializers, losses
 from tasks.backends.pytorch.contained import contained
 from tasks.backends.pytorch.layers import evaluated, layers, path, stored
 from tasks.backends.pytorch.seen import Seen, probing
-from tasks.core.audit.rows import NO_JACOBIANS, Rows
+from tasks.core.audit.rows import NO_JACOBIANS, Rows, first_pass
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
 from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
-from tasks.core.training.outcome import first_line
 from tasks.core.training.signals import Start
 
 NOTED = 16  # values of a tensor that was cut, by which it is told whether it was drawn again since
@@ -110,26 +109,25 @@ class Audited:
     def first_pass(self) -> FirstPass:
         if self.rows is None:
             return FirstPass(note="no first pass was made: --shape or --data says what a row is")
-        lookup = next((each.kernels[0] for each in self.layers.layers if each.kernels[0].lookup), None)
-        rows = self.rows if lookup is None else self.rows.tokens_below(lookup.shape[0])
-        try:
-            with contained(0), probing(self.model):
-                return self._pass(rows)
-        except Exception as error:  # of the user's code, of any kind
-            return FirstPass(
-                note=f"no first pass was made: the model raised {type(error).__name__}: {first_line(error)}"
-            )
+        with contained(0), probing(self.model):
+            return first_pass(self.rows.tries(self.layers), self._few, self._pass)
 
-    def _pass(self, rows: Rows) -> FirstPass:
+    def _few(self, rows: Rows) -> Layers:
+        return self._listed(self._tensor(rows.first(2).x))
+
+    def _pass(self, rows: Rows, found: Layers) -> FirstPass:
         few = self._tensor(rows.first(2).x)
-        found = self._listed(few)
         with torch.no_grad(), Seen(self.model, found, keep=False) as seen:
             self.model(few)
+        kinds = [layer.kind for layer, ends in zip(found.layers, seen.ends, strict=True) if ends]
+        convolved = bool(kinds) and "Conv" in kinds[-1]
         rows = rows.first(rows.fitting(seen.numbers // len(few)))
         order = [layer.name for layer in found.layers]
         kernels = [getattr(self._module(layer.name), layer.kernels[0].place.parameter) for layer in found.layers]
         with _differentiable(self.model), Seen(self.model, found, gradients=True) as seen:
             given = _logits(self.model(self._tensor(rows.x)))
+            if convolved and given.ndim > 2:
+                given = given.movedim(1, -1)  # classes are the last axis, not an image's width
             told = rows.targets(tuple(given.shape))
             loss = losses.loss(given.float(), torch.from_numpy(told.y), told.task)
             loss.backward()  # type: ignore[no-untyped-call]  # torch's

@@ -1,17 +1,21 @@
 """The rows of a first pass: a user's own, rows of N(0, 1), or random tokens; and what the model is to give for them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.audit.sample import FirstPass
+from tasks.core.design.layers import Layers
 from tasks.core.design.own import Task
 from tasks.core.design.settings import Split
 from tasks.core.training import datasets
 from tasks.core.training.datasets import Dataset
 from tasks.core.training.memory import PROBED_ROWS, rows_at_once
+from tasks.core.training.outcome import first_line
 
 FEWEST = 2  # rows, whatever the memory: with one row nothing varies over rows
 NO_JACOBIANS = np.full((1, 1, 1, 1), np.nan, np.float32)  # an audit computes none
@@ -57,6 +61,11 @@ class Rows:
         x = np.random.default_rng(0).integers(0, count, self.x.shape)
         return Rows(f"random tokens below {count}", x)
 
+    def tries(self, layers: Layers) -> list["Rows"]:
+        """Return the rows to try: tokens first if a layer looks them up, but they may not be the model's inputs."""
+        lookup = next((each.kernels[0] for each in layers.layers if each.kernels[0].lookup), None)
+        return [self] if lookup is None or self.y is not None else [self.tokens_below(lookup.shape[0]), self]
+
     def first(self, count: int) -> "Rows":
         """Return the first so many rows."""
         return replace(self, x=self.x[:count], y=None if self.y is None else self.y[:count])
@@ -78,3 +87,27 @@ class Rows:
         if shape[-1] < 2:
             return Targets(rng.standard_normal(shape, np.float32), "regression", 1.0)
         return Targets(rng.integers(0, shape[-1], shape[:-1]), "classification", math.log(shape[-1]))
+
+
+def first_pass(
+    tries: list[Rows], call: Callable[[Rows], Layers], run: Callable[[Rows, Layers], FirstPass]
+) -> FirstPass:
+    """Return the first pass on the first rows that a model takes, or a note why there is none.
+
+    call: calls the model on a few rows, and lists its layers in order of execution. run: makes the first pass.
+    """
+    said = []
+    for rows in tries:
+        try:
+            found = call(rows)
+        except Exception as error:  # of the user's code, of any kind
+            said.append(f"on {rows.words} the model raised {type(error).__name__}: {first_line(error)}")
+            continue
+        if not found.layers:
+            return FirstPass(note="no first pass was made: the model has no layer of a known kind")
+        try:
+            return run(rows, found)
+        except Exception as error:  # of what the model gives, or of its backward pass
+            said = [f"the model takes {rows.words}, but then came {type(error).__name__}: {first_line(error)}"]
+            break
+    return FirstPass(note=f"no first pass was made: {'; '.join(said)}")
