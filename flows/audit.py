@@ -52,11 +52,12 @@ def audit(
     """
     if not 1 <= seeds <= MOST_SEEDS:
         raise ValueError(f"seeds must be from 1 to {MOST_SEEDS}; got {seeds}")
-    reference = located(build) if isinstance(build, str) else build
-    target = Target(reference, dict(options or {}), shape, located(data) if data else None, seeds)
-    numbers = {name: float(each) for name, each in target.options.items() if isinstance(each, int | float)}
-    wanted = None if rules is None else judging.rules(dict(rules), numbers)
-    return judging.judge(_looked(target, backend), target.name, wanted)
+    with user_code.restored():
+        reference = located(build) if isinstance(build, str) else build
+        target = Target(reference, dict(options or {}), shape, located(data) if data else None, seeds)
+        numbers = {name: float(each) for name, each in target.options.items() if isinstance(each, int | float)}
+        wanted = None if rules is None else judging.rules(dict(rules), numbers)
+        return judging.judge(_looked(target, backend), target.name, wanted)
 
 
 def assert_initialized(
@@ -115,6 +116,8 @@ def _guessed(build: str | Callable[..., Any]) -> Backend:
 def located(name: str) -> str:
     """Return the reference of a function, after its folder is allowed: of `path/to/file.py:function`, or of a module.
 
+    A file of a package is a module of it, so that it may import its neighbours relatively.
+
     Raises:
         ValueError: if there is no such file.
     """
@@ -125,8 +128,11 @@ def located(name: str) -> str:
     file = Path(path)
     if not file.is_file() or not file.stem.isidentifier():
         raise ValueError(f"a target is module:function or path/to/file.py:function; there is no module {path}")
-    user_code.allow(file.parent, Path.cwd())
-    return f"{file.stem}:{function}"
+    root, names = file.resolve().parent, [file.stem] if file.stem != "__init__" else []
+    while (root / "__init__.py").is_file() and root.name.isidentifier():
+        root, names = root.parent, [root.name, *names]
+    user_code.allow(root, Path.cwd())
+    return f"{'.'.join(names)}:{function}"
 
 
 def read(file: Path) -> Audit:

@@ -296,6 +296,8 @@ def audit(
     from tasks.core.report import audit_text
 
     if other:
+        if given := _given(click.get_current_context()):
+            raise Invalid(f"two snapshots are compared as they are, without options; got {', '.join(given)}")
         with refusing():
             compared = auditing.beside(target, other)
         click.echo(audit_text.side_by_side(compared, (target, other)))
@@ -309,6 +311,16 @@ def audit(
     click.echo(found.to_json() if as_json else audit_text.text(found), nl=not as_json)
     if found.fails(fail_on):
         sys.exit(1)
+
+
+def _given(context: click.Context) -> list[str]:
+    """Return the options that the command line gives."""
+    options = [each for each in context.command.params if isinstance(each, click.Option)]
+    return [
+        each.opts[0]
+        for each in options
+        if context.get_parameter_source(each.name or "") is click.core.ParameterSource.COMMANDLINE
+    ]
 
 
 @cli.command()

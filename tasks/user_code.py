@@ -15,6 +15,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -54,6 +55,18 @@ def allow(*more: Path) -> None:
     python = [Path(folder or ".") for folder in sys.path]
     whole = dict.fromkeys(str(folder.resolve()) for folder in (*more, *folders(), *python))
     os.environ[FOLDERS] = os.pathsep.join(whole)
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Allow for a while what is allowed meanwhile; then the folders are listed as before."""
+    before = os.environ.get(FOLDERS)
+    try:
+        yield
+    finally:
+        os.environ.pop(FOLDERS, None)
+        if before is not None:
+            os.environ[FOLDERS] = before
 
 
 def function(reference: str, group: str) -> Callable[..., Any]:

@@ -119,6 +119,8 @@ def test_the_framework_is_found_out(run):
         (["wrong.json"], "wrong.json must be a snapshot"),
         (["wrong.json", "wrong.json"], "wrong.json must be a snapshot"),
         (["wrong.json", "--shape", "8"], "a snapshot is shown as it is"),
+        (["a.json", "b.json", "--json", "--fail-on", "note"], "without options; got --json, --fail-on"),
+        (["a.json", "b.json", "--save", "c.json"], "without options; got --save"),
     ],
 )
 def test_wrong_input_is_one_line(run, arguments, words):
@@ -130,6 +132,24 @@ def test_wrong_input_is_one_line(run, arguments, words):
     assert said.err.startswith("error: ")
     assert len(said.err.splitlines()) == 1
     assert words in said.err
+
+
+def test_files_of_packages_are_modules_of_them(folder, monkeypatch):
+    """A file in a package may import its neighbours relatively; the folders that are allowed meanwhile are not kept."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delenv(user_code.FOLDERS, raising=False)
+    inside = Path("outer/inner")
+    inside.mkdir(parents=True)
+    for each, text in {"outer": "", "outer/inner": "from .blocks import build"}.items():
+        (Path(each) / "__init__.py").write_text(text)
+    (inside / "blocks.py").write_text("def build(): return 7")
+    (inside / "mine.py").write_text("from . import blocks\nbuild = blocks.build")
+    with user_code.restored():
+        assert auditing.located("outer/inner/mine.py:build") == "outer.inner.mine:build"
+        assert user_code.function("outer.inner.mine:build", user_code.NETWORKS)() == 7
+        assert auditing.located("outer/inner/__init__.py:build") == "outer.inner:build"
+        assert user_code.folders()[0] == folder.resolve()
+    assert user_code.folders() == []
 
 
 def small(scale=1.0):
