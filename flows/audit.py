@@ -22,7 +22,7 @@ from tasks.core.audit import audit as judging
 from tasks.core.audit.audit import Audit
 from tasks.core.audit.compare import Compared, compare
 from tasks.core.audit.findings import SEVERITIES, Severity
-from tasks.core.audit.sample import ROOTS, SEEDS, OtherBackendError, Seen, Target
+from tasks.core.audit.sample import SEEDS, OtherBackendError, Seen, Target
 from tasks.core.design.initializers import Backend
 from tasks.core.report import audit_text
 from tasks.trainers import pool, process
@@ -109,8 +109,7 @@ def _guessed(build: str | Callable[..., Any]) -> Backend:
     if isinstance(build, str):
         return user_code.backend(build) if ":" in build else "pytorch"
     around = vars(sys.modules.get(build.__module__, object)) if hasattr(build, "__module__") else {}
-    found = {ROOTS.get(each.__name__.partition(".")[0]) for each in around.values() if isinstance(each, ModuleType)}
-    return "keras" if "keras" in found and "pytorch" not in found else "pytorch"
+    return user_code.backend_of(each.__name__ for each in around.values() if isinstance(each, ModuleType))
 
 
 def located(name: str) -> str:

@@ -14,7 +14,7 @@ import inspect
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -258,12 +258,22 @@ def backend(reference: str) -> Backend:
 
     Nothing is imported for it.
     """
-    found = set()
+    found: list[str] = []
     for source in sources(reference).values():
         for node in ast.walk(ast.parse(source)):
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            found |= {ROOTS.get(name.partition(".")[0]) for name in names}
+            found += names
+    return backend_of(found)
+
+
+def backend_of(modules: Iterable[str]) -> Backend:
+    """Return the backend of code that imports these modules: PyTorch, unless it is Keras alone.
+
+    >>> backend_of(["numpy", "keras.layers"])
+    'keras'
+    """
+    found = {ROOTS.get(name.partition(".")[0]) for name in modules}
     return "keras" if "keras" in found and "pytorch" not in found else "pytorch"
 
 

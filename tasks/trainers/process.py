@@ -3,6 +3,7 @@
 A trainer never imports the framework of the other backend.
 """
 
+import ctypes
 import gc
 import importlib
 import os
@@ -251,11 +252,25 @@ def _examine(settings: CellSettings, cells: tuple[Cell, ...]) -> Examined:
             raise ValueError(f"what {reference} builds must take rows of shape {shape}; {words}") from None
 
 
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Send to the log what is printed meanwhile, also from C and by processes that are started."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _audit(backend: Backend, target: Target) -> Seen:
-    with redirect_stdout(sys.stderr):
+    with _silenced():
         build, rows = user_code.target(target)
     model: Auditable = importlib.import_module(f"tasks.backends.{backend}.audited").Audited(build, rows)
-    with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # what the model's code prints goes to the log
+    with warnings.catch_warnings(), _silenced():
         warnings.simplefilter("ignore")
         try:
             return look(model, target.seeds)

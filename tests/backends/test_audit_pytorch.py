@@ -2,6 +2,7 @@
 
 import copy
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -236,3 +237,17 @@ def test_models_that_cannot_be_read_are_told():
     for each in (build, kept):
         with pytest.raises(ValueError, match=r"it raised RuntimeError: no weights$"):
             process._audit("pytorch", Target(each, {}, None, None, 1))
+
+
+def test_what_a_builder_prints_is_not_on_stdout(capfd):
+    """What a builder prints, itself or past Python, does not come between the lines of a snapshot."""
+
+    def build():
+        sys.stdout.write("said")
+        os.write(1, b"told")
+        return nn.Linear(3, 3)
+
+    process._audit("pytorch", Target(build, {}, None, None, 1))
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "told" in said.err
