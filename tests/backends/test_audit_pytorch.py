@@ -251,3 +251,39 @@ def test_what_a_builder_prints_is_not_on_stdout(capfd):
     said = capfd.readouterr()
     assert said.out == ""
     assert "told" in said.err
+
+
+class Branched(nn.Module):
+    """A stem, branches that are added, and a head; each branch may be scaled."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.stem, self.head = nn.Linear(16, 16), nn.Linear(16, 10)
+        self.branches = nn.ModuleList(
+            [nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)) for _ in range(6)]
+        )
+        self.scales = nn.Parameter(torch.full((6,), float(scale)))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for branch, scale in zip(self.branches, self.scales, strict=True):
+            x = x + scale * branch(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize(("scale", "zeros"), [(0, ()), (1e-6, ()), (1, ("head",)), (1, ("branch",)), (0, ("head",))])
+def test_branches_and_heads_may_start_at_zero(scale, zeros):
+    """A network whose branches are scaled down, or end with zeros as its head may, has a healthy first pass."""
+
+    def build():
+        model = Branched(scale)
+        pytorch.init_weights(model, "glorot_normal")
+        for layer in [
+            *([model.head] if "head" in zeros else []),
+            *[each[-1] for each in model.branches if "branch" in zeros],
+        ]:
+            nn.init.zeros_(layer.weight)
+        return model
+
+    found = audited(build, shape=(16,), seeds=1)
+    assert (found.flow.health, found.flow.wrong_at) == ("healthy", "")

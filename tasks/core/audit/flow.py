@@ -110,7 +110,7 @@ class _Judged:
 
     kept: the places of the layers. back: those of hidden layers, among these, whose gradient counts: which is not zero,
     unless it is in the whole first quarter. variances: of the gradient, in these. signals: of the layers that are kept,
-    but the gradient's first and last variance are geometric means over a quarter of `back`, because a branch that is
+    but the gradient's first and last variance are medians over a quarter of `back`, because a branch that is
     scaled down says nothing about the others.
     """
 
@@ -135,7 +135,7 @@ class _Judged:
         variances = gradient[back].astype(np.float64) ** 2
         if len(back):
             many = _quarter(back)
-            gradient[0], gradient[-1] = _mean(gradient[back[:many]]), _mean(gradient[back[-many:]])
+            gradient[0], gradient[-1] = _median(gradient[back[:many]]), _median(gradient[back[-many:]])
         judged = replace(start, layers=layers, state=start.state[..., kept])
         return cls(kept, back, variances, _signals(judged, guess))
 
@@ -165,10 +165,10 @@ def _quarter(layers: NDArray[np.intp]) -> int:
     return max(1, len(layers) // 4)
 
 
-def _mean(deviations: NDArray[np.float32]) -> float:
-    """Return the geometric mean; zero if one of them is."""
-    with np.errstate(divide="ignore"):
-        return float(np.exp(np.log(deviations.astype(np.float64)).mean()))
+def _median(deviations: NDArray[np.float32]) -> float:
+    """Return the median, geometric between two."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.exp(np.median(np.log(deviations.astype(np.float64)))))
 
 
 REMEDIES: dict[Health, str] = {
