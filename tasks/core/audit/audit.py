@@ -23,8 +23,8 @@ class Row(BaseModel):
 
     law: by which law it was drawn, in words; fits: every registered law that fits; default: whether the framework's
     default does. gain: SD · √fan_in, or that of an orthogonal kernel; of_he: the standard deviation over that of He's
-    law. fans: of the operation; counted: as the framework counts them. asked: what the rules say. digest: a hash of the
-    values under the first seed.
+    law. fans: of the operation; counted: as the framework counts them. asked: what the rules say. draws: how many of the
+    seeds gave values of their own. digest: a hash of the values under the first seed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +49,7 @@ class Row(BaseModel):
     gain: float | None
     of_he: float | None
     asked: str | None
+    draws: int
     digest: str
 
     @property
@@ -195,5 +196,6 @@ def _row(part: Part, fit: Fit, wanted: Initializer | None) -> Row:
         gain=gain if math.isfinite(gain) else None,
         of_he=part.std / math.sqrt(HE / fan_in) if fan_in > 0 else None,
         asked=wanted.name if wanted else None,
+        draws=part.draws,
         digest=part.digests[0],
     )

@@ -171,14 +171,14 @@ def _everywhere(judged: Judged, part: Part) -> bool:
         for other in judged.kernels
         if other.counted != part.counted and other.std > 0 and part.std > 0
         if all(match.fans == "none" for match in judged.fits[other.name].matches)
-        if abs(math.log(other.std / part.std)) < CLOSE * (_error(other, judged.seen) + _error(part, judged.seen))
+        if abs(math.log(other.std / part.std)) < CLOSE * (_error(other) + _error(part))
     ]
     return len({other.parameter for other in twins}) > 1
 
 
-def _error(part: Part, seen: Seen) -> float:
+def _error(part: Part) -> float:
     """Return the relative standard error of a part's standard deviation, √((kurtosis - 1) / 4n)."""
-    return math.sqrt(max(part.kurtosis - 1, 0) / (4 * part.size * seen.seeds))
+    return math.sqrt(max(part.kurtosis - 1, 0) / (4 * part.size * max(part.draws, 1)))
 
 
 def cut_nothing(judged: Judged) -> Iterator[Finding]:

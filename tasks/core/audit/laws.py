@@ -125,8 +125,9 @@ def _told(part: Part) -> str | None:
 
 
 def _values(part: Part) -> Values:
-    """Return a part's values, sorted; an embedding's without zeros, which are the row of its padding."""
-    values = np.sort(part.values, axis=None)
+    """Return a part's values, sorted: each draw once, and of an embedding no zeros, which are the row of its padding."""
+    fresh = [at for at, each in enumerate(part.digests) if each not in part.digests[:at]]
+    values = np.sort(part.values[fresh] if fresh else part.values, axis=None)
     return values[values != 0] if part.role == "embedding" else values
 
 

@@ -110,7 +110,12 @@ class Part:
     @property
     def fixed(self) -> bool:
         """Whether every seed gives the same values."""
-        return len({*self.digests}) == 1
+        return self.draws == 1
+
+    @property
+    def draws(self) -> int:
+        """How many of the seeds gave values of their own."""
+        return len({*self.digests})
 
     @property
     def names(self) -> list[str]:

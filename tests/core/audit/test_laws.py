@@ -98,6 +98,15 @@ def test_what_is_asked_is_held(label):
     assert held == {label: True, "lecun_uniform": False}
 
 
+def test_a_draw_counts_once():
+    """Values that every seed draws alike count once: pooled over the seeds, a right law would seem to be wrong."""
+    layer = audited.dense("l", 24, 24, bias=False)
+    for at in range(9):
+        fixed = lambda _, at=at: np.random.default_rng(at).normal(0, np.sqrt(2 / 24), (24, 24))  # noqa: E731
+        (part,) = look(audited.Model([layer], {"l.weight": fixed}), seeds=50).parts
+        assert laws.hold(part, named("he_normal"), "pytorch", ALPHA).held
+
+
 def test_large_parts_are_sampled():
     """Of a large part a sample of values is kept, from the same places under every seed; moments are of all values."""
     layer = audited.dense("l", 128, 64, bias=False)
