@@ -23,8 +23,8 @@ class Row(BaseModel):
 
     law: by which law it was drawn, in words; fits: every registered law that fits; default: whether the framework's
     default does. gain: SD · √fan_in, or that of an orthogonal kernel; of_he: the standard deviation over that of He's
-    law. fans: of the operation; counted: as the framework counts them. asked: what the rules say. draws: how many of the
-    seeds gave values of their own. digest: a hash of the values under the first seed.
+    law. fans: of the operation; counted: as the framework counts them. asked: what the rules say. draws: how many
+    of the seeds gave values of their own. digest: a hash of the values under the first seed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -125,7 +125,7 @@ def _told(part: Part) -> str | None:
 
 
 def _values(part: Part) -> Values:
-    """Return a part's values, sorted: each draw once, and of an embedding no zeros, which are the row of its padding."""
+    """Return a part's values, sorted: each draw once; an embedding's without zeros, the row of its padding."""
     fresh = [at for at, each in enumerate(part.digests) if each not in part.digests[:at]]
     values = np.sort(part.values[fresh] if fresh else part.values, axis=None)
     return values[values != 0] if part.role == "embedding" else values

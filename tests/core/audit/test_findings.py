@@ -36,6 +36,12 @@ def test_a_right_model_has_none(label):
     assert told(layers, draws) == []
 
 
+def test_a_scalar_has_none():
+    """A parameter without axes, such as a temperature, is a part like any other."""
+    layers, draws = audited.plain()
+    assert told(layers, {**draws, "scale": lambda _: np.float32(2.7)}, others={"scale": "CLIP"}) == []
+
+
 def test_nan_is_found():
     """A value that is not finite is a fault."""
     assert changed("l1.bias", lambda _: np.full(24, np.nan)) == [("fault", "not finite", ("l1.bias",))]
