@@ -8,12 +8,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.audit import laws
-from tasks.core.audit.laws import Fit, Match
+from tasks.core.audit.laws import Fit, Held, Match
 from tasks.core.audit.sample import Part, Seen
 from tasks.core.design.initializers import Initializer
 
@@ -42,12 +43,27 @@ class Finding(BaseModel):
 
 @dataclass(frozen=True)
 class Judged:
-    """What was seen of a model, which law fits each part, and what was asked of some parts, by the part's name."""
+    """What was seen of a model, which law fits each part, and what was asked of some parts, by the part's name.
+
+    Where a number that was asked for depends on fans, it is asked for with strides and without, in this order.
+    """
 
     seen: Seen
     fits: Mapping[str, Fit]
     alpha: float
-    asked: Mapping[str, Initializer] = field(default_factory=dict)
+    asked: Mapping[str, Sequence[Initializer]] = field(default_factory=dict)
+
+    @cached_property
+    def held(self) -> dict[str, tuple[Initializer, Held]]:
+        """What was asked of a part, and how it was held, by the part's name: what it holds, or else the first."""
+        found = {}
+        for part in self.seen.parts:
+            tried = [
+                (each, laws.hold(part, each, self.seen.backend, self.alpha)) for each in self.asked.get(part.name, ())
+            ]
+            if tried:
+                found[part.name] = next((pair for pair in tried if pair[1].held), tried[0])
+        return found
 
     @property
     def kernels(self) -> list[Part]:
@@ -79,11 +95,8 @@ def not_finite(judged: Judged) -> Iterator[Finding]:
 def not_as_asked(judged: Judged) -> Iterator[Finding]:
     """Find another law than a rule says."""
     for part in judged.seen.parts:
-        asked = judged.asked.get(part.name)
-        if asked is None:
-            continue
-        held = laws.hold(part, asked, judged.seen.backend, judged.alpha)
-        if not held.held:
+        asked, held = judged.held.get(part.name, (None, None))
+        if asked and held and not held.held:
             yield Finding(
                 severity="fault",
                 what="not what the rules say",
@@ -254,7 +267,8 @@ def same_values(judged: Judged) -> Iterator[Finding]:
 def same_under_every_seed(judged: Judged) -> Iterator[Finding]:
     """Find random values that do not depend on the seed."""
     for part in judged.seen.parts:
-        if judged.seen.seeds > 1 and part.fixed and not part.constant and part.identity is None and not part.bad:
+        fixed = judged.seen.seeds > 1 and part.fixed and part.size > 0
+        if fixed and not part.constant and part.identity is None and not part.bad:
             yield Finding(
                 severity="doubt",
                 what="does not depend on the seed",

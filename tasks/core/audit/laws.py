@@ -47,6 +47,7 @@ CUSTOM = (
 )  # standard deviations that authors set whatever the fans are; torch's embeddings have 1
 SHIFTED = 6.0  # standard errors, beyond which a mean is not that of a law around zero
 KURTOSIS = {Normal: 3.0, TruncatedNormal: 2.365537, Uniform: 1.8}
+NO_FANS = (1.0, 1.0)  # for a law that needs none, where there are none
 Fanned = Literal["operation", "array", "none"]
 Values = NDArray[np.float64]
 
@@ -276,12 +277,14 @@ class Held:
 
 
 def hold(part: Part, asked: Initializer, backend: Backend, alpha: float) -> Held:
-    """Return whether a part has the law of an initializer, with the fans of the operation.
+    """Return whether a part has the law of an initializer, with the fans of the operation, strides counted or not.
 
     Raises:
         ValueError: if the law depends on data, or on what an audit does not keep.
     """
     law, near = asked.law, EXACT.get(part.dtype, NEARLY)
+    if part.size == 0:
+        return Held(True, "")
     if part.bad:
         return Held(False, "has values that are NaN or infinite")
     match law:
@@ -296,11 +299,15 @@ def hold(part: Part, asked: Initializer, backend: Backend, alpha: float) -> Held
             return Held(part.identity is not None and abs(part.identity - gain) <= near, "is no such identity")
         case Orthogonal():
             return _orthogonal(part, law.factor, near)
-    fans = part.fans or (1.0, 1.0)  # a law that needs none, where there are none
-    free = law.without_fans(*fans, backend)
     if part.constant:
         return Held(False, f"all values are {part.least:.4g}")
-    p, width = p_value(free, _values(part)), math.sqrt(free.variance(1, 1))
+    values, fitting = _values(part), []
+    for fans in {part.fans or NO_FANS, part.unstrided or NO_FANS}:
+        free = law.without_fans(*fans, backend)
+        if type(free) not in KURTOSIS:
+            raise ValueError(f"rules: {asked.name} cannot be held against values; choose another initializer")
+        fitting.append((p_value(free, values), math.sqrt(free.variance(1, 1))))
+    p, width = max(fitting)
     return Held(p >= alpha, f"SD {part.std:.4g} where {width:.4g} was asked for, p {p:.1g}")
 
 

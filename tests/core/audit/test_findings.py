@@ -5,6 +5,7 @@ import pytest
 
 from tasks.core.audit import audit
 from tasks.core.audit.sample import look
+from tasks.core.design.layers import Kernel, Layer, Place
 from tests.shared import audited
 
 
@@ -64,6 +65,30 @@ def test_expressions_are_held():
     rule = {"l3.weight": {"name": "random_normal", "std": "0.02/sqrt(2*depth)"}}
     assert told(layers, scaled, rule) == []
     assert told(layers, draws, rule) == [("fault", "not what the rules say", ("l3.weight",))]
+
+
+def test_strides_may_be_left_out():
+    """A rule with fan_out holds for a strided convolution whether its author counted the strides or not."""
+    layer = audited.convolution("down", 24, strides=(2, 2))
+    for fan_out in (216, 54):
+        draws = {"down.weight": lambda rng, n=fan_out: rng.normal(0, np.sqrt(2 / (216 + n)), (24, 24, 3, 3))}
+        assert told([layer], draws, {"*.weight": "glorot_normal"}) == []
+        rule = {"*.weight": {"name": "random_normal", "std": "sqrt(2/(fan_in+fan_out))"}}
+        assert told([layer], draws, rule) == []
+    (found,) = told([layer], audited.drawn(layer), {"*.weight": "glorot_normal"})
+    assert found[:2] == ("fault", "not what the rules say")
+
+
+def test_fans_are_asked_of_kernels_alone():
+    """Scales without fans, embeddings, and parameters without values pass a pattern that means kernels, too."""
+    layers, draws = audited.plain()
+    table = Layer("e", "Embedding", (Kernel("weight", Place("weight"), (40, 24), "i o", lookup=True),))
+    draws |= {"norm.weight": lambda _: np.ones(24), "none.weight": lambda _: np.zeros((0, 3))}
+    draws |= {"e.weight": lambda rng: rng.normal(0, 1, (40, 24))}
+    others = {"norm.weight": "LayerNorm", "none.weight": "Missing"}
+    for rule in ("he_normal", {"name": "random_normal", "std": "sqrt(2/fan_in)"}):
+        assert told([*layers, table], draws, {"*weight": rule}, others=others) == []
+    assert told([*layers, table], draws, {"none.weight": "ones", "l*": "he_normal"}, others=others) == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.core.audit import laws
 from tasks.core.audit.sample import SAMPLED, Part, look
-from tasks.core.design.initializers import named
+from tasks.core.design.initializers import Initializer, Law, named
 from tests.shared import audited
 
 ALPHA = laws.level(1)
@@ -96,6 +96,15 @@ def test_what_is_asked_is_held(label):
     seen = look(audited.Model([layer], audited.drawn(layer, label)))
     held = {each: laws.hold(seen.parts[0], named(each), "pytorch", ALPHA).held for each in (label, "lecun_uniform")}
     assert held == {label: True, "lecun_uniform": False}
+
+
+def test_a_law_that_no_test_knows_is_refused():
+    """A rule may name the law of a package, which has no test here: that is bad input, and is refused in a line."""
+    layer = audited.dense("l", 8, 8, bias=False)
+    (part,) = look(audited.Model([layer], audited.drawn(layer))).parts
+    foreign = Initializer("laplace", Law(), "")
+    with pytest.raises(ValueError, match="rules: laplace cannot be held"):
+        laws.hold(part, foreign, "pytorch", ALPHA)
 
 
 def test_a_draw_counts_once():
