@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from tasks.core.audit import laws
 from tasks.core.audit.sample import SAMPLED, Part, look
-from tasks.core.design.initializers import Initializer, Law, named
+from tasks.core.design.initializers import Initializer, Law, Normal, TruncatedNormal, Uniform, named
 from tests.shared import audited
 
 ALPHA = laws.level(1)
@@ -105,6 +107,42 @@ def test_a_law_that_no_test_knows_is_refused():
     foreign = Initializer("laplace", Law(), "")
     with pytest.raises(ValueError, match="rules: laplace cannot be held"):
         laws.hold(part, foreign, "pytorch", ALPHA)
+
+
+@pytest.mark.parametrize("law", [Normal(1.0), TruncatedNormal(1.0), Uniform(1.0)])
+def test_the_second_moment_errs_as_often_as_it_says(law):
+    """At one in a million, on either side, the p-value is what Lugannani and Rice's formula says of the exact law."""
+    n, grid = laws.MOMENTS, np.linspace(-1, 1, 20_001) * (8 if isinstance(law, Normal) else law.marginal(1, 1).b)
+    weights = law.marginal(1, 1).pdf(grid)
+
+    def tail(tilt):
+        """Return a mean square, and the probability of those beyond it, by how far the law is tilted."""
+        tilted = weights * np.exp(tilt * grid**2)
+        mean, fourth = ((grid**power * tilted).sum() / tilted.sum() for power in (2, 4))
+        cumulant = np.log(tilted.sum() / weights.sum())
+        w = np.sign(tilt) * np.sqrt(2 * n * (tilt * mean - cumulant))
+        u = tilt * np.sqrt(n * (fourth - mean**2))
+        return mean, norm.sf(abs(w)) + norm.pdf(w) * (1 / abs(u) - 1 / abs(w))
+
+    for sign in (-1, 1):
+        tilt = brentq(
+            lambda size, sign=sign: np.log(tail(sign * size)[1] / 1e-6),
+            0.05,
+            0.45 if sign > 0 and isinstance(law, Normal) else 5,
+        )
+        mean, beyond = tail(sign * tilt)
+        assert laws._second_moment(law, np.full(n, np.sqrt(mean))) / 2 == pytest.approx(beyond, rel=0.25)
+
+
+@pytest.mark.parametrize("law", [Normal(1.0), TruncatedNormal(1.0), Uniform(1.0)])
+def test_moments_are_those_of_the_law(law):
+    """The kurtosis of a value and the skewness of its square are what the law's moments give."""
+    second, fourth, sixth = (law.marginal(1, 1).moment(each) for each in (2, 4, 6))
+    spread = fourth - second**2
+    assert laws.KURTOSIS[type(law)] == pytest.approx(fourth / second**2, rel=1e-5)
+    assert laws.SKEWNESS[type(law)] == pytest.approx(
+        (sixth - 3 * second * fourth + 2 * second**3) / spread**1.5, rel=1e-4
+    )
 
 
 def test_a_draw_counts_once():
