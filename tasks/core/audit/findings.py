@@ -26,7 +26,8 @@ OTHERS = 3  # layers at least, of which an exception is one
 ZEROS = 0.01  # share of values that are zero, above which a random law in low precision has lost its smallest values
 CLOSE = 3.0  # standard errors, within which two standard deviations may be one
 BEYOND = 5.0  # standard deviations, beyond which a bound cuts nothing: one normal value in two million lies there
-LOW = ("float16", "bfloat16")
+SMALLEST = {"float16": 6e-8, "bfloat16": 9.2e-41}  # the smallest numbers of types in low precision
+LOSES = 100.0  # smallest numbers in a standard deviation, of which a random law loses no more than ZEROS
 
 
 class Finding(BaseModel):
@@ -329,7 +330,8 @@ def _forgets(part: Part) -> bool:
 def lost_precision(judged: Judged) -> Iterator[Finding]:
     """Find a random law in low precision, of which the smallest values have become zero."""
     for part in judged.seen.parts:
-        if part.dtype in LOW and part.role in ("kernel", "embedding") and not part.constant and part.zeros > ZEROS:
+        small = part.std < LOSES * SMALLEST.get(part.dtype, 0.0)
+        if small and part.role in ("kernel", "embedding") and not part.constant and part.zeros > ZEROS:
             yield Finding(
                 severity="doubt",
                 what="lost in low precision",

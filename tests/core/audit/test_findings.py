@@ -198,6 +198,10 @@ def test_lost_precision_is_found():
     small = lambda rng: rng.normal(0, 3e-8, (24, 24)).astype(np.float16)  # noqa: E731
     found = changed("l1.weight", small, dtypes={"l1.weight": "float16"})
     assert ("doubt", "lost in low precision", ("l1.weight",)) in found
+    sparse = lambda rng: rng.normal(0, 0.3, (24, 24)) * (rng.uniform(size=(24, 24)) < 0.5)  # noqa: E731
+    for draw in (sparse, lambda _: np.eye(24)):
+        found = changed("l1.weight", draw, dtypes={"l1.weight": "bfloat16"})
+        assert [each for each in found if each[1] == "lost in low precision"] == []
 
 
 def test_tied_parameters_are_told():
