@@ -399,7 +399,7 @@ class _Gathered:
 
 def _facts(kernel: Kernel | None, array: Floats, whole: Floats) -> dict[str, Any]:
     """Return what the matrices of a kernel show, under the first seed."""
-    if kernel is None or kernel.lookup or not np.isfinite(array).all() or array.size == 0:
+    if kernel is None or not np.isfinite(array).all() or array.size == 0:
         return {"alike": False}
     matrices = kernel.matrices(array.astype(np.float32))
     joined = [
