@@ -64,6 +64,8 @@ class Audited:
             for layer in self.layers.layers
             for parameter in layer.parameters
         }
+        mine = [(name, each) for name, layer in self.found.items() for each in layer._trainable_variables]
+        self.frozen = {f"{name}/{each.name}" for name, each in mine if not each.trainable}
         others, skipped = {}, []
         for name, layer in self.found.items():
             for variable in layer._trainable_variables:

@@ -249,26 +249,38 @@ def units_alike(judged: Judged) -> Iterator[Finding]:
 
 
 def same_values(judged: Judged) -> Iterator[Finding]:
-    """Find equal values in two parameters that are not one: a generator or an initializer that was used twice."""
-    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    """Find equal values in two parameters that are not one: a generator or an initializer that was used twice.
+
+    A table that no seed changes may be meant for both, and so may the frozen copy of a trained parameter.
+    """
+    found: dict[tuple[str, ...], list[Part]] = defaultdict(list)
     for part in judged.seen.parts:
-        if not part.constant and part.identity is None and part.size > 1 and not part.bad:
-            found[part.digests].append(part.name)
-    for names in found.values():
-        if len(names) > 1:
+        if not part.constant and part.identity is None and part.size > 1 and not part.bad and not _table(judged, part):
+            found[part.digests].append(part)
+    for group in found.values():
+        if len(group) > 1:
+            frozen = any(part.frozen for part in group)
             yield Finding(
-                severity="fault",
+                severity="doubt" if frozen else "fault",
                 what="the same values twice",
-                parts=tuple(names),
+                parts=tuple(part.name for part in group),
                 evidence="equal in every bit under every seed, though they are different parameters",
-                remedy="give each its own initializer or seed, and copy no layer after it is initialized",
+                remedy="fine for a frozen copy; else copy no layer after it is initialized"
+                if frozen
+                else "give each its own initializer or seed, and copy no layer after it is initialized",
             )
+
+
+def _table(judged: Judged, part: Part) -> bool:
+    """Tell whether a part has the same values under every seed, and these are no draw of a registered law."""
+    drawn = judged.fits[part.name].matches or judged.fits[part.name].law.startswith("orthogonal")
+    return part.fixed and (part.repeats or not drawn)
 
 
 def same_under_every_seed(judged: Judged) -> Iterator[Finding]:
     """Find random values that do not depend on the seed."""
     for part in judged.seen.parts:
-        fixed = judged.seen.seeds > 1 and part.fixed and part.size > 0
+        fixed = judged.seen.seeds > 1 and part.fixed and part.size > 0 and not part.repeats
         if fixed and not part.constant and part.identity is None and not part.bad:
             yield Finding(
                 severity="doubt",

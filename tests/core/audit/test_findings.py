@@ -169,6 +169,23 @@ def test_equal_values_are_found():
     assert found == [("fault", "the same values twice", ("l1.weight", "l3.weight"))]
 
 
+def test_tables_and_frozen_copies_may_be_equal():
+    """Two equal tables that no seed changes are meant; the frozen copy of a random kernel is a doubt, and no fault."""
+    layers, draws = audited.plain()
+    steps = np.tile(np.log(np.arange(1, 17)), (32, 1))
+    waves = np.sin(np.outer(np.arange(50), 0.01 ** np.linspace(0, 1, 16)))
+    gates = np.eye(1, 6)[0]
+    tables = {f"{name}{at}": lambda _, each=each: each for at in (0, 1) for name, each in (("s", steps), ("g", gates))}
+    assert told(layers, draws | tables, others=dict.fromkeys(tables, "Mamba")) == []
+    found = told(layers, {**draws, "a": lambda _: waves, "b": lambda _: waves}, others={"a": "Wave", "b": "Wave"})
+    assert found == [("doubt", "does not depend on the seed", (name,)) for name in "ab"]
+    twin = lambda rng: np.random.default_rng(rng.bit_generator.seed_seq.entropy).normal(size=(9, 9))  # noqa: E731
+    copies = {**draws, "online": twin, "target": twin}
+    for frozen, severity in (("target", "doubt"), ("", "fault")):
+        found = told(layers, copies, others=dict.fromkeys(("online", "target"), "DQN"), frozen=(frozen,))
+        assert found == [(severity, "the same values twice", ("online", "target"))]
+
+
 def test_values_without_a_seed_are_found():
     """What every seed draws alike is a doubt; what one seed draws in two ways is a fault."""
     fixed = lambda _: np.random.default_rng(7).normal(0, np.sqrt(2 / 24), (24, 24))  # noqa: E731
