@@ -161,8 +161,8 @@ def judge(seen: Seen, target: str, wanted: Rules | None = None) -> Audit:
     """
     alpha = laws.level(len(seen.parts))
     fits = {part.name: laws.fit(part, seen.backend, alpha) for part in seen.parts}
-    judged = Judged(seen, fits, alpha, asked(seen, wanted) if wanted else {})
     shown = flow.flow(seen.first)
+    judged = Judged(seen, fits, alpha, asked(seen, wanted) if wanted else {}, shown.health if shown else "")
     every = [*flow.found(shown), *findings.found(judged)]
     return Audit(
         target=target,

@@ -22,6 +22,7 @@ Severity = Literal["fault", "doubt", "note"]
 SEVERITIES: tuple[Severity, ...] = ("fault", "doubt", "note")
 FAR = 4.0  # a variance that is off by more than this factor is a fault, by less a doubt
 FEW = 0.2  # share of the layers, up to which they are exceptions among the others
+STUCK = ("vanishing", "dead", "symmetric")  # first passes in which a kernel of zeros may be the reason
 OTHERS = 3  # layers at least, of which an exception is one
 ZEROS = 0.01  # share of values that are zero, above which a random law in low precision has lost its smallest values
 CLOSE = 3.0  # standard errors, within which two standard deviations may be one
@@ -46,13 +47,15 @@ class Finding(BaseModel):
 class Judged:
     """What was seen of a model, which law fits each part, and what was asked of some parts, by the part's name.
 
-    Where a number that was asked for depends on fans, it is asked for with strides and without, in this order.
+    Where a number that was asked for depends on fans, it is asked for with strides and without, in this order. health:
+    what the first pass showed, if there was one.
     """
 
     seen: Seen
     fits: Mapping[str, Fit]
     alpha: float
     asked: Mapping[str, Sequence[Initializer]] = field(default_factory=dict)
+    health: str = ""
 
     @cached_property
     def held(self) -> dict[str, tuple[Initializer, Held]]:
@@ -231,12 +234,16 @@ def gates_not_orthogonal(judged: Judged) -> Iterator[Finding]:
 
 
 def units_alike(judged: Judged) -> Iterator[Finding]:
-    """Find a layer all of whose units have the same weights, so that training may keep them alike."""
+    """Find a layer all of whose units have the same weights, so that training may keep them alike.
+
+    Zeros are only told, unless the first pass is stuck: heads and the ends of branches begin with them.
+    """
+    of_zeros: Severity = "doubt" if judged.health in STUCK else "note"
     for part in judged.kernels:
         if part.alike and not part.bad:
             zeros = part.constant and part.least == 0
             yield Finding(
-                severity="doubt" if zeros else "fault",
+                severity=of_zeros if zeros else "fault",
                 what="all units alike",
                 parts=(part.name,),
                 evidence="all weights are zero"
@@ -353,6 +360,8 @@ def lost_precision(judged: Judged) -> Iterator[Finding]:
             )
 
 
+OF_LAWS = (units_alike, wrong_fans, gates_not_orthogonal, left_at_default, biases_not_zero)
+"""Kinds whose doubts and notes are settled where a rule asked for the law, and the part has it."""
 KINDS: Sequence[Callable[[Judged], Iterator[Finding]]] = (
     *(not_finite, not_as_asked, not_reproducible, same_values, units_alike, wrong_fans, gates_not_orthogonal),
     *(left_at_default, same_under_every_seed, biases_not_zero, lost_precision, cut_nothing, tied),
@@ -361,5 +370,11 @@ KINDS: Sequence[Callable[[Judged], Iterator[Finding]]] = (
 
 def found(judged: Judged) -> list[Finding]:
     """Return all findings about parameters, worst first."""
-    every = [finding for kind in KINDS for finding in kind(judged)]
+    settled = {name for name, (_, held) in judged.held.items() if held.held}
+    every = [
+        finding
+        for kind in KINDS
+        for finding in kind(judged)
+        if not (kind in OF_LAWS and finding.severity != "fault" and settled.issuperset(finding.parts))
+    ]
     return sorted(every, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -39,8 +39,8 @@ def test_an_audit_is_the_same_after_json(right):
 
 def test_severities_fail_as_asked(right):
     """A doubt fails where doubts are asked for, and not otherwise."""
-    layers, draws = audited.plain()
-    doubtful = of(layers, {**draws, "l1.weight": lambda _: np.zeros((24, 24))})
+    layers, draws = audited.plain(6)
+    doubtful = of(layers, {**draws, "l1.bias": lambda _: np.ones(24)})
     assert (right.fails("note"), doubtful.fails(), doubtful.fails("doubt")) == (False, False, True)
 
 

@@ -58,6 +58,18 @@ def test_another_law_than_asked_is_found():
     assert ("fault", "not what the rules say", ("l2.bias",)) in told(layers, wide, {"*.bias": "zeros"})
 
 
+def test_rules_settle_doubts():
+    """What looks odd among the others is no finding where a rule asked for it; a fault is one all the same."""
+    layers, draws = audited.plain(8)
+    default = lambda rng: rng.uniform(-1 / np.sqrt(24), 1 / np.sqrt(24), (24, 24))  # noqa: E731
+    draws |= {"l1.weight": default, "l2.bias": lambda _: np.full(24, 0.1), "l7.weight": lambda _: np.zeros((24, 24))}
+    assert [each[2][0] for each in told(layers, draws)] == ["l1.weight", "l2.bias", "l7.weight"]
+    asked = {"l1": "pytorch_default", "l2.bias": "constant(value=0.1)", "l7": "zeros"}
+    assert told(layers, draws, asked) == []
+    draws["l7.weight"] = lambda _: np.ones((24, 24))
+    assert told(layers, draws, {**asked, "l7": "ones"}) == [("fault", "all units alike", ("l7.weight",))]
+
+
 def test_expressions_are_held():
     """A number may be an expression of fans and options."""
     layers, draws = audited.plain()
@@ -152,9 +164,14 @@ def test_gates_that_are_not_orthogonal_are_found():
 
 
 def test_units_alike_are_found():
-    """A constant kernel is a fault; zeros are a doubt, because a branch may begin with them."""
+    """A constant kernel is a fault; zeros are told, because a branch may begin with them, unless nothing can learn."""
     assert changed("l1.weight", lambda _: np.full((24, 24), 0.1)) == [("fault", "all units alike", ("l1.weight",))]
-    assert changed("l1.weight", lambda _: np.zeros((24, 24))) == [("doubt", "all units alike", ("l1.weight",))]
+    assert changed("l1.weight", lambda _: np.zeros((24, 24))) == [("note", "all units alike", ("l1.weight",))]
+    layers, draws = audited.plain()
+    model = audited.Model(layers, {**draws, "l1.weight": lambda _: np.zeros((24, 24))})
+    model.first_pass = lambda: audited.passed(np.ones(4), np.ones(4), alike=[0, 1, 0, 0])
+    stuck = [each for each in audit.judge(look(model), "m").findings if each.what == "all units alike"]
+    assert [(each.severity, each.parts) for each in stuck] == [("doubt", ("l1.weight",))]
 
 
 def test_equal_values_are_found():
