@@ -1,7 +1,7 @@
 """Findings: what is wrong, or may be, with how a model's parameters were drawn. One function for each kind of finding.
 
-Every finding has its evidence, a remedy in a line, and a severity: a fault is wrong whatever the author meant, a doubt
-may be meant, a note is only told.
+Every finding has its evidence, a remedy in a line, and a severity: a fault is hardly ever meant, a doubt may be meant,
+a note is only told.
 """
 
 import math

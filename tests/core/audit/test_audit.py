@@ -50,6 +50,15 @@ def test_the_gain_is_that_of_the_operation(right):
     assert (row.gain, row.of_he) == pytest.approx((np.sqrt(2), 1), rel=0.05)
 
 
+def test_the_verdict_counts_what_is_unknown(right):
+    """Where nothing is found, parameters that no known law fits are counted: they are not right, but unknown."""
+    assert audit_text.verdict(right) == "Nothing found."
+    layers, draws = audited.plain()
+    odd = {"a": lambda rng: rng.laplace(0, 1, (40, 40)), "b": lambda rng: rng.normal(3, 1, (40, 40))}
+    found = of(layers, {**draws, **odd}, others=dict.fromkeys(odd, "Own"))
+    assert audit_text.verdict(found) == "Nothing found; 2 parameters have no known law."
+
+
 def test_texts_fit_a_terminal():
     """No line is wider than 100 columns, whatever the names; the worst comes first."""
     name = "a.very.long.name.of.a.layer." * 5

@@ -1,5 +1,7 @@
 """Which law fits: every registered one is told by its values, with the fans that it was drawn by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -144,6 +146,16 @@ def test_moments_are_those_of_the_law(law):
     assert laws.SKEWNESS[type(law)] == pytest.approx(
         (sixth - 3 * second * fourth + 2 * second**3) / spread**1.5, rel=1e-4
     )
+
+
+def test_the_steps_of_a_type_are_no_law():
+    """Under many seeds a uniform law in bfloat16, which torch draws in steps of 1/256, still is a uniform law."""
+    drawn = np.floor(np.random.default_rng(0).uniform(size=(100, SAMPLED)) * 256) / 128 - 1
+    kinds = {"bfloat16": True, "float32": False}
+    for dtype, held in kinds.items():
+        part = Part("w", "w", "l", "Linear", "kernel", (64, 64), dtype, values=drawn, least=-1, most=0.99)
+        part = replace(part, digests=tuple(map(str, range(100))))
+        assert laws.hold(part, named("random_uniform(bound=1)"), "pytorch", ALPHA).held == held
 
 
 def test_a_draw_counts_once():
