@@ -64,8 +64,6 @@ class Audited:
             for layer in self.layers.layers
             for parameter in layer.parameters
         }
-        mine = [(name, each) for name, layer in self.found.items() for each in layer._trainable_variables]
-        self.frozen = {f"{name}/{each.name}" for name, each in mine if not each.trainable}
         others, skipped = {}, []
         for name, layer in self.found.items():
             for variable in layer._trainable_variables:
@@ -75,6 +73,8 @@ class Audited:
                 elif id(variable) not in taken:
                     others[here], self.variables[here] = type(layer).__name__, variable
         self.others, self.skipped = others, skipped
+        mine = [(name, each) for name, layer in self.found.items() for each in layer._trainable_variables]
+        self.frozen = {f"{name}/{each.name}" for name, each in mine if not each.trainable}
 
     def path(self, layer: str, parameter: str) -> str:
         return f"{layer}/{parameter}"
