@@ -59,6 +59,8 @@ class Audited:
         self._list_others()
 
     def _list_others(self) -> None:
+        mine = [(name, each) for name, layer in self.found.items() for each in layer._trainable_variables]
+        self.frozen = {f"{name}/{each.name}" for name, each in mine if not each.trainable}
         taken = {
             id(getattr(self.found[layer.name], parameter))
             for layer in self.layers.layers
@@ -73,8 +75,6 @@ class Audited:
                 elif id(variable) not in taken:
                     others[here], self.variables[here] = type(layer).__name__, variable
         self.others, self.skipped = others, skipped
-        mine = [(name, each) for name, layer in self.found.items() for each in layer._trainable_variables]
-        self.frozen = {f"{name}/{each.name}" for name, each in mine if not each.trainable}
 
     def path(self, layer: str, parameter: str) -> str:
         return f"{layer}/{parameter}"
