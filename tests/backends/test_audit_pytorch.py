@@ -56,6 +56,113 @@ def test_well_made_modules_have_no_finding(label):
     assert {"Bilinear", "ConvTranspose3d", "LSTMCell", "MultiheadAttention", "Embedding", "LayerNorm"} <= kinds
 
 
+def kernels_of(model, draw):
+    """Draw the weights of linear layers, convolutions and embeddings, and set their biases to zero."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding):
+            draw(layer.weight)
+            if getattr(layer, "bias", None) is not None:
+                nn.init.zeros_(layer.bias)
+    return model
+
+
+def gpt():
+    """Return parts of a GPT-2: N(0, 0.02²), residual ends narrower by √(2 · depth), a head tied to the embedding."""
+    blocks = [nn.ModuleDict({"up": nn.Linear(24, 96), "c_proj": nn.Linear(96, 24)}) for _ in range(2)]
+    model = nn.ModuleDict({"wte": nn.Embedding(50, 24), "h": nn.ModuleList(blocks), "head": nn.Linear(24, 50, False)})
+    kernels_of(model, lambda weight: nn.init.normal_(weight, std=0.02))
+    for block in blocks:
+        nn.init.normal_(block.c_proj.weight, std=0.02 / 4**0.5)
+    model.head.weight = model.wte.weight
+    return model
+
+
+def vit():
+    """Return parts of a vision transformer: a cut law of 0.02, a class token and a head of zeros, a temperature."""
+    model = nn.ModuleDict({"patch": nn.Conv2d(3, 24, 4, 4), "mlp": nn.Linear(24, 96), "head": nn.Linear(24, 10)})
+    kernels_of(model, lambda weight: nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04))
+    nn.init.zeros_(model.head.weight)
+    model.mlp.register_parameter("cls_token", nn.Parameter(torch.zeros(1, 1, 24)))
+    model.mlp.register_parameter("logit_scale", nn.Parameter(torch.tensor(2.66)))
+    return model
+
+
+def convnext():
+    """Return a block of a ConvNeXt: a depthwise convolution, and a scale of 1e-6 at the end of the branch."""
+    block = nn.Sequential(nn.Conv2d(24, 24, 7, groups=24), nn.LayerNorm(24), nn.Linear(24, 96), nn.Linear(96, 24))
+    block.register_parameter("gamma", nn.Parameter(torch.full((24,), 1e-6)))
+    return kernels_of(block, lambda weight: nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04))
+
+
+def resnet():
+    """Return a residual block with strides by Glorot's law as torch counts, which ends with a scale of zero."""
+    block = nn.Sequential(nn.Conv2d(16, 32, 3, 2, bias=False), nn.BatchNorm2d(32), nn.Conv2d(32, 32, 3, bias=False))
+    block.append(nn.BatchNorm2d(32))
+    nn.init.zeros_(block[3].weight)
+    return kernels_of(block, nn.init.xavier_uniform_)
+
+
+def lstm():
+    """Return an LSTM drawn gate by gate, whose forget gates have a bias of one."""
+    model = nn.LSTM(12, 16)
+    for name, draw in (("weight_ih_l0", nn.init.xavier_uniform_), ("weight_hh_l0", nn.init.orthogonal_)):
+        for gate in getattr(model, name).detach().chunk(4):
+            draw(gate)
+    for bias, forget in ((model.bias_ih_l0, 1.0), (model.bias_hh_l0, 0.0)):
+        nn.init.zeros_(bias)
+        bias.detach()[16:32] = forget
+    return model
+
+
+def normed():
+    """Return a layer whose weight is a direction and a length."""
+    model = kernels_of(nn.Sequential(nn.Linear(24, 24), nn.Linear(24, 24)), nn.init.kaiming_normal_)
+    nn.utils.parametrizations.weight_norm(model[1])
+    return model
+
+
+def half():
+    """Return a model in bfloat16, whose embedding has a row of zeros for padding."""
+    model = nn.Sequential(nn.Embedding(20, 16, padding_idx=0), nn.Linear(16, 16)).to(torch.bfloat16)
+    nn.init.kaiming_normal_(model[1].weight)
+    return model
+
+
+def mamba():
+    """Return two layers of a state space model: the same table of steps in each, and scales of one."""
+    model = kernels_of(nn.ModuleList([nn.Linear(24, 48) for _ in range(2)]), nn.init.kaiming_normal_)
+    for layer in model:
+        layer.register_parameter("A_log", nn.Parameter(torch.arange(1.0, 17).log().repeat(48, 1)))
+        layer.register_parameter("D", nn.Parameter(torch.ones(48)))
+    return model
+
+
+@pytest.mark.parametrize("build", [gpt, vit, convnext, resnet, lstm, normed, half, mamba])
+def test_models_as_their_authors_make_them_are_right(build):
+    """What published models mean is neither a fault nor a doubt."""
+    assert [each for each in audited(build).findings if each.severity != "note"] == []
+
+
+def test_rules_as_authors_mean_them_are_held():
+    """Glorot's law as torch counts it holds for a convolution with strides, and LSTM gates are held one by one."""
+    strided = audit.judge(look(Audited(resnet, None), 3), "m", audit.rules({"*weight": "glorot_uniform"}, {}))
+    assert strided.findings == ()
+    asked = audit.rules({"weight_hh*": "orthogonal", "weight_ih*": "glorot_uniform"}, {})
+    assert audit.judge(look(Audited(lstm, None), 3), "m", asked).findings == ()
+
+
+def test_a_frozen_copy_is_a_doubt():
+    """The frozen copy of a network, as a target network is, may be meant; a copy that is trained is a fault."""
+
+    def build(frozen):
+        online = nn.Linear(24, 24)
+        return nn.ModuleList([online, copy.deepcopy(online).requires_grad_(not frozen)])
+
+    for frozen, severity in ((True, "doubt"), (False, "fault")):
+        found = audited(lambda frozen=frozen: build(frozen))
+        assert told(found) == [(severity, "the same values twice")] * 2
+
+
 def test_torchs_own_fans_are_found():
     """What torch gets wrong is found: a depthwise kernel by fan_out, a fused projection, gates of a whole."""
 

@@ -15,9 +15,9 @@ class Model:
     backend = "pytorch"
     version = "0"
 
-    def __init__(self, layers, draws, others=None, tied=(), dtypes=None):
+    def __init__(self, layers, draws, others=None, tied=(), dtypes=None, frozen=()):
         self.layers, self.draws, self.others = Layers(tuple(layers), tied=tied), draws, others or {}
-        self.skipped, self.cuts, self.dtypes, self.built = (), {}, dtypes or {}, {}
+        self.skipped, self.cuts, self.dtypes, self.built, self.frozen = (), {}, dtypes or {}, {}, frozen
 
     def build(self, seed):
         rng = np.random.default_rng(seed)

@@ -74,6 +74,8 @@ class Audited:
         ]
 
     def _list_others(self) -> None:
+        mine = [(name, each) for name, layer in self.found.items() for each in layer._trainable_variables]
+        self.frozen = {f"{name}/{each.name}" for name, each in mine if not each.trainable}
         taken = {
             id(getattr(self.found[layer.name], parameter))
             for layer in self.layers.layers

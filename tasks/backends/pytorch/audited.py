@@ -56,6 +56,7 @@ class Audited:
                 raise ValueError(f"lazy modules must be called once in the builder; got {name}")
             if each.is_meta:
                 raise ValueError(f"modules must be moved off the device meta by the builder; got {name}")
+        self.frozen = {name for name, each in named.items() if not each.requires_grad}
         self.modules = dict(model.named_modules())
         self.layers = self._listed()
         self.cuts = {name: bound for name, each in named.items() if (bound := _bound(cuts, each)) is not None}

@@ -1,7 +1,7 @@
 """An audit: what is known of each part of a model, and the findings. It can be written as JSON and read again."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,7 +12,7 @@ from tasks.core.audit.flow import Flow
 from tasks.core.audit.laws import Fit
 from tasks.core.audit.sample import Part, Role, Seen
 from tasks.core.design import expressions
-from tasks.core.design.initializers import Backend, Initializer, Orthogonal, pieces, value
+from tasks.core.design.initializers import Backend, Identity, Initializer, Orthogonal, pieces, value
 from tasks.core.design.rules import FANS, Rules, rule
 
 HE = 2.0  # the scale of He's law: variance HE / fan_in
@@ -23,8 +23,8 @@ class Row(BaseModel):
 
     law: by which law it was drawn, in words; fits: every registered law that fits; default: whether the framework's
     default does. gain: SD · √fan_in, or that of an orthogonal kernel; of_he: the standard deviation over that of He's
-    law. fans: of the operation; counted: as the framework counts them. asked: what the rules say. digest: a hash of the
-    values under the first seed.
+    law. fans: of the operation; counted: as the framework counts them. asked: what the rules say. draws: how many
+    of the seeds gave values of their own. digest: a hash of the values under the first seed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +49,7 @@ class Row(BaseModel):
     gain: float | None
     of_he: float | None
     asked: str | None
+    draws: int
     digest: str
 
     @property
@@ -122,8 +123,8 @@ def rules(given: object, values: Mapping[str, float]) -> Rules:
     return Rules(labels, values)
 
 
-def asked(seen: Seen, wanted: Rules) -> dict[str, Initializer]:
-    """Return what rules ask of each part, by its name. A law that needs fans is not asked of what has none.
+def asked(seen: Seen, wanted: Rules) -> dict[str, tuple[Initializer, ...]]:
+    """Return what rules ask of each part, by its name, as `Judged` has it. A law with fans is asked of kernels alone.
 
     Raises:
         ValueError: if a pattern matches nothing, or an expression is no number.
@@ -133,17 +134,23 @@ def asked(seen: Seen, wanted: Rules) -> dict[str, Initializer]:
     for part in seen.parts:
         for pattern, label in wanted.labels.items():
             one = Rules({pattern: label}, wanted.values)
-            if one.of(part.names) is None:
-                continue
-            entry = one.law(label, *(part.fans or (math.nan, math.nan)))
-            if part.fans or not _needs_fans(entry):
-                found[part.name] = entry
+            if one.of(part.names) is not None and (entries := _entries(part, label, one)):
+                found[part.name] = entries
                 break
     return found
 
 
-def _needs_fans(entry: Initializer) -> bool:
-    return isinstance(entry.law, Orthogonal) or entry.law.without_fans(1, 1) is not entry.law
+def _entries(part: Part, label: str, one: Rules) -> tuple[Initializer, ...]:
+    """Return what the label of a rule asks of a part, nothing if the part lacks fans or a matrix that it needs."""
+    fans = [each for each in (part.fans, part.unstrided) if each and part.role == "kernel"]
+    texts = [text for text in pieces(label)[1].values() if isinstance(value(text), str)]
+    if not fans and any(expressions.names(text) & {*FANS} for text in texts):
+        return ()
+    entries = tuple(dict.fromkeys(one.law(label, *each) for each in fans or [(math.nan, math.nan)]))
+    law = entries[0].law
+    if isinstance(law, Orthogonal | Identity):
+        return entries if part.fans else ()
+    return entries if fans or law.without_fans(1, 1) is law else ()
 
 
 def judge(seen: Seen, target: str, wanted: Rules | None = None) -> Audit:
@@ -154,22 +161,22 @@ def judge(seen: Seen, target: str, wanted: Rules | None = None) -> Audit:
     """
     alpha = laws.level(len(seen.parts))
     fits = {part.name: laws.fit(part, seen.backend, alpha) for part in seen.parts}
-    judged = Judged(seen, fits, alpha, asked(seen, wanted) if wanted else {})
     shown = flow.flow(seen.first)
+    judged = Judged(seen, fits, alpha, asked(seen, wanted) if wanted else {}, shown.health if shown else "")
     every = [*flow.found(shown), *findings.found(judged)]
     return Audit(
         target=target,
         backend=seen.backend,
         framework=seen.version,
         seeds=seen.seeds,
-        rows=tuple(_row(part, fits[part.name], judged.asked.get(part.name)) for part in seen.parts),
+        rows=tuple(_row(part, fits[part.name], judged.asked.get(part.name, ())) for part in seen.parts),
         findings=tuple(sorted(every, key=lambda finding: SEVERITIES.index(finding.severity))),
         flow=shown,
         notes=(*seen.notes, *([seen.first.note] if seen.first.note else [])),
     )
 
 
-def _row(part: Part, fit: Fit, wanted: Initializer | None) -> Row:
+def _row(part: Part, fit: Fit, wanted: Sequence[Initializer]) -> Row:
     fan_in = part.fans[0] if part.fans and part.role == "kernel" else math.nan
     gain = part.std * math.sqrt(fan_in)
     if part.spread and fit.law.startswith("orthogonal"):
@@ -194,6 +201,7 @@ def _row(part: Part, fit: Fit, wanted: Initializer | None) -> Row:
         default=fit.default,
         gain=gain if math.isfinite(gain) else None,
         of_he=part.std / math.sqrt(HE / fan_in) if fan_in > 0 else None,
-        asked=wanted.name if wanted else None,
+        asked=wanted[0].name if wanted else None,
+        draws=part.draws,
         digest=part.digests[0],
     )

@@ -50,7 +50,7 @@ def compare(first: Audit, second: Audit) -> Compared:
     """Return what changed from one audit to another."""
     pairs = matched(first.rows, second.rows)
     firsts, seconds = {one.name for one, _ in pairs}, {other.name for _, other in pairs}
-    changes = [change for pair in pairs for change in _changed(*pair, first.seeds, second.seeds)]
+    changes = [change for pair in pairs for change in _changed(*pair)]
     return Compared(
         first,
         second,
@@ -76,12 +76,12 @@ def matched(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
     return pairs
 
 
-def _changed(one: Row, other: Row, seeds: int, others: int) -> Iterator[Change]:
+def _changed(one: Row, other: Row) -> Iterator[Change]:
     """Yield what changed of a part: its law, its standard deviation, its fans, its type."""
     alike = _family(one.law) == _family(other.law) or one.law in other.fits or other.law in one.fits
     if not alike:
         yield Change(one.name, "law", one.law, other.law)
-    if _apart(one, other, seeds, others):
+    if _apart(one, other):
         yield Change(one.name, "SD", _amount(one), _amount(other))
     if one.fans != other.fans:
         yield Change(one.name, "fans", _fans(one.fans), _fans(other.fans))
@@ -98,7 +98,7 @@ def _family(law: str) -> str:
     return re.sub(r"-?\d+\.?\d*(e-?\d+)?", "", law)
 
 
-def _apart(one: Row, other: Row, seeds: int, others: int) -> bool:
+def _apart(one: Row, other: Row) -> bool:
     """Tell whether two standard deviations differ by more than chance.
 
     That of n values has the relative standard error √((kurtosis - 1) / 4n).
@@ -107,7 +107,7 @@ def _apart(one: Row, other: Row, seeds: int, others: int) -> bool:
         return abs(one.std - other.std) > APART * max(one.std, other.std) or abs(one.mean - other.mean) > APART * max(
             abs(one.mean), abs(other.mean)
         )
-    error = sum(max(row.kurtosis - 1, 0) / (4 * max(row.size, 1) * n) for row, n in ((one, seeds), (other, others)))
+    error = sum(max(row.kurtosis - 1, 0) / (4 * max(row.size * row.draws, 1)) for row in (one, other))
     return abs(math.log(one.std / other.std)) > max(ERRORS * math.sqrt(error), APART)
 
 

@@ -1,19 +1,20 @@
 """Findings: what is wrong, or may be, with how a model's parameters were drawn. One function for each kind of finding.
 
-Every finding has its evidence, a remedy in a line, and a severity: a fault is wrong whatever the author meant, a doubt
-may be meant, a note is only told.
+Every finding has its evidence, a remedy in a line, and a severity: a fault is hardly ever meant, a doubt may be meant,
+a note is only told.
 """
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.audit import laws
-from tasks.core.audit.laws import Fit, Match
+from tasks.core.audit.laws import Fit, Held, Match
 from tasks.core.audit.sample import Part, Seen
 from tasks.core.design.initializers import Initializer
 
@@ -21,11 +22,13 @@ Severity = Literal["fault", "doubt", "note"]
 SEVERITIES: tuple[Severity, ...] = ("fault", "doubt", "note")
 FAR = 4.0  # a variance that is off by more than this factor is a fault, by less a doubt
 FEW = 0.2  # share of the layers, up to which they are exceptions among the others
+STUCK = ("vanishing", "dead", "symmetric")  # first passes in which a kernel of zeros may be the reason
 OTHERS = 3  # layers at least, of which an exception is one
 ZEROS = 0.01  # share of values that are zero, above which a random law in low precision has lost its smallest values
 CLOSE = 3.0  # standard errors, within which two standard deviations may be one
 BEYOND = 5.0  # standard deviations, beyond which a bound cuts nothing: one normal value in two million lies there
-LOW = ("float16", "bfloat16")
+SMALLEST = {"float16": 6e-8, "bfloat16": 9.2e-41}  # the smallest numbers of types in low precision
+LOSES = 100.0  # smallest numbers in a standard deviation, of which a random law loses no more than ZEROS
 
 
 class Finding(BaseModel):
@@ -42,12 +45,29 @@ class Finding(BaseModel):
 
 @dataclass(frozen=True)
 class Judged:
-    """What was seen of a model, which law fits each part, and what was asked of some parts, by the part's name."""
+    """What was seen of a model, which law fits each part, and what was asked of some parts, by the part's name.
+
+    Where a number that was asked for depends on fans, it is asked for with strides and without, in this order. health:
+    what the first pass showed, if there was one.
+    """
 
     seen: Seen
     fits: Mapping[str, Fit]
     alpha: float
-    asked: Mapping[str, Initializer] = field(default_factory=dict)
+    asked: Mapping[str, Sequence[Initializer]] = field(default_factory=dict)
+    health: str = ""
+
+    @cached_property
+    def held(self) -> dict[str, tuple[Initializer, Held]]:
+        """What was asked of a part, and how it was held, by the part's name: what it holds, or else the first."""
+        found = {}
+        for part in self.seen.parts:
+            tried = [
+                (each, laws.hold(part, each, self.seen.backend, self.alpha)) for each in self.asked.get(part.name, ())
+            ]
+            if tried:
+                found[part.name] = next((pair for pair in tried if pair[1].held), tried[0])
+        return found
 
     @property
     def kernels(self) -> list[Part]:
@@ -79,11 +99,8 @@ def not_finite(judged: Judged) -> Iterator[Finding]:
 def not_as_asked(judged: Judged) -> Iterator[Finding]:
     """Find another law than a rule says."""
     for part in judged.seen.parts:
-        asked = judged.asked.get(part.name)
-        if asked is None:
-            continue
-        held = laws.hold(part, asked, judged.seen.backend, judged.alpha)
-        if not held.held:
+        asked, held = judged.held.get(part.name, (None, None))
+        if asked and held and not held.held:
             yield Finding(
                 severity="fault",
                 what="not what the rules say",
@@ -171,14 +188,14 @@ def _everywhere(judged: Judged, part: Part) -> bool:
         for other in judged.kernels
         if other.counted != part.counted and other.std > 0 and part.std > 0
         if all(match.fans == "none" for match in judged.fits[other.name].matches)
-        if abs(math.log(other.std / part.std)) < CLOSE * (_error(other, judged.seen) + _error(part, judged.seen))
+        if abs(math.log(other.std / part.std)) < CLOSE * (_error(other) + _error(part))
     ]
     return len({other.parameter for other in twins}) > 1
 
 
-def _error(part: Part, seen: Seen) -> float:
+def _error(part: Part) -> float:
     """Return the relative standard error of a part's standard deviation, √((kurtosis - 1) / 4n)."""
-    return math.sqrt(max(part.kurtosis - 1, 0) / (4 * part.size * seen.seeds))
+    return math.sqrt(max(part.kurtosis - 1, 0) / (4 * part.size * max(part.draws, 1)))
 
 
 def cut_nothing(judged: Judged) -> Iterator[Finding]:
@@ -217,12 +234,16 @@ def gates_not_orthogonal(judged: Judged) -> Iterator[Finding]:
 
 
 def units_alike(judged: Judged) -> Iterator[Finding]:
-    """Find a layer all of whose units have the same weights, so that training may keep them alike."""
+    """Find a layer all of whose units have the same weights, so that training may keep them alike.
+
+    Zeros are only told, unless the first pass is stuck: heads and the ends of branches begin with them.
+    """
+    of_zeros: Severity = "doubt" if judged.health in STUCK else "note"
     for part in judged.kernels:
         if part.alike and not part.bad:
             zeros = part.constant and part.least == 0
             yield Finding(
-                severity="doubt" if zeros else "fault",
+                severity=of_zeros if zeros else "fault",
                 what="all units alike",
                 parts=(part.name,),
                 evidence="all weights are zero"
@@ -235,26 +256,39 @@ def units_alike(judged: Judged) -> Iterator[Finding]:
 
 
 def same_values(judged: Judged) -> Iterator[Finding]:
-    """Find equal values in two parameters that are not one: a generator or an initializer that was used twice."""
-    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    """Find equal values in two parameters that are not one: a generator or an initializer that was used twice.
+
+    A table that no seed changes may be meant for both, and so may the frozen copy of a trained parameter.
+    """
+    found: dict[tuple[str, ...], list[Part]] = defaultdict(list)
     for part in judged.seen.parts:
-        if not part.constant and part.identity is None and part.size > 1 and not part.bad:
-            found[part.digests].append(part.name)
-    for names in found.values():
-        if len(names) > 1:
+        if not part.constant and part.identity is None and part.size > 1 and not part.bad and not _table(judged, part):
+            found[part.digests].append(part)
+    for group in found.values():
+        if len(group) > 1:
+            frozen = any(part.frozen for part in group)
             yield Finding(
-                severity="fault",
+                severity="doubt" if frozen else "fault",
                 what="the same values twice",
-                parts=tuple(names),
+                parts=tuple(part.name for part in group),
                 evidence="equal in every bit under every seed, though they are different parameters",
-                remedy="give each its own initializer or seed, and copy no layer after it is initialized",
+                remedy="fine for a frozen copy; else copy no layer after it is initialized"
+                if frozen
+                else "give each its own initializer or seed, and copy no layer after it is initialized",
             )
+
+
+def _table(judged: Judged, part: Part) -> bool:
+    """Tell whether a part has the same values under every seed, and these are no draw of a registered law."""
+    drawn = judged.fits[part.name].matches or judged.fits[part.name].law.startswith("orthogonal")
+    return part.fixed and (part.repeats or not drawn)
 
 
 def same_under_every_seed(judged: Judged) -> Iterator[Finding]:
     """Find random values that do not depend on the seed."""
     for part in judged.seen.parts:
-        if judged.seen.seeds > 1 and part.fixed and not part.constant and part.identity is None and not part.bad:
+        fixed = judged.seen.seeds > 1 and part.fixed and part.size > 0 and not part.repeats
+        if fixed and not part.constant and part.identity is None and not part.bad:
             yield Finding(
                 severity="doubt",
                 what="does not depend on the seed",
@@ -315,7 +349,8 @@ def _forgets(part: Part) -> bool:
 def lost_precision(judged: Judged) -> Iterator[Finding]:
     """Find a random law in low precision, of which the smallest values have become zero."""
     for part in judged.seen.parts:
-        if part.dtype in LOW and part.role in ("kernel", "embedding") and not part.constant and part.zeros > ZEROS:
+        small = part.std < LOSES * SMALLEST.get(part.dtype, 0.0)
+        if small and part.role in ("kernel", "embedding") and not part.constant and part.zeros > ZEROS:
             yield Finding(
                 severity="doubt",
                 what="lost in low precision",
@@ -325,6 +360,8 @@ def lost_precision(judged: Judged) -> Iterator[Finding]:
             )
 
 
+OF_LAWS = (units_alike, wrong_fans, gates_not_orthogonal, left_at_default, biases_not_zero)
+"""Kinds whose doubts and notes are settled where a rule asked for the law, and the part has it."""
 KINDS: Sequence[Callable[[Judged], Iterator[Finding]]] = (
     *(not_finite, not_as_asked, not_reproducible, same_values, units_alike, wrong_fans, gates_not_orthogonal),
     *(left_at_default, same_under_every_seed, biases_not_zero, lost_precision, cut_nothing, tied),
@@ -333,5 +370,11 @@ KINDS: Sequence[Callable[[Judged], Iterator[Finding]]] = (
 
 def found(judged: Judged) -> list[Finding]:
     """Return all findings about parameters, worst first."""
-    every = [finding for kind in KINDS for finding in kind(judged)]
+    settled = {name for name, (_, held) in judged.held.items() if held.held}
+    every = [
+        finding
+        for kind in KINDS
+        for finding in kind(judged)
+        if not (kind in OF_LAWS and finding.severity != "fault" and settled.issuperset(finding.parts))
+    ]
     return sorted(every, key=lambda finding: SEVERITIES.index(finding.severity))

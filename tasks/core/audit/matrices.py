@@ -1,5 +1,6 @@
 """Facts about the matrices of a kernel: whether they are orthogonal or an identity, and whether outputs are alike."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,14 +9,16 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[Any]
 NEAR = 1e-2  # lengths of an orthogonal matrix's vectors that differ by a larger share belong to no such matrix
-LARGE = 2048  # vectors of a matrix, above which singular values take too long
+LARGE = 2**22  # numbers of a matrix, above which singular values take too long
+PROBES = 4  # vectors on which a large matrix is tried instead
 
 
 def extremes(matrices: Sequence[Matrix], *, always: bool = False) -> tuple[float, float, int] | None:
     """Return the smallest and largest singular value of matrices, and the fewest that one of them has.
 
     An orthogonal matrix's vectors (rows or columns, whichever are fewer) are equally long. Where they are not, the
-    matrix is not orthogonal, and None is returned at once, unless `always` asks for the values all the same.
+    matrix is not orthogonal, and None is returned at once, unless `always` asks for the values all the same. Of a large
+    matrix the values are taken from a few random vectors, and None is returned if it is not orthogonal.
 
     >>> extremes([2 * np.eye(3, 4)])
     (2.0, 2.0, 3)
@@ -29,11 +32,28 @@ def extremes(matrices: Sequence[Matrix], *, always: bool = False) -> tuple[float
         )
         if not always and np.ptp(lengths) > NEAR * lengths.max(initial=0.0):
             return None
-        if len(short) > LARGE:
-            return None
+        if short.size > LARGE:
+            if (ends := _probed(short)) is None:
+                return None
+            found.append(ends)
+            continue
         squares = np.linalg.eigvalsh((short @ short.T).astype(np.float64))
         found.append((float(np.sqrt(max(squares[0], 0.0))), float(np.sqrt(max(squares[-1], 0.0)))))
     return (min(low for low, _ in found), max(high for _, high in found), min(ranks)) if found else None
+
+
+def _probed(short: Matrix) -> tuple[float, float] | None:
+    """Return about the smallest and largest singular value of a matrix if it is nearly orthogonal, else None.
+
+    A matrix M of orthogonal rows of length g has M Mᵀ v = g² v for every v.
+    """
+    probes = np.random.default_rng(0).standard_normal((len(short), PROBES), np.float32)
+    back = (short @ (short.T @ probes)).astype(np.float64)
+    square = float((probes * back).sum() / (probes.astype(np.float64) ** 2).sum())
+    if square <= 0:
+        return None
+    off = float(np.linalg.norm(back / square - probes) / np.linalg.norm(probes)) / 2
+    return (math.sqrt(square) * (1 - off), math.sqrt(square) * (1 + off)) if off < NEAR else None
 
 
 def identity(matrices: Sequence[Matrix]) -> float | None:

@@ -6,7 +6,7 @@ biases, or any other parameter.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -21,6 +21,7 @@ from tasks.core.training.signals import Start
 SEEDS = 5  # models that are built, unless the caller says otherwise
 ROOTS: dict[str, Backend] = {"torch": "pytorch", "keras": "keras", "tensorflow": "keras"}
 """By the package of its class, the backend that a model is for."""
+EXACT = ("float32", "float64")  # types in which a draw hardly ever gives a value twice
 SAMPLED = 4096  # values of a part that are kept under each seed; a part of 64 × 64 is kept whole
 Role = Literal["kernel", "embedding", "bias", "other"]
 Floats = NDArray[Any]
@@ -49,7 +50,8 @@ class Part:
     values; again: the hash when the first seed builds once more. spread: singular values of the matrices that the layer
     multiplies by, whole: those of the whole parameter as a matrix. identity: the factor of a partial identity, if it is
     one. alike: whether all outputs have the same weights. units: of a recurrent layer's state. cut:
-    how far from the mean its values were cut when they were drawn, if that was seen.
+    how far from the mean its values were cut when they were drawn, if that was seen. frozen: whether training leaves it
+    as it is.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Part:
     groups: int = 1
     units: int = 0
     cut: float | None = None
+    frozen: bool = False
 
     @property
     def size(self) -> int:
@@ -110,7 +113,17 @@ class Part:
     @property
     def fixed(self) -> bool:
         """Whether every seed gives the same values."""
-        return len({*self.digests}) == 1
+        return self.draws == 1
+
+    @property
+    def draws(self) -> int:
+        """How many of the seeds gave values of their own."""
+        return len({*self.digests})
+
+    @property
+    def repeats(self) -> bool:
+        """Whether values occur more often than in a draw of a law, as in a table or a mask."""
+        return self.dtype in EXACT and 2 * np.unique(self.values[0]).size < self.values.shape[1]
 
     @property
     def names(self) -> list[str]:
@@ -199,6 +212,8 @@ class Auditable(Protocol):
     """What is left out, in words."""
     cuts: Mapping[str, float]
     """How far from the mean parameters were cut when they were drawn, by name, as far as that is seen."""
+    frozen: Collection[str]
+    """The names of parameters that training leaves as they are."""
 
     def build(self, seed: int) -> None:
         """Build the model under a seed and list what is in it.
@@ -249,14 +264,21 @@ def look(model: Auditable, seeds: int = SEEDS) -> Seen:
         raise ValueError("a model must have parameters of real numbers; it has none")
     _read(model, gathered)
     first = model.first_pass()
-    found, cuts = (model.layers, tuple(model.skipped)), dict(model.cuts)
+    found, cuts, frozen = (model.layers, tuple(model.skipped)), dict(model.cuts), {*model.frozen}
     for seed in range(1, seeds):
         model.build(seed)
         _same(model, spots)
         _read(model, gathered)
     model.build(0)
     again = {spot.part.name: _digest(spot.view(model.read(spot.layer, spot.place.parameter)[0])) for spot in spots}
-    parts = tuple(each.part(again[each.spot.part.name], cuts.get(each.spot.part.parameter)) for each in gathered)
+    parts = tuple(
+        replace(
+            each.part(again[each.spot.part.name]),
+            cut=cuts.get(each.spot.part.parameter),
+            frozen=each.spot.part.parameter in frozen,
+        )
+        for each in gathered
+    )
     notes = (*found[0].notes, *found[1])
     return Seen(model.backend, model.version, seeds, parts, found[0].tied, notes, first)
 
@@ -368,7 +390,7 @@ class _Gathered:
             self.sums += away.sum(), square.sum(), (square * away).sum(), (square * square).sum()
         self.count += good.size
 
-    def part(self, again: str, cut: float | None) -> Part:
+    def part(self, again: str) -> Part:
         """Return the part, with all that was seen."""
         first, second, third, fourth = self.sums / max(self.count, 1)
         variance = max(second - first**2, 0.0)
@@ -387,14 +409,13 @@ class _Gathered:
             zeros=self.zeros / max(self.count, 1),
             digests=tuple(self.digests),
             again=again,
-            cut=cut,
             **self.facts,
         )
 
 
 def _facts(kernel: Kernel | None, array: Floats, whole: Floats) -> dict[str, Any]:
     """Return what the matrices of a kernel show, under the first seed."""
-    if kernel is None or kernel.lookup or not np.isfinite(array).all() or array.size == 0:
+    if kernel is None or not np.isfinite(array).all() or array.size == 0:
         return {"alike": False}
     matrices = kernel.matrices(array.astype(np.float32))
     joined = [

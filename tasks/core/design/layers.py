@@ -38,6 +38,8 @@ class Place:
         >>> Place("in_proj_bias", part=1, parts=3).view(np.arange(6))
         array([2, 3])
         """
+        if self.parts == 1:
+            return array  # which may have no axis at all
         index, size = [slice(None)] * len(array.shape), array.shape[self.axis] // self.parts
         index[self.axis] = slice(self.part * size, (self.part + 1) * size)
         return array[tuple(index)]

@@ -17,7 +17,7 @@ METHODS = (
     "{framework} {version} built the model under {seeds} seeds, and once more under the first. The values of each "
     "parameter over the seeds, at most 4,096 a seed, are held against every registered law, with the fans of the "
     "operation and with those of the array, by Kolmogorov and Smirnov's test and by a test of the second moment. A "
-    "right law is called wrong in at most one of 1,000 models of 200 parameters. The first pass is that of the first "
+    "right law is called wrong in at most 1 in 1,000 models of 200 parameters. The first pass is that of the first "
     "seed's model."
 )
 

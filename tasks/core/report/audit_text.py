@@ -16,6 +16,7 @@ WIDE = 100
 NAME, LAW = 28, 30  # letters of a parameter's name, and of its law; longer ones are cut
 ROWS = 40  # of the table; JSON and the page have all
 ALIKE = 5  # findings of one kind that are told one by one
+UNKNOWN = ("no known law", "mean ")  # how the laws begin of which only moments are told
 HEADERS = ("", "parameter", "shape", "law", "SD", "SD/He")
 
 
@@ -63,9 +64,11 @@ def heading(audit: Audit, target: str) -> str:
 
 
 def verdict(audit: Audit) -> str:
-    """Return the verdict in a sentence."""
+    """Return the verdict in a sentence, with how many parameters no known law fits."""
     words = [f"{count} {name}{'s' * (count != 1)}" for name, count in audit.counts.items() if count]
-    return f"Found {', '.join(words)}." if words else "Every parameter has a law that fits its operation."
+    unknown = sum(row.law.startswith(UNKNOWN) for row in audit.rows)
+    more = f"; {unknown} parameter{'s have' if unknown > 1 else ' has'} no known law" if unknown else ""
+    return (f"Found {', '.join(words)}" if words else "Nothing found") + f"{more}."
 
 
 def first_pass(flow: Flow) -> str:
@@ -83,7 +86,7 @@ def first_pass(flow: Flow) -> str:
 
 
 def table(audit: Audit) -> str:
-    """Return the parameters, worst first, and within one severity in the model's order; constants come last."""
+    """Return the parameters, worst first, and within one severity in the model's order, kernels first."""
     worst = severities(audit)
 
     def order(row: Row) -> tuple[int, bool]:

@@ -39,8 +39,8 @@ def test_an_audit_is_the_same_after_json(right):
 
 def test_severities_fail_as_asked(right):
     """A doubt fails where doubts are asked for, and not otherwise."""
-    layers, draws = audited.plain()
-    doubtful = of(layers, {**draws, "l1.weight": lambda _: np.zeros((24, 24))})
+    layers, draws = audited.plain(6)
+    doubtful = of(layers, {**draws, "l1.bias": lambda _: np.ones(24)})
     assert (right.fails("note"), doubtful.fails(), doubtful.fails("doubt")) == (False, False, True)
 
 
@@ -48,6 +48,15 @@ def test_the_gain_is_that_of_the_operation(right):
     """He's law has gain √2, and a standard deviation of once He's."""
     row = right.rows[0]
     assert (row.gain, row.of_he) == pytest.approx((np.sqrt(2), 1), rel=0.05)
+
+
+def test_the_verdict_counts_what_is_unknown(right):
+    """Where nothing is found, parameters that no known law fits are counted: they are not right, but unknown."""
+    assert audit_text.verdict(right) == "Nothing found."
+    layers, draws = audited.plain()
+    odd = {"a": lambda rng: rng.laplace(0, 1, (40, 40)), "b": lambda rng: rng.normal(3, 1, (40, 40))}
+    found = of(layers, {**draws, **odd}, others=dict.fromkeys(odd, "Own"))
+    assert audit_text.verdict(found) == "Nothing found; 2 parameters have no known law."
 
 
 def test_texts_fit_a_terminal():

@@ -5,6 +5,7 @@ import pytest
 
 from tasks.core.audit import audit
 from tasks.core.audit.sample import look
+from tasks.core.design.layers import Kernel, Layer, Place
 from tests.shared import audited
 
 
@@ -36,6 +37,12 @@ def test_a_right_model_has_none(label):
     assert told(layers, draws) == []
 
 
+def test_a_scalar_has_none():
+    """A parameter without axes, such as a temperature, is a part like any other."""
+    layers, draws = audited.plain()
+    assert told(layers, {**draws, "scale": lambda _: np.float32(2.7)}, others={"scale": "CLIP"}) == []
+
+
 def test_nan_is_found():
     """A value that is not finite is a fault."""
     assert changed("l1.bias", lambda _: np.full(24, np.nan)) == [("fault", "not finite", ("l1.bias",))]
@@ -51,6 +58,18 @@ def test_another_law_than_asked_is_found():
     assert ("fault", "not what the rules say", ("l2.bias",)) in told(layers, wide, {"*.bias": "zeros"})
 
 
+def test_rules_settle_doubts():
+    """What looks odd among the others is no finding where a rule asked for it; a fault is one all the same."""
+    layers, draws = audited.plain(8)
+    default = lambda rng: rng.uniform(-1 / np.sqrt(24), 1 / np.sqrt(24), (24, 24))  # noqa: E731
+    draws |= {"l1.weight": default, "l2.bias": lambda _: np.full(24, 0.1), "l7.weight": lambda _: np.zeros((24, 24))}
+    assert [each[2][0] for each in told(layers, draws)] == ["l1.weight", "l2.bias", "l7.weight"]
+    asked = {"l1": "pytorch_default", "l2.bias": "constant(value=0.1)", "l7": "zeros"}
+    assert told(layers, draws, asked) == []
+    draws["l7.weight"] = lambda _: np.ones((24, 24))
+    assert told(layers, draws, {**asked, "l7": "ones"}) == [("fault", "all units alike", ("l7.weight",))]
+
+
 def test_expressions_are_held():
     """A number may be an expression of fans and options."""
     layers, draws = audited.plain()
@@ -58,6 +77,30 @@ def test_expressions_are_held():
     rule = {"l3.weight": {"name": "random_normal", "std": "0.02/sqrt(2*depth)"}}
     assert told(layers, scaled, rule) == []
     assert told(layers, draws, rule) == [("fault", "not what the rules say", ("l3.weight",))]
+
+
+def test_strides_may_be_left_out():
+    """A rule with fan_out holds for a strided convolution whether its author counted the strides or not."""
+    layer = audited.convolution("down", 24, strides=(2, 2))
+    for fan_out in (216, 54):
+        draws = {"down.weight": lambda rng, n=fan_out: rng.normal(0, np.sqrt(2 / (216 + n)), (24, 24, 3, 3))}
+        assert told([layer], draws, {"*.weight": "glorot_normal"}) == []
+        rule = {"*.weight": {"name": "random_normal", "std": "sqrt(2/(fan_in+fan_out))"}}
+        assert told([layer], draws, rule) == []
+    (found,) = told([layer], audited.drawn(layer), {"*.weight": "glorot_normal"})
+    assert found[:2] == ("fault", "not what the rules say")
+
+
+def test_fans_are_asked_of_kernels_alone():
+    """Scales without fans, embeddings, and parameters without values pass a pattern that means kernels, too."""
+    layers, draws = audited.plain()
+    table = Layer("e", "Embedding", (Kernel("weight", Place("weight"), (40, 24), "i o", lookup=True),))
+    draws |= {"norm.weight": lambda _: np.ones(24), "none.weight": lambda _: np.zeros((0, 3))}
+    draws |= {"e.weight": lambda rng: rng.normal(0, 1, (40, 24))}
+    others = {"norm.weight": "LayerNorm", "none.weight": "Missing"}
+    for rule in ("he_normal", {"name": "random_normal", "std": "sqrt(2/fan_in)"}):
+        assert told([*layers, table], draws, {"*weight": rule}, others=others) == []
+    assert told([*layers, table], draws, {"none.weight": "ones", "l*": "he_normal"}, others=others) == []
 
 
 @pytest.mark.parametrize(
@@ -121,9 +164,14 @@ def test_gates_that_are_not_orthogonal_are_found():
 
 
 def test_units_alike_are_found():
-    """A constant kernel is a fault; zeros are a doubt, because a branch may begin with them."""
+    """A constant kernel is a fault; zeros are told, because a branch may begin with them, unless nothing can learn."""
     assert changed("l1.weight", lambda _: np.full((24, 24), 0.1)) == [("fault", "all units alike", ("l1.weight",))]
-    assert changed("l1.weight", lambda _: np.zeros((24, 24))) == [("doubt", "all units alike", ("l1.weight",))]
+    assert changed("l1.weight", lambda _: np.zeros((24, 24))) == [("note", "all units alike", ("l1.weight",))]
+    layers, draws = audited.plain()
+    model = audited.Model(layers, {**draws, "l1.weight": lambda _: np.zeros((24, 24))})
+    model.first_pass = lambda: audited.passed(np.ones(4), np.ones(4), alike=[0, 1, 0, 0])
+    stuck = [each for each in audit.judge(look(model), "m").findings if each.what == "all units alike"]
+    assert [(each.severity, each.parts) for each in stuck] == [("doubt", ("l1.weight",))]
 
 
 def test_equal_values_are_found():
@@ -136,6 +184,23 @@ def test_equal_values_are_found():
 
     found = told(layers, {**draws, "l1.weight": twin, "l3.weight": twin})
     assert found == [("fault", "the same values twice", ("l1.weight", "l3.weight"))]
+
+
+def test_tables_and_frozen_copies_may_be_equal():
+    """Two equal tables that no seed changes are meant; the frozen copy of a random kernel is a doubt, and no fault."""
+    layers, draws = audited.plain()
+    steps = np.tile(np.log(np.arange(1, 17)), (32, 1))
+    waves = np.sin(np.outer(np.arange(50), 0.01 ** np.linspace(0, 1, 16)))
+    gates = np.eye(1, 6)[0]
+    tables = {f"{name}{at}": lambda _, each=each: each for at in (0, 1) for name, each in (("s", steps), ("g", gates))}
+    assert told(layers, draws | tables, others=dict.fromkeys(tables, "Mamba")) == []
+    found = told(layers, {**draws, "a": lambda _: waves, "b": lambda _: waves}, others={"a": "Wave", "b": "Wave"})
+    assert found == [("doubt", "does not depend on the seed", (name,)) for name in "ab"]
+    twin = lambda rng: np.random.default_rng(rng.bit_generator.seed_seq.entropy).normal(size=(9, 9))  # noqa: E731
+    copies = {**draws, "online": twin, "target": twin}
+    for frozen, severity in (("target", "doubt"), ("", "fault")):
+        found = told(layers, copies, others=dict.fromkeys(("online", "target"), "DQN"), frozen=(frozen,))
+        assert found == [(severity, "the same values twice", ("online", "target"))]
 
 
 def test_values_without_a_seed_are_found():
@@ -167,6 +232,10 @@ def test_lost_precision_is_found():
     small = lambda rng: rng.normal(0, 3e-8, (24, 24)).astype(np.float16)  # noqa: E731
     found = changed("l1.weight", small, dtypes={"l1.weight": "float16"})
     assert ("doubt", "lost in low precision", ("l1.weight",)) in found
+    sparse = lambda rng: rng.normal(0, 0.3, (24, 24)) * (rng.uniform(size=(24, 24)) < 0.5)  # noqa: E731
+    for draw in (sparse, lambda _: np.eye(24)):
+        found = changed("l1.weight", draw, dtypes={"l1.weight": "bfloat16"})
+        assert [each for each in found if each[1] == "lost in low precision"] == []
 
 
 def test_tied_parameters_are_told():

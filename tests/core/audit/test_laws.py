@@ -1,11 +1,16 @@
 """Which law fits: every registered one is told by its values, with the fans that it was drawn by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from tasks.core.audit import laws
 from tasks.core.audit.sample import SAMPLED, Part, look
-from tasks.core.design.initializers import named
+from tasks.core.design.initializers import Initializer, Law, Normal, TruncatedNormal, Uniform, named
+from tasks.core.design.layers import Kernel, Layer, Place
 from tests.shared import audited
 
 ALPHA = laws.level(1)
@@ -96,6 +101,86 @@ def test_what_is_asked_is_held(label):
     seen = look(audited.Model([layer], audited.drawn(layer, label)))
     held = {each: laws.hold(seen.parts[0], named(each), "pytorch", ALPHA).held for each in (label, "lecun_uniform")}
     assert held == {label: True, "lecun_uniform": False}
+
+
+def test_a_law_that_no_test_knows_is_refused():
+    """A rule may name the law of a package, which has no test here: that is bad input, and is refused in a line."""
+    layer = audited.dense("l", 8, 8, bias=False)
+    (part,) = look(audited.Model([layer], audited.drawn(layer))).parts
+    foreign = Initializer("laplace", Law(), "")
+    with pytest.raises(ValueError, match="rules: laplace cannot be held"):
+        laws.hold(part, foreign, "pytorch", ALPHA)
+
+
+@pytest.mark.parametrize("law", [Normal(1.0), TruncatedNormal(1.0), Uniform(1.0)])
+def test_the_second_moment_errs_as_often_as_it_says(law):
+    """At one in a million, on either side, the p-value is what Lugannani and Rice's formula says of the exact law."""
+    n, grid = laws.MOMENTS, np.linspace(-1, 1, 20_001) * (8 if isinstance(law, Normal) else law.marginal(1, 1).b)
+    weights = law.marginal(1, 1).pdf(grid)
+
+    def tail(tilt):
+        """Return a mean square, and the probability of those beyond it, by how far the law is tilted."""
+        tilted = weights * np.exp(tilt * grid**2)
+        mean, fourth = ((grid**power * tilted).sum() / tilted.sum() for power in (2, 4))
+        cumulant = np.log(tilted.sum() / weights.sum())
+        w = np.sign(tilt) * np.sqrt(2 * n * (tilt * mean - cumulant))
+        u = tilt * np.sqrt(n * (fourth - mean**2))
+        return mean, norm.sf(abs(w)) + norm.pdf(w) * (1 / abs(u) - 1 / abs(w))
+
+    for sign in (-1, 1):
+        tilt = brentq(
+            lambda size, sign=sign: np.log(tail(sign * size)[1] / 1e-6),
+            0.05,
+            0.45 if sign > 0 and not isinstance(law, Uniform) else 5,
+        )
+        mean, beyond = tail(sign * tilt)
+        assert laws._second_moment(law, np.full(n, np.sqrt(mean))) / 2 == pytest.approx(beyond, rel=0.25)
+
+
+@pytest.mark.parametrize("law", [Normal(1.0), TruncatedNormal(1.0), Uniform(1.0)])
+def test_moments_are_those_of_the_law(law):
+    """The kurtosis of a value and the skewness of its square are what the law's moments give."""
+    second, fourth, sixth = (law.marginal(1, 1).moment(each) for each in (2, 4, 6))
+    spread = fourth - second**2
+    assert laws.KURTOSIS[type(law)] == pytest.approx(fourth / second**2, rel=1e-5)
+    assert laws.SKEWNESS[type(law)] == pytest.approx(
+        (sixth - 3 * second * fourth + 2 * second**3) / spread**1.5, rel=1e-4
+    )
+
+
+def test_the_steps_of_a_type_are_no_law():
+    """Under many seeds a uniform law in bfloat16, which torch draws in steps of 1/256, still is a uniform law."""
+    drawn = np.floor(np.random.default_rng(0).uniform(size=(100, SAMPLED)) * 256) / 128 - 1
+    kinds = {"bfloat16": True, "float32": False}
+    for dtype, held in kinds.items():
+        part = Part("w", "w", "l", "Linear", "kernel", (64, 64), dtype, values=drawn, least=-1, most=0.99)
+        part = replace(part, digests=tuple(map(str, range(100))))
+        assert laws.hold(part, named("random_uniform(bound=1)"), "pytorch", ALPHA).held == held
+
+
+def test_a_draw_counts_once():
+    """Values that every seed draws alike count once: pooled over the seeds, a right law would seem to be wrong."""
+    layer = audited.dense("l", 24, 24, bias=False)
+    for at in range(9):
+        fixed = lambda _, at=at: np.random.default_rng(at).normal(0, np.sqrt(2 / 24), (24, 24))  # noqa: E731
+        (part,) = look(audited.Model([layer], {"l.weight": fixed}), seeds=50).parts
+        assert laws.hold(part, named("he_normal"), "pytorch", ALPHA).held
+
+
+def test_large_and_looked_up_matrices_are_orthogonal():
+    """A matrix too large for its singular values, and an embedding, are told as orthogonal if they are, and held so."""
+    wide = audited.dense("l", 6000, 800, bias=False)  # its first rows are mirrored: a fast way to an orthogonal one
+    mirror = np.random.default_rng(0).normal(size=(6000, 1))
+    mirrored = np.eye(800, 6000) - 2 * (mirror @ mirror.T / (mirror**2).sum())[:800]
+    near = mirrored + 1e-2 * np.eye(800, 6000, 1)
+    table = Layer("e", "Embedding", (Kernel("weight", Place("weight"), (40, 24), "i o", lookup=True),))
+    square = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 24)))[0]
+    for layer, array, right in ((wide, 3 * mirrored, 3), (wide, 3 * near, None), (table, square, 1)):
+        seen = look(audited.Model([layer], {f"{layer.name}.weight": lambda _, array=array: array}), seeds=1)
+        (part,) = seen.parts
+        label = f"orthogonal(gain={right})" if right == 3 else "orthogonal"
+        assert (laws.fit(part, "pytorch", ALPHA).law == label) == bool(right)
+        assert laws.hold(part, named(label), "pytorch", ALPHA).held == bool(right)
 
 
 def test_large_parts_are_sampled():
