@@ -14,6 +14,7 @@ from tasks.core.design.study import Study
 
 FOLDER = Path(__file__).parent
 GROUPS = ("network", "recipe", "split")
+KINDS = {"build", "load", "path"}  # settings that make a network or dataset one of another kind
 NAMING = ("factors", "tune")
 """Settings whose keys are names of other settings, such as `recipe.epochs`."""
 
@@ -84,11 +85,16 @@ def changed(study: Study | str, changes: Mapping[str, Any], groups: Mapping[str,
 
 
 def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with changes: groups of settings are merged, all other values are replaced."""
+    """Return settings with changes: groups of settings are merged, all other values are replaced.
+
+    A group of another kind, such as a network of one's own in place of a perceptron, is a value.
+    """
     merged = dict(settings)
     for name, value in changes.items():
         old = merged.get(name)
-        merged[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not KINDS & (value.keys() - old.keys()):
+            value = _merged(old, value)
+        merged[name] = value
     return merged
 
 

@@ -89,6 +89,16 @@ def test_changes_are_merged():
     assert form.asked({**EMPTY, "advanced": {"controls": None}}).controls is None
 
 
+def test_a_network_of_ones_own_takes_the_place_of_the_studys():
+    """A network or a dataset of another kind is no change in a group: nothing of the study's is left in it."""
+    own, loaded = {"build": {"pytorch": "mine:build"}, "options": {"width": 8}}, {"load": "mine:load"}
+    advanced = {"network": own, "dataset": loaded, "controls": None}
+    asked = form.asked({**EMPTY, "backends": ["pytorch"], "advanced": advanced})
+    assert (asked.network.build, asked.network.options, asked.dataset.load) == (*own.values(), "mine:load")
+    wider = studies.changed(asked, {}, {"network": {"options": {"depth": 2}}})
+    assert wider.network.options == {"width": 8, "depth": 2}
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
