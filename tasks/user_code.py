@@ -216,18 +216,24 @@ def _imports(module: str, file: Path, source: bytes, root: Path) -> Iterator[tup
         tree = ast.parse(source)
     except SyntaxError as error:
         raise ValueError(f"{module} must be importable; line {error.lineno}: {error.msg}") from None
+    names = [*_imported_names(tree, package)]
+    whole = [".".join(name.split(".")[:at]) for name in names for at in range(1, len(name.split(".")) + 1)]
+    for name in dict.fromkeys(whole):
+        step = root.joinpath(*name.split("."))
+        for path in (step.with_suffix(".py"), step / "__init__.py"):
+            if name and path.is_file():
+                yield name, path
+
+
+def _imported_names(tree: ast.AST, package: str) -> Iterator[str]:
+    """Yield the names that a module of a package imports: of modules, and of what is in them."""
     for node in ast.walk(tree):
-        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
         if isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             start = ".".join([*above, *([node.module] if node.module else [])])
-            names = [start, *(f"{start}.{each.name}" for each in node.names)]
-        whole = [".".join(name.split(".")[:at]) for name in names for at in range(1, len(name.split(".")) + 1)]
-        for name in dict.fromkeys(whole):
-            step = root.joinpath(*name.split("."))
-            for path in (step.with_suffix(".py"), step / "__init__.py"):
-                if name and path.is_file():
-                    yield name, path
+            yield from (start, *(f"{start}.{each.name}" for each in node.names))
 
 
 def builder(network: OwnNetwork, backend: Backend) -> Builder:
@@ -258,13 +264,11 @@ def backend(reference: str) -> Backend:
 
     Nothing is imported for it.
     """
-    found: list[str] = []
-    for source in sources(reference).values():
-        for node in ast.walk(ast.parse(source)):
-            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            found += names
-    return backend_of(found)
+    return backend_of(
+        name
+        for module, source in sources(reference).items()
+        for name in _imported_names(ast.parse(source), module.rpartition(".")[0])
+    )
 
 
 def backend_of(modules: Iterable[str]) -> Backend:

@@ -51,6 +51,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 START_SECONDS = 600  # two first starts together take a minute on two slow cores: one waits until the database is made
+ANSWER_SECONDS = 5  # for one answer, while a server starts
 RECORD_SECONDS = 120
 POLL_SECONDS = 0.1
 INFRA = Path(__file__).parents[2] / "infra"
@@ -226,17 +227,28 @@ class Private:
         Raises:
             ServerError: if the server has ended.
         """
-        deadline = time.monotonic() + START_SECONDS
-        with httpx.Client() as client:
-            while time.monotonic() < deadline:
-                with suppress(httpx.HTTPError):
-                    if client.get(f"{self.url}/health").is_success:
-                        return True
-                if self.process.poll() is not None:
-                    self.reader.join()
-                    raise ServerError.ended(b"".join(self.log).decode(errors="replace"))
-                time.sleep(POLL_SECONDS)
-        return False
+        return answers(f"{self.url}/health", self._check_alive, POLL_SECONDS)
+
+    def _check_alive(self) -> None:
+        if self.process.poll() is not None:
+            self.reader.join()
+            raise ServerError.ended(b"".join(self.log).decode(errors="replace"))
+
+
+def answers(url: str, check: Callable[[], None], pause: float) -> bool:
+    """Wait until a server answers; return False if START_SECONDS pass before.
+
+    check: raises an error if the server can no longer start. pause: seconds between two questions.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    with httpx.Client(timeout=ANSWER_SECONDS) as client:  # one, because making it takes longer than a question
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if client.get(url).is_success:
+                    return True
+            check()
+            time.sleep(pause)
+    return False
 
 
 @cache

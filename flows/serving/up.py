@@ -7,24 +7,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
 import click
-import httpx
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from supervisor.xmlrpc import SupervisorTransport
 
 from flows.serving import databases, deployments
-from flows.serving.server import INFRA, LOOPBACK, SUPERVISE, check_free, tuning
+from flows.serving.server import INFRA, LOOPBACK, START_SECONDS, SUPERVISE, answers, check_free, tuning
 from tasks import folders
 from tasks.tracking import store
 
 HEALTH = {"prefect": "/api/ready", "mlflow": "/health"}  # by the servers' names in supervisord.conf
-START_SECONDS = 600  # the first start makes both databases, which takes a minute on two slow cores
 POLL_SECONDS = 0.5  # between two looks, while all starts
 WATCH_SECONDS = 2.0  # and when all runs; the process manager has started what died again by then
 SIGN_IN = "in Prefect with PREFECT_API_AUTH_STRING, in MLflow as admin with MLFLOW_TRACKING_PASSWORD"
@@ -163,15 +162,8 @@ def _supervised(environment: dict[str, str]) -> Iterator[Any]:
 
 
 def _wait_until_healthy(supervisor: Any, name: str, url: str, state: Path) -> None:
-    started = time.monotonic()
-    with httpx.Client(timeout=5) as client:  # one, because making it takes longer than a question
-        while time.monotonic() - started < START_SECONDS:
-            _check_alive(supervisor, state)
-            with suppress(httpx.HTTPError):
-                if client.get(url).is_success:
-                    return
-            time.sleep(POLL_SECONDS)
-    raise UpError(_failure(name, f"did not answer within {START_SECONDS} s", state))
+    if not answers(url, partial(_check_alive, supervisor, state), POLL_SECONDS):
+        raise UpError(_failure(name, f"did not answer within {START_SECONDS} s", state))
 
 
 def _start_worker(supervisor: Any, state: Path) -> None:

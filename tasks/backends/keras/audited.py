@@ -13,7 +13,7 @@ from tasks.backends.keras import initializers
 from tasks.backends.keras.contained import contained
 from tasks.backends.keras.layers import layers, modules
 from tasks.backends.keras.losses import loss
-from tasks.backends.keras.own import _softmax
+from tasks.backends.keras.own import ends_in_softmax
 from tasks.backends.keras.seen import Seen, probing
 from tasks.core.audit.rows import NO_JACOBIANS, Rows, first_pass
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
@@ -127,7 +127,7 @@ class Audited:
         x = tf.constant(rows.x)
         with probing(self.found), Seen(self.found, found) as seen, tf.GradientTape() as tape:
             tape.watch(kernels)
-            given = _logits(self.model(x, training=True), _softmax(self.model))
+            given = _logits(self.model(x, training=True), ends_in_softmax(self.model))
             told = rows.targets(tuple(given.shape))
             total = loss(given, tf.constant(told.y), told.task)
         gradients, slopes = tape.gradient(total, [kernels, seen.outputs])

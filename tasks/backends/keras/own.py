@@ -74,7 +74,7 @@ class OwnProgram:
         if tuple(given.shape) != (len(x), *self.problem.given):
             wanted, found = (", ".join(map(str, shape)) for shape in (self.problem.given, given.shape[1:]))
             raise ValueError(f"a model must give (rows, {wanted}) for these data; it gives (rows, {found})")
-        if _softmax(built):
+        if ends_in_softmax(built):
             raise ValueError("a model must give logits; its last layer has the activation softmax")
 
     def _take(self, built: keras.Model, x: NDArray[Any]) -> None:
@@ -367,7 +367,7 @@ def _dense(gradients: Sequence[Any]) -> list[tf.Tensor]:
     return [tf.convert_to_tensor(each) for each in gradients]
 
 
-def _softmax(model: keras.Model) -> bool:
+def ends_in_softmax(model: keras.Model) -> bool:
     """Tell whether a functional model's last layer turns logits into probabilities."""
     last = model.layers[-1] if model.layers else None
     return getattr(last, "activation", None) is keras.activations.softmax or isinstance(last, keras.layers.Softmax)

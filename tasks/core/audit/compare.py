@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 
 from tasks.core.audit.audit import Audit, Row
 from tasks.core.audit.flow import LayerFlow
+from tasks.core.audit.sample import error_of_std
 
 ERRORS = 5.0  # standard errors, beyond which two standard deviations differ; by chance one pair in two million does
 APART = 1e-6  # share, below which numbers without a sampling error are equal
@@ -99,16 +100,13 @@ def _family(law: str) -> str:
 
 
 def _apart(one: Row, other: Row) -> bool:
-    """Tell whether two standard deviations differ by more than chance.
-
-    That of n values has the relative standard error √((kurtosis - 1) / 4n).
-    """
+    """Tell whether two standard deviations differ by more than chance."""
     if not (one.std and other.std):
         return abs(one.std - other.std) > APART * max(one.std, other.std) or abs(one.mean - other.mean) > APART * max(
             abs(one.mean), abs(other.mean)
         )
-    error = sum(max(row.kurtosis - 1, 0) / (4 * max(row.size * row.draws, 1)) for row in (one, other))
-    return abs(math.log(one.std / other.std)) > max(ERRORS * math.sqrt(error), APART)
+    error = math.hypot(*(error_of_std(row.kurtosis, row.size * row.draws) for row in (one, other)))
+    return abs(math.log(one.std / other.std)) > max(ERRORS * error, APART)
 
 
 def _amount(row: Row) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.core.audit import laws
 from tasks.core.audit.laws import Fit, Held, Match
-from tasks.core.audit.sample import Part, Seen
+from tasks.core.audit.sample import Part, Seen, error_of_std
 from tasks.core.design.initializers import Initializer
 
 Severity = Literal["fault", "doubt", "note"]
@@ -194,8 +194,7 @@ def _everywhere(judged: Judged, part: Part) -> bool:
 
 
 def _error(part: Part) -> float:
-    """Return the relative standard error of a part's standard deviation, √((kurtosis - 1) / 4n)."""
-    return math.sqrt(max(part.kurtosis - 1, 0) / (4 * part.size * max(part.draws, 1)))
+    return error_of_std(part.kurtosis, part.size * max(part.draws, 1))
 
 
 def cut_nothing(judged: Judged) -> Iterator[Finding]:
@@ -369,12 +368,11 @@ KINDS: Sequence[Callable[[Judged], Iterator[Finding]]] = (
 
 
 def found(judged: Judged) -> list[Finding]:
-    """Return all findings about parameters, worst first."""
+    """Return all findings about parameters, kind by kind."""
     settled = {name for name, (_, held) in judged.held.items() if held.held}
-    every = [
+    return [
         finding
         for kind in KINDS
         for finding in kind(judged)
         if not (kind in OF_LAWS and finding.severity != "fault" and settled.issuperset(finding.parts))
     ]
-    return sorted(every, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -40,12 +40,7 @@ MOMENTS = 200  # values, from which on the second moment is tested: of fewer its
 POOLED = 20_000  # values of type bfloat16 that are held: of more, the steps between its numbers would show
 EXACT = {"float16": 2e-3, "bfloat16": 1e-2}  # how near to a constant or to orthogonal values must be, relatively
 NEARLY = 1e-4  # of any other type
-CUSTOM = (
-    0.02,
-    0.01,
-    0.05,
-    1.0,
-)  # standard deviations that authors set whatever the fans are; torch's embeddings have 1
+CUSTOM = (0.02, 0.01, 0.05, 1.0)  # standard deviations that authors set whatever the fans are
 SHIFTED = 6.0  # standard errors, beyond which a mean is not that of a law around zero
 KURTOSIS = {Normal: 3.0, TruncatedNormal: 2.365537, Uniform: 1.8}
 SKEWNESS = {Normal: math.sqrt(8), TruncatedNormal: 1.488101, Uniform: 0.638877}  # of a squared value

@@ -20,9 +20,9 @@ UNKNOWN = ("no known law", "mean ")  # how the laws begin of which only moments 
 HEADERS = ("", "parameter", "shape", "law", "SD", "SD/He")
 
 
-def text(audit: Audit, target: str = "") -> str:
-    """Return an audit as text; target: how the model is called, if not as in the audit."""
-    parts = [heading(audit, target or audit.target), table(audit)]
+def text(audit: Audit) -> str:
+    """Return an audit as text."""
+    parts = [heading(audit), table(audit)]
     if audit.findings:
         parts.append("\n".join(_told(audit)))
     if audit.notes:
@@ -51,12 +51,12 @@ def side_by_side(compared: Compared, names: tuple[str, str]) -> str:
     return f"{found}\n\n{shown}" + (f"\n… and {left} more" if left > 0 else "")
 
 
-def heading(audit: Audit, target: str) -> str:
+def heading(audit: Audit) -> str:
     """Return what was looked at, the verdict, and the first pass, in lines."""
     numbers = sum(row.size for row in audit.rows)
     lines = [
-        f"{target}: {FRAMEWORKS[audit.backend]} {audit.framework}, {audit.seeds} seeds, {len(audit.rows)} parameters "
-        f"of {numbers:,} numbers",
+        f"{audit.target}: {FRAMEWORKS[audit.backend]} {audit.framework}, {audit.seeds} seeds, "
+        f"{len(audit.rows)} parameters of {numbers:,} numbers",
         verdict(audit),
         *([first_pass(audit.flow)] if audit.flow else []),
     ]
@@ -90,10 +90,8 @@ def table(audit: Audit) -> str:
     worst = severities(audit)
 
     def order(row: Row) -> tuple[int, bool]:
-        return SEVERITIES.index(worst[row.name]) if row.name in worst else len(SEVERITIES), row.role in (
-            "bias",
-            "other",
-        )
+        rank = SEVERITIES.index(worst[row.name]) if row.name in worst else len(SEVERITIES)
+        return rank, row.role in ("bias", "other")
 
     rows = sorted(audit.rows, key=order)
     lines = [

@@ -6,19 +6,22 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from tasks.core.audit.audit import Audit
-from tasks.core.report import audit_figures, figures, verdict_figures
+from tasks.core.report import figures, verdict_figures
 from tasks.core.report.styles import styles
 from tasks.core.report.wording import reworded
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
 from tasks.core.statistics.side_by_side import RUNS, SideBySide
+
+if TYPE_CHECKING:
+    from tasks.core.audit.audit import Audit
 
 NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
 """Colours that follow the page's text, which is black on a light page and white on a dark one."""
@@ -152,12 +155,14 @@ def _worded(figures: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure
         yield name, figure
 
 
-def of_audit(audit: Audit) -> list[Picture]:
+def of_audit(audit: "Audit") -> list[Picture]:
     """Draw the pictures of an audit: variance through depth, and each kernel's standard deviation over He's."""
     return _drawn(_of_audit(audit))
 
 
-def _of_audit(audit: Audit) -> Iterator[tuple[str, Figure]]:
+def _of_audit(audit: "Audit") -> Iterator[tuple[str, Figure]]:
+    from tasks.core.report import audit_figures  # benchmarks need nothing of audits
+
     if audit.flow:
         yield "flow", audit_figures.flows(audit.flow)
     if any(row.of_he for row in audit.rows):
