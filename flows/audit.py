@@ -10,11 +10,8 @@ From Python:
 The model's code runs with the rights of whoever calls this, in a trainer's process.
 """
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tasks import documents, machine, user_code
@@ -22,11 +19,11 @@ from tasks.core.audit import audit as judging
 from tasks.core.audit.audit import Audit
 from tasks.core.audit.compare import Compared, compare
 from tasks.core.audit.findings import SEVERITIES, Severity
-from tasks.core.audit.sample import SEEDS, OtherBackendError, Seen, Target
+from tasks.core.audit.sample import SEEDS, Target
 from tasks.core.design.initializers import Backend
 from tasks.core.report import audit_text
-from tasks.trainers import pool, process
-from tasks.trainers.process import TrainerError
+from tasks.trainers import process
+from tasks.trainers.audits import looked
 
 MOST_SEEDS = 100
 
@@ -57,7 +54,8 @@ def audit(
         target = Target(reference, dict(options or {}), shape, located(data) if data else None, seeds)
         numbers = {name: float(each) for name, each in target.options.items() if isinstance(each, int | float)}
         wanted = None if rules is None else judging.rules(dict(rules), numbers)
-        return judging.judge(_looked(target, backend), target.name, wanted)
+        slots = process.slots([], machine.processors())
+        return judging.judge(looked(target, slots, backend), target.name, wanted)
 
 
 def assert_initialized(
@@ -77,39 +75,6 @@ def assert_initialized(
         bad = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
         lines = [line for each in found.findings if each.severity in bad for line in audit_text.lined(each)]
         raise AssertionError("\n".join([f"{found.target} is not initialized as meant", *lines]))
-
-
-def _looked(target: Target, backend: Backend | None) -> Seen:
-    """Return what a trainer sees of a model; if it is of the other framework, that one's trainer looks."""
-    first = backend or _guessed(target.build)
-    try:
-        with _trainer(first) as trainer:
-            return trainer.audit(target)
-    except OtherBackendError as error:
-        other = error.backend
-    if backend:
-        raise ValueError(f"{target.name} must build a model of {backend}; it builds one of {other}")
-    with _trainer(other) as trainer:
-        return trainer.audit(target)
-
-
-@contextmanager
-def _trainer(backend: Backend) -> Iterator[process.Trainer]:
-    """Hold a trainer of a backend on this machine's processors."""
-    with pool.pool(process.slots([], machine.processors()), (backend,)) as held:
-        try:
-            with held.lease(backend) as trainer:
-                yield trainer
-        except TrainerError as error:
-            raise ValueError(str(error)) from None
-
-
-def _guessed(build: str | Callable[..., Any]) -> Backend:
-    """Return the backend that a builder is probably for, by what its code imports."""
-    if isinstance(build, str):
-        return user_code.backend(build) if ":" in build else "pytorch"
-    around = vars(sys.modules.get(build.__module__, object)) if hasattr(build, "__module__") else {}
-    return user_code.backend_of(each.__name__ for each in around.values() if isinstance(each, ModuleType))
 
 
 def located(name: str) -> str:

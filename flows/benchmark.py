@@ -17,7 +17,7 @@ from flows.progress import followed
 from flows.result import BenchmarkResult, raise_faults
 from flows.runners import RUNNERS, THREADS, Runner
 from flows.serving.server import end_with_worker, recorded, served_flow
-from tasks import machine, models
+from tasks import audits, machine, models
 from tasks.cells import prefect_tags, settle, threads
 from tasks.comparison import Result, collect, compare, publish
 from tasks.core.design.grid import Batch
@@ -84,6 +84,8 @@ def carry_out(todo: Plan, *, parity: bool) -> BenchmarkResult:
     environment = machine.describe(threads()) | {"data": todo.data, "networks": todo.networks.described()}
     with recorded(), runner.open(todo), recording.benchmark(study, environment, prefect_tags()) as record:
         asked = Asked.of(todo.to_check if parity else ())
+        if todo.networks.audits:
+            audits.publish(record, dict(todo.networks.audits))
         gate = runner.check_parity.submit(record, study.backends, asked) if asked.levels or asked.drawn else None
         first, todo = _train_tuning(runner, todo, record)
         known = todo.reused | _trained(runner, todo.left_after_tuning, record, study.name)

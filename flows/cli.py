@@ -122,15 +122,18 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--fresh", is_flag=True, help="Train every cell again, also cells that an earlier run finished.")
 @click.option("--parity/--no-parity", default=True, help="Check that the backends compute what the study asks for.")
+@click.option("--audit", is_flag=True, help="Audit the study's own network before it trains; short for audit=true.")
 @click.option("--dry-run", is_flag=True, help="Print the grid and the cells to train; train nothing.")
-def run(study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, parity: bool, dry_run: bool) -> None:
+def run(
+    study: str, changes: tuple[str, ...], export: Path | None, fresh: bool, parity: bool, audit: bool, dry_run: bool
+) -> None:
     """Train a study's grid and print the comparison. Cells that an earlier run finished are reused.
 
     Exit status: 0 if every cell finished or diverged; 1 if a cell failed or a control misbehaved; 2 if the input is
     invalid.
     """
     with refusing():
-        asked = studies.load(study, changes)
+        asked = studies.load(study, (*changes, *(["audit=true"] if audit else [])))
         if not isinstance(asked.network, Network) or isinstance(asked.dataset, Loaded):
             from tasks import user_code
 

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from flows.data import GIB
 from tasks.cells import slots, trainers
-from tasks.core.design.grid import Batch, Cell
+from tasks.core.audit.audit import Audit, judge
+from tasks.core.design import grid
+from tasks.core.design.grid import Batch
 from tasks.core.design.initializers import Backend
-from tasks.core.design.own import OPTIONS
-from tasks.core.design.settings import CellSettings, source
+from tasks.core.design.own import OPTIONS, called
+from tasks.core.design.settings import CellSettings, Data, source
 from tasks.core.design.study import Study
+from tasks.core.report import audit_text
 from tasks.core.training import datasets, memory, own_parity
-from tasks.core.training.own import Examined
+from tasks.core.training.own import Examined, own
 from tasks.tracking import reuse
 from tasks.tracking.store import DATA
 from tasks.trainers import pool
@@ -19,7 +22,6 @@ from tasks.trainers.memory import free
 from tasks.trainers.process import TrainerError
 
 TELLING = 0.01  # a factor of variances is told if it differs from 1 by more
-Rows = Sequence[tuple[CellSettings, list[Cell]]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Networks:
     """What is known of the networks of a study: of each with settings of its own, in each backend."""
 
     found: tuple[tuple[CellSettings, Examined], ...] = ()
+    audits: tuple[tuple[str, Audit], ...] = ()
+    """If the study asks for audits, that of each network as its author builds it, by the name of its files."""
 
     def in_flight(self) -> int | None:
         """How many cells may train at once, of as many as there are slots; None if there is no network of one's own.
@@ -78,6 +82,9 @@ class Networks:
             for one, owner in found.tied:
                 said[f"{backend}: {one} is {owner}, and follows its law"] = None
             said |= dict.fromkeys(f"{backend}: {words}" for words in found.notes)
+        for _, each in self.audits:
+            stops = " A fault stops no run." if each.fails() else ""
+            said[f"audit of {each.target} in {each.backend}: {audit_text.verdict(each)}{stops}"] = None
         return tuple(said)
 
     def described(self) -> list[dict[str, object]]:
@@ -113,17 +120,18 @@ class Networks:
         ]
 
 
-def examined(backends: Sequence[Backend], rows: Rows) -> Networks:
-    """Return what is known of the networks of one's own in these rows of cells, from trainers of this machine.
+def examined(study: Study) -> Networks:
+    """Return what is known of a study's networks of one's own, from trainers of this machine.
 
     Raises:
-        ValueError: if one cannot be built, drawn or called, or a function gives other data each time.
+        ValueError: if one cannot be built, drawn, called or audited, or a function gives other data each time.
     """
+    rows = grid.resolved(study)
     asked = {settings.shared: cells for settings, cells in reversed(rows) if settings.own}
     if not asked:
         return Networks()
     found = []
-    with trainers(backends):
+    with trainers(study.backends):
         for settings, cells in reversed(asked.items()):
             first = {cell.initializer: cell for cell in reversed(cells)}
             try:
@@ -136,11 +144,42 @@ def examined(backends: Sequence[Backend], rows: Rows) -> Networks:
                     f"dataset: {source(settings.dataset)} must give the same arrays each time it is called"
                 )
             found.append((settings, each))
+        audits = _audits(found) if study.audit else ()
     for settings, each in found:
         others = [(other, theirs) for other, theirs in found if _twin(settings, other)]
         if settings.weights == "shared" and others:
             own_parity.match({settings.backend: each, others[0][0].backend: others[0][1]})
-    return Networks(tuple(found))
+    return Networks(tuple(found), audits)
+
+
+def _audits(found: Sequence[tuple[CellSettings, Examined]]) -> tuple[tuple[str, Audit], ...]:
+    """Return an audit of each network as its author builds it, by name; networks that differ in laws alone have one."""
+    asked: dict[tuple[Backend, str, Data], CellSettings] = {}
+    for settings, _ in found:
+        network = own(settings)
+        name = called(network.build[settings.backend], network.options)
+        asked.setdefault((settings.backend, name, settings.dataset), settings)
+    audits = [_audit(settings, name) for (_, name, _), settings in asked.items()]
+    return tuple(zip(_names([backend for backend, *_ in asked]), audits, strict=True))
+
+
+def _audit(settings: CellSettings, name: str) -> Audit:
+    try:
+        with pool.current().lease(settings.backend) as trainer:
+            seen = trainer.audit_own(settings)
+    except (TrainerError, ValueError) as error:
+        raise ValueError(f"audit: {name} cannot be audited; {error}") from None
+    return judge(seen, name)
+
+
+def _names(backends: Sequence[Backend]) -> list[str]:
+    """Return names for networks of these backends: the backend, with a number where several networks are of one.
+
+    >>> _names(["pytorch", "keras", "keras"])
+    ['pytorch', 'keras-1', 'keras-2']
+    """
+    counted = [(each, backends[: at + 1].count(each)) for at, each in enumerate(backends)]
+    return [f"{each}-{count}" if backends.count(each) > 1 else each for each, count in counted]
 
 
 def changed(batches: Sequence[Batch], study: Study) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The nightly: train every study anew, and compare its answer with that of the last nightly.
+"""The nightly: train every study anew and audit models, and compare each with the last nightly.
 
 A night is one flow run of the nightly. If a night was due while the last one was still at work, it is Cancelled. If
 several nights were due while no worker was there to run them, only the newest runs, and the others are Cancelled.
@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from prefect import State, get_run_logger, runtime, tags
@@ -25,6 +25,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Cancelled
 from prefect.types._datetime import now
+from pydantic import AfterValidator
 from tabulate import tabulate
 
 from flows import form, studies
@@ -32,8 +33,11 @@ from flows.benchmark import benchmark
 from flows.result import BenchmarkError, BenchmarkResult
 from flows.serving.server import end_with_worker, served_flow
 from tasks import comparison, fence
-from tasks.cells import trainers
+from tasks.audits import PAGE, Again, audit_again
+from tasks.cells import prefect_tags, trainers
 from tasks.core.design.initializers import BACKENDS
+from tasks.core.design.own import Watched, watched_once
+from tasks.core.report import audit_text
 from tasks.tracking import benchmarks
 from tasks.tracking.store import NIGHTLY, Benchmark
 
@@ -43,7 +47,7 @@ STUDIES = tuple(name for name in studies.names() if name != "controls")  # the o
 
 
 class FailedStudiesError(RuntimeError):
-    """Some studies of a night failed; the others were published."""
+    """Some studies or audits of a night failed; the others were published."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Night:
     last nightly; tonight: its result; before: its benchmark in the last nightly.
     """
 
-    study: str
+    name: str
     state: str
     fault: str
     answer: str
@@ -64,7 +68,7 @@ class Night:
     def row(self) -> dict[str, str]:
         """Return the study's row of the table."""
         return {
-            "study": self.study,
+            "study": self.name,
             "outcome": f"{self.state}: {self.fault}" if self.fault else self.state,
             "tonight": f"[MLflow]({self.tonight.link})" if self.tonight else "none",
             "last night": f"[MLflow]({self.before.link})" if self.before else "none",
@@ -72,15 +76,41 @@ class Night:
         }
 
 
+@dataclass(frozen=True)
+class Audited:
+    """One audit of a night. name: of the model; fault: why there is no audit, in words; again: what was found."""
+
+    name: str
+    fault: str = ""
+    again: Again | None = None
+
+    def row(self) -> dict[str, str]:
+        """Return the audit's row of the table."""
+        again, before = self.again, self.again.before if self.again else None
+        return {
+            "audit": self.name,
+            "outcome": f"Failed: {self.fault}" if self.fault else "Completed",
+            "tonight": f"[MLflow]({again.run.link}) [Page]({again.run.link}/artifacts/{PAGE})" if again else "none",
+            "last night": f"[MLflow]({before.link})" if before else "none",
+            "verdict": audit_text.verdict(again.found) if again else "",
+            "findings": audit_text.worst(again.found) if again else "",
+            "what changed?": again.changes if again and before else ALONE,
+        }
+
+
 def run_name() -> str:
-    """Return the name of a flow run in Prefect: the date on which it is due there, and its number of studies."""
+    """Return the name of a flow run in Prefect: the date on which it is due there, and how much there is to do."""
     night = runtime.flow_run.scheduled_start_time.astimezone(ZoneInfo(os.environ.get("INITBENCH_TIMEZONE", "UTC")))
-    return f"{night:%Y-%m-%d} · {len(runtime.flow_run.parameters['studies'])} studies"
+    asked = runtime.flow_run.parameters
+    more = f" · {len(asked['audits'])} audits" if asked["audits"] else ""
+    return f"{night:%Y-%m-%d} · {len(asked['studies'])} studies{more}"
 
 
 @served_flow(name="nightly", flow_run_name=run_name)
 def nightly(
-    studies: tuple[form.StudyName, ...] = STUDIES, runner: Literal["local", "workers"] = "local"
+    studies: tuple[form.StudyName, ...] = STUDIES,
+    runner: Literal["local", "workers"] = "local",
+    audits: Annotated[tuple[Watched, ...], AfterValidator(watched_once)] = (),
 ) -> State[None] | None:
     """Train each study anew in a flow run of its own, and publish a table that compares each with its last nightly.
 
@@ -89,9 +119,10 @@ def nightly(
     Args:
         studies: The studies to train, of those that ship.
         runner: Where cells train: on this machine; or on workers elsewhere, which serve the pools pytorch and keras.
+        audits: Models to audit on this machine. The table tells what changed since the last night.
 
     Raises:
-        FailedStudiesError: if a study failed; the other studies are trained and the table is published first.
+        FailedStudiesError: if a study or an audit failed; the others are done and the table is published first.
         FencedError: if the night was ended from outside.
     """
     end_with_worker()
@@ -100,16 +131,22 @@ def nightly(
     frameworks = trainers(BACKENDS) if runner == "local" else nullcontext()  # so that frameworks load once a night
     with frameworks, tags(NIGHTLY, *runtime.flow_run.tags):  # Prefect does not give a flow's tags to its subflows
         nights = [_night(study, runner) for study in studies]
+        audited = [_audited(model) for model in audits]
     fence.check()
+    _publish(nights, audited)
+    if failed := "; ".join(filter(None, (_failed("studies", nights), _failed("audits", audited)))):
+        raise FailedStudiesError(failed)
+    return None
+
+
+def _publish(nights: Sequence[Night], audited: Sequence[Audited]) -> None:
+    """Publish a table of studies, and one of audits if there are any."""
     before: Any = Artifact.get(ARTIFACT)  # typed as awaitable, which it is only in asynchronous flows
     link = f"{PREFECT_UI_URL.value()}/artifacts/artifact/{before.id}" if before else None
-    rows = tabulate([night.row() for night in nights], headers="keys", tablefmt="github")
+    rows = [tabulate([each.row() for each in part], headers="keys", tablefmt="github") for part in (nights, audited)]
     last = f"[The table of the night before]({link})" if link else "The first night."
-    create_markdown_artifact(f"{rows}\n\n{last}\n", key=ARTIFACT, description=_words(nights))
-    failed = [night.study for night in nights if night.fault]
-    if failed:
-        raise FailedStudiesError(f"{len(failed)} of {len(nights)} studies failed: {', '.join(failed)}")
-    return None
+    shown = "\n\n".join(filter(None, (*rows, last)))
+    create_markdown_artifact(f"{shown}\n", key=ARTIFACT, description=_words(nights, audited))
 
 
 def _replaced() -> str:
@@ -145,6 +182,16 @@ def _night(study: str, runner: str) -> Night:
     return night
 
 
+def _audited(model: Watched) -> Audited:
+    fence.check()
+    try:
+        night = Audited(str(model), again=audit_again(model, prefect_tags()))
+    except Exception as error:  # of any kind: the other models are still audited
+        night = Audited(str(model), _line(error))
+    get_run_logger().info("audit %s: %s", night.name, night.fault or "Completed")
+    return night
+
+
 def _trained(study: str, runner: str) -> Night:
     before = benchmarks.last_nightly(study)
     state = benchmark(study, fresh=True, advanced={"runner": runner}, return_state=True)
@@ -170,6 +217,12 @@ def _line(words: object) -> str:
     return " ".join(str(words).split())
 
 
-def _words(nights: Sequence[Night]) -> str:
-    failed = sum(bool(night.fault) for night in nights)
-    return f"{len(nights) - failed} of {len(nights)} studies completed"
+def _words(nights: Sequence[Night], audited: Sequence[Audited]) -> str:
+    done = [f"{sum(not each.fault for each in part)} of {len(part)}" for part in (nights, audited)]
+    return f"{done[0]} studies completed" + (f", {done[1]} audits" if audited else "")
+
+
+def _failed(kind: str, part: Sequence[Night] | Sequence[Audited]) -> str:
+    """Return how many studies or audits of a night failed, and which; empty if none did."""
+    names = [each.name for each in part if each.fault]
+    return f"{len(names)} of {len(part)} {kind} failed: {', '.join(names)}" if names else ""

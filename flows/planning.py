@@ -68,7 +68,7 @@ def _planned(study: Study, *, fresh: bool) -> Plan:
     made = _plan_of_tuning(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
         data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), slots())
-        networks = examined(study.backends, grid.resolved(study))
+        networks = examined(study)
         networks.in_flight()  # refuses if not even one cell fits
         store.check_room(networks.recorded(made.left))
         made = made.model_copy(update={"networks": networks})

@@ -95,7 +95,8 @@ def write(benchmark: Benchmark, findings: Findings, folder: Path) -> None:
     for picture in pictures:
         (folder / f"{picture.name}.svg").write_text(drawing.on_paper(picture.drawing))
     environment = benchmarks.environment(benchmark)
-    html = page.html(findings, pictures, environment, benchmark.link, benchmark.link_to)
+    audits = benchmarks.audits(benchmark) if findings.study.audit else {}
+    html = page.html(findings, pictures, environment, audits, benchmark.link, benchmark.link_to)
     (folder / "report.html").write_text(html)
 
 

@@ -104,12 +104,16 @@ def register(timezone: str, names: Collection[str] = ()) -> list[str]:
 
 
 def _deployment(listed: dict[str, Any]) -> RunnerDeployment:
-    """Return a deployment as `prefect deploy` makes it, which starts another process and imports everything there."""
+    """Return a deployment as `prefect deploy` makes it, which starts another process and imports everything there.
+
+    It keeps the parameters that somebody gave it in Prefect's page, such as the models that the nightly audits.
+    """
     limit = listed.get("concurrency_limit")
     flow: Flow[..., Any] = load_flow_from_entrypoint(listed["entrypoint"], use_placeholder_flow=False)
     return RunnerDeployment.from_flow(
         flow,
         listed["name"],
+        parameters=_parameters(f"{flow.name}/{listed['name']}"),
         description=listed["description"],
         tags=listed["tags"],
         schedules=[Schedule(**each) for each in listed.get("schedules", ())],
@@ -118,6 +122,13 @@ def _deployment(listed: dict[str, Any]) -> RunnerDeployment:
         job_variables=listed["work_pool"]["job_variables"],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+
+
+def _parameters(deployment: str) -> dict[str, Any]:
+    """Return the parameters that a deployment has on the server; none if it is not there."""
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        return client.read_deployment_by_name(deployment).parameters
+    return {}
 
 
 def register_worker(backend: Backend, timezone: str) -> None:

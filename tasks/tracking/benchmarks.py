@@ -15,11 +15,12 @@ from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
 from tasks import documents
+from tasks.core.audit.audit import Audit
 from tasks.core.design.faults import faults
 from tasks.core.design.study import Study
 from tasks.core.training.outcome import first_line
 from tasks.tracking import store
-from tasks.tracking.store import BENCHMARK, CELLS, NIGHTLY, QUESTION, SEEDS, Benchmark, StoreError
+from tasks.tracking.store import AUDITS, BENCHMARK, CELLS, NIGHTLY, QUESTION, SEEDS, Benchmark, StoreError
 
 ID_LENGTH = 32  # hexadecimal digits of a run id
 LISTED = 4  # benchmarks that are named where the start of an id means several
@@ -43,7 +44,7 @@ def opened(run_id: str) -> tuple[Benchmark, Study]:
             raise StoreError(
                 f"{run_id} must be the run of a benchmark that was compared; it is {found.info.run_name!r}"
             )
-        kept = documents.read(_text(client, found.info.run_id, "study.yaml"))
+        kept = documents.read(text(client, found.info.run_id, "study.yaml"))
         study = Study.model_validate(kept)
     except MlflowException as error:
         raise StoreError(f"no run {run_id!r} in {store.uri()}; MLflow says: {first_line(error)}") from None
@@ -130,25 +131,41 @@ def _files(client: MlflowClient, run_id: str) -> set[str]:
     return {file.path for file in client.list_artifacts(run_id)}
 
 
-def _text(client: MlflowClient, run_id: str, name: str) -> str:
+def text(client: MlflowClient, run_id: str, name: str) -> str:
+    """Return the text in a file of a run."""
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, name, folder)).read_text()
 
 
 def environment(benchmark: Benchmark) -> dict[str, Any]:
     """Return the recorded description of the machine that a benchmark ran on."""
-    found: dict[str, Any] = json.loads(_text(store.client(benchmark.uri), benchmark.run_id, "environment.json"))
+    found: dict[str, Any] = json.loads(text(store.client(benchmark.uri), benchmark.run_id, "environment.json"))
     return found
 
 
 def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
     """Return a table that was published with a benchmark."""
-    return pd.read_csv(StringIO(_text(store.client(benchmark.uri), benchmark.run_id, name)))
+    return pd.read_csv(StringIO(text(store.client(benchmark.uri), benchmark.run_id, name)))
+
+
+def audits(benchmark: Benchmark) -> dict[str, Audit]:
+    """Return the audits of a benchmark's networks, by the names of their files in its folder AUDITS.
+
+    Raises:
+        ValueError: if another release recorded them, whose audits this one cannot read.
+    """
+    client = store.client(benchmark.uri)
+    files = sorted(file.path for file in client.list_artifacts(benchmark.run_id, AUDITS))
+    names = [Path(file).stem for file in files if file.endswith(".json")]
+    return {
+        name: Audit.from_json(text(client, benchmark.run_id, f"{AUDITS}/{name}.json"), f"{AUDITS}/{name}.json")
+        for name in names
+    }
 
 
 def handed_over(benchmark: Benchmark, name: str) -> Any:
     """Return the result that a worker stored with `recording.hand_over`."""
-    return json.loads(_text(store.client(benchmark.uri), benchmark.run_id, f"workers/{name}.json"))["result"]
+    return json.loads(text(store.client(benchmark.uri), benchmark.run_id, f"workers/{name}.json"))["result"]
 
 
 def export(run_id: str, folder: Path) -> list[str]:

@@ -55,7 +55,7 @@ SHARED = (PARENT, "mlflow.note.content", view.GROUP, "initbench.framework", "ini
 """Tags of a cell that the run of its group has, too."""
 GROUP_STATUS = "group"  # the status that the run of a group has in place of a cell's
 
-NO_QUESTION = ("margins", "reported", "checks", "controls", "record", "max_tasks", "runner")
+NO_QUESTION = ("margins", "reported", "checks", "controls", "record", "max_tasks", "audit", "runner")
 """Settings that do not change what is trained; with others the question is the same."""
 
 
@@ -83,8 +83,7 @@ def benchmark(study: Study, environment: Mapping[str, object], tags: Mapping[str
     """
     client = store.client(store.uri())
     with _failures_told():
-        experiment = _experiment(client, study)
-        _tag(client, experiment, KIND, "custom_model_development")
+        experiment = made_experiment(client, study.name)
         _tag(client, experiment, view.TAG, view.saved_view([*map(short, study.factors)]))
         lease.close_dead(client)
         labels = {**tags, **lease.tags(), BENCHMARK: "yes", **_looked(study)}
@@ -353,11 +352,20 @@ def _tag(client: MlflowClient, experiment: str, name: str, value: str) -> None:
         client.set_experiment_tag(experiment, name, value)
 
 
-def _experiment(client: MlflowClient, study: Study) -> str:
-    found = store.active_experiment(client, study.name)
-    if found:
-        return str(found.experiment_id)
-    name, file = store.experiment_name(study.name), local.file_of(client.tracking_uri)
+def made_experiment(client: MlflowClient, study: str) -> str:
+    """Return the id of the experiment of a study, which is made if it is not there.
+
+    Raises:
+        StoreError: if the experiment is deleted, or its files cannot be written to.
+    """
+    found = store.active_experiment(client, study)
+    experiment = str(found.experiment_id) if found else _new_experiment(client, store.experiment_name(study))
+    _tag(client, experiment, KIND, "custom_model_development")
+    return experiment
+
+
+def _new_experiment(client: MlflowClient, name: str) -> str:
+    file = local.file_of(client.tracking_uri)
     try:
         return str(client.create_experiment(name, local.artifacts(file).as_uri() if file else None))
     except MlflowException:  # another benchmark has made it since

@@ -38,6 +38,7 @@ HEALTH = "initbench.health"  # tag of a cell that was trained
 AS_BUILT = "initbench.as_built"  # tag of a cell: the parameters of its network that no initializer decides
 DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"
+AUDITS = "audit"  # the folder in a benchmark's run that has the audits of its networks; also of names of experiments
 MARK = "#"  # between the id of a benchmark's run and the key of a cell that has no run of its own
 FILES = frozenset({"weights.safetensors", "history.csv", "layers.csv", "predictions.csv"})  # of every trained cell
 REUSABLE = ("finished", "diverged")  # what became of cells that are not trained again
@@ -61,15 +62,25 @@ class StudyRecord:
 
 
 @dataclass(frozen=True)
-class Benchmark(StudyRecord):
-    """The run of a benchmark in the store, and where MLflow's page shows the run and what belongs to it."""
+class Recorded(StudyRecord):
+    """A run in the store, and where MLflow's page shows it."""
 
     run_id: str
 
     @property
     def link(self) -> str:
         """Return the address at which MLflow's page shows the run."""
-        return self.link_to(self.run_id)
+        return f"{self._ui}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    @property
+    def _ui(self) -> str:
+        served = without_password(self.uri.rstrip("/")) if self.uri.startswith("http") else UI
+        return os.environ.get("INITBENCH_MLFLOW_UI", served).rstrip("/")
+
+
+@dataclass(frozen=True)
+class Benchmark(Recorded):
+    """The run of a benchmark in the store, and where MLflow's page shows what belongs to it."""
 
     def link_to(self, run_id: str) -> str:
         """Return the address at which MLflow's page shows a run of the same experiment, or that of a cell."""
@@ -85,11 +96,6 @@ class Benchmark(StudyRecord):
     def file_link(self, name: str) -> str:
         """Return the address from which a browser gets a file that was published with the benchmark."""
         return f"{self._ui}/get-artifact?path={name}&run_uuid={self.run_id}"
-
-    @property
-    def _ui(self) -> str:
-        served = without_password(self.uri.rstrip("/")) if self.uri.startswith("http") else UI
-        return os.environ.get("INITBENCH_MLFLOW_UI", served).rstrip("/")
 
 
 def record_of(study: str) -> StudyRecord:

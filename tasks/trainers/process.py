@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from loky import ProcessPoolExecutor
 from loky.process_executor import ShutdownExecutorError
 
 from tasks import user_code
-from tasks.core.audit.sample import Auditable, Seen, Target, look
+from tasks.core.audit.rows import Rows
+from tasks.core.audit.sample import SEEDS, Auditable, Seen, Target, look
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
@@ -134,6 +136,10 @@ class Trainer:
     def audit(self, target: Target) -> Seen:
         """Return what is seen of a model that is built again and again; see `audit.sample.look`."""
         return self.call(_audit, self.backend, target)
+
+    def audit_own(self, settings: CellSettings) -> Seen:
+        """Return what is seen of a study's network of one's own, as its author builds it."""
+        return self.call(_audit_own, settings)
 
     def trace(self, level: Level) -> Trace:
         """Return what the gate's networks compute at a level; see `parity.trace`."""
@@ -269,16 +275,29 @@ def _silenced() -> Iterator[None]:
 def _audit(backend: Backend, target: Target) -> Seen:
     with _silenced():
         build, rows = user_code.target(target)
+    return _seen(backend, build, rows, target.name, target.seeds)
+
+
+def _audit_own(settings: CellSettings) -> Seen:
+    user_code.held(settings.dataset)
+    network, data = own.own(settings), datasets.load(settings.dataset)
+    with _silenced():
+        builder = user_code.builder(network, settings.backend)
+    build = partial(builder, data.problem.shape, data.problem.outputs)
+    return _seen(settings.backend, build, Rows.of(data, settings.split), network.build[settings.backend], SEEDS)
+
+
+def _seen(backend: Backend, build: Callable[[], Any], rows: Rows | None, name: str, seeds: int) -> Seen:
     model: Auditable = importlib.import_module(f"tasks.backends.{backend}.audited").Audited(build, rows)
     with warnings.catch_warnings(), _silenced():
         warnings.simplefilter("ignore")
         try:
-            return look(model, target.seeds)
+            return look(model, seeds)
         except (ValueError, MemoryError):
             raise
         except user_code.RAISED as error:
             words = f"it raised {type(error).__name__}: {first_line(error)}"
-            raise ValueError(f"the model of {target.name} must be readable; {words}") from None
+            raise ValueError(f"the model of {name} must be readable; {words}") from None
 
 
 def elsewhere(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

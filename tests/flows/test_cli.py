@@ -202,6 +202,8 @@ def test_dry_run_leaves_nothing(folder, alone):
             ["run", "--set", "dataset={path: absent.csv, target: a}"],
             "that can be read; absent.csv: No such file",
         ),
+        (["run", "--audit"], "audit needs network.build"),
+        (["run", "--audit", "--set", "audit=false"], "must not undo an earlier one; audit undoes audit"),
         (["runn"], "No such command"),
         (["studies", "irs"], "no study 'irs'"),
         (["run", "--set", "seeds=1", "--set", "seeds=2"], "must not undo an earlier one; seeds undoes seeds"),

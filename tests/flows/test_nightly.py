@@ -6,6 +6,8 @@ from prefect.client.orchestration import get_client
 
 from flows import studies
 from flows.nightly import FailedStudiesError, nightly
+from tasks import user_code
+from tasks.core.audit.audit import Audit
 from tasks.tracking import benchmarks, store
 from tasks.tracking.store import NIGHTLY
 
@@ -28,6 +30,19 @@ dataset: {dataset}
 """
 
 
+MODEL = """
+from torch import nn
+
+def build(width):
+    first, last = nn.Linear(16, width), nn.Linear(width, width)
+    for layer in (first, last):
+        nn.init.{law}_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(first, nn.ReLU(), last)
+"""
+WATCHED = {"build": "watched:build", "options": {"width": 24}, "shape": (16,)}
+
+
 @pytest.fixture
 def night(folder, monkeypatch):
     """Return a function that runs the nightly over one study that works and, first, one that does not."""
@@ -36,7 +51,11 @@ def night(folder, monkeypatch):
     (shipped / "fine.yaml").write_text(SMALL.format(name="fine", dataset="iris"))
     (shipped / "broken.yaml").write_text(SMALL.format(name="broken", dataset="{path: absent.csv, target: a}"))
     monkeypatch.setattr(studies, "FOLDER", shipped)
-    return lambda *names: nightly(names)
+    (folder / "watched.py").write_text(MODEL.format(law="kaiming_normal"))
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "other.py").write_text(MODEL.format(law="kaiming_normal"))
+    monkeypatch.setenv(user_code.FOLDERS, str(folder))
+    return lambda *names, audits=(): nightly(names, audits=audits)
 
 
 def table():
@@ -44,19 +63,47 @@ def table():
     return [[entry.strip() for entry in row.split("|")[1:-1]] for row in artifact.data.splitlines()], artifact
 
 
-def test_nights(night):
-    """A study that fails stops no other; each is held against its last night; the table links to the last one."""
-    with pytest.raises(FailedStudiesError, match="1 of 2 studies failed: broken"):
-        night("broken", "fine")
+def holds_audits(run):
+    """Hold that the run of a second night's audit has all that is kept of one, in an experiment of its model."""
+    client = store.client(store.uri())
+    kept = client.get_run(run[: run.index(")")].rpartition("/")[2])
+    assert client.get_experiment(kept.info.experiment_id).name == "initbench/audit/watched:build(width=24)"
+    assert kept.data.tags[NIGHTLY] == "yes"
+    assert kept.data.metrics["faults"] == 0
+    assert kept.data.metrics["parameters"] == 4
+    texts = {
+        name: benchmarks.text(client, kept.info.run_id, name) for name in ("audit.json", "audit.html", "changes.txt")
+    }
+    assert Audit.from_json(texts["audit.json"], "").rows[0].law == "glorot_normal"
+    assert "did every parameter get the law" in texts["audit.html"]
+    assert "tonight against last night" in texts["changes.txt"]
+
+
+def test_nights(night, folder):
+    """A study or an audit that fails stops no other; each is held against its last night; a link leads to that table.
+
+    Code is imported from folders that are allowed, and from no other.
+    """
+    with pytest.raises(FailedStudiesError, match=r"1 of 2 studies failed: broken; 1 of 2 audits failed: other:build$"):
+        night("broken", "fine", audits=({"build": "other:build"}, WATCHED))
     rows, first = table()
+    assert "no module 'other' in the folders of code" in rows[7][1]
+    name, outcome, run, last, verdict, findings, changed = rows[8]
+    assert (name, outcome, last) == ("watched:build(width=24)", "Completed", "none")
+    assert (verdict, findings, changed) == ("Nothing found.", "", "nothing to hold against")
+    first_audit = run[run.index("(") + 1 : run.index(")")]
     assert [row[0] for row in rows[2:4]] == ["broken", "fine"]
     assert "absent.csv: No such file" in rows[2][1]
     assert rows[3][1] == "Completed"
     assert rows[3][4] == "nothing to hold against"
     assert "The first night." in first.data
 
-    night("fine")
+    (folder / "watched.py").write_text(MODEL.format(law="xavier_normal"))
+    night("fine", audits=[WATCHED])
     rows, second = table()
+    assert rows[6][3] == f"[MLflow]({first_audit})"
+    assert rows[6][6].startswith("0.weight: law he_normal, now glorot_normal; ")
+    holds_audits(rows[6][2])
     before, tonight = (entry[entry.index("(") : -1] for entry in (rows[2][3], rows[2][2]))
     assert before in first.data
     assert tonight != before
@@ -73,5 +120,6 @@ def test_nights(night):
 
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()
+    assert {"2 studies · 2 audits", "1 studies · 1 audits"} <= {run.name.partition(" · ")[2] for run in runs}
     assert sum(run.parent_task_run_id is not None and "fine" in run.name for run in runs) == 2
     assert {NIGHTLY} == {tag for run in runs if run.parent_task_run_id for tag in run.tags}

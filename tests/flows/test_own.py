@@ -12,9 +12,12 @@ from mlflow import MlflowClient
 
 from flows import data, new, planning, studies, worker
 from tasks import remote, user_code
+from tasks.core.audit.audit import Audit
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.study import Study
+from tasks.core.report import audit_text
 from tasks.core.training import datasets
+from tasks.tracking import benchmarks
 from tests.shared import own
 from tests.shared.inside import called
 
@@ -38,6 +41,8 @@ def images():
     x, y = whole()
     return x[::8], y[::8]
 """
+
+AUDITED = "audit: true\n"
 
 SHIFT = """
 import torch
@@ -85,16 +90,27 @@ def test_the_readme_of_the_examples_word_for_word(run, prefect_server):
         if command == commands[0]:
             loader = Path("mine_data.py")
             loader.write_text(loader.read_text() + FEWER)  # the user's data, of which an eighth shows the same
-            # and a parameter that belongs to no layer
+            # an audit, and a parameter that belongs to no layer
+            Path("mine.yaml").write_text(Path("mine.yaml").read_text() + AUDITED)
             Path("mine_model.py").write_text(Path("mine_model.py").read_text() + SHIFT)
     page = Path("results/report.html").read_text()
     assert "AdaptiveAvgPool2d" not in page  # has no weights
     assert "Conv2d" in page
     assert "stay as built: 0.shift" in page
+    assert "note: audit of mine_model:build" in said.err
     cells = pd.read_csv("results/cells.csv")
     assert set(cells["status"]) == {"finished"}
     assert {*cells["initializer"]} == {"own", "he_normal", "orthogonal"}
     client = MlflowClient("sqlite:///mlflow.db")
+    (benchmark,) = client.search_runs(["1"], "tags.`initbench.benchmark` = 'yes'")
+    kept = client.list_artifacts(benchmark.info.run_id, "audit")
+    assert [file.path for file in kept] == ["audit/pytorch.html", "audit/pytorch.json"]
+    audit = Audit.from_json(benchmarks.text(client, benchmark.info.run_id, "audit/pytorch.json"), "")
+    assert audit.target.startswith("mine_model:build")
+    assert audit.flow.inputs == "rows of mine_data:images"
+    (caption,) = re.findall("<caption>(Audit of each network.*)</caption>", page)
+    assert audit_text.verdict(audit) in caption
+    assert f"{benchmark.info.run_id}/artifacts/audit/pytorch.html" in page
     (model,) = client.search_registered_models()
     assert {alias: str(version) for alias, version in model.aliases.items()} == {"champion": "1"}
     assert mlflow.models.get_model_info(f"models:/{model.name}@champion").metadata["as_built"] == ["0.shift"]

@@ -23,4 +23,4 @@ def findings(frame=None, controls=None, **study):
 def page(found, *files):
     """Return the page of findings; files are the rows of layers.csv and of history.csv."""
     pictures = drawing.pictures(found, *(files or (NONE, NONE)))
-    return html(found, pictures, ENVIRONMENT, "http://mlflow/#/run", lambda run_id: f"http://mlflow/#/{run_id}")
+    return html(found, pictures, ENVIRONMENT, {}, "http://mlflow/#/run", lambda run_id: f"http://mlflow/#/{run_id}")

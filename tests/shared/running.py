@@ -48,6 +48,10 @@ class Running:
         """Send JSON to a path of Prefect's API."""
         return self._ask("POST", path, json=json)
 
+    def patch(self, path: str, **json: object) -> httpx.Response:
+        """Change what is at a path of Prefect's API."""
+        return self._ask("PATCH", path, json=json)
+
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Ask Prefect's API with the password, if there is one, until its database is not busy: as its client does."""
         credentials = self.secrets.get("PREFECT_API_AUTH_STRING")

@@ -49,9 +49,9 @@ class Rows:
         return cls("rows of N(0, 1)", x)
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "Rows":
+    def of(cls, dataset: Dataset, split: Split = Split()) -> "Rows":
         """Return train rows of a dataset, scaled as in a study."""
-        fold = datasets.divide(dataset, Split(), 0)
+        fold = datasets.divide(dataset, split, 0)
         return cls(f"rows of {dataset.name}", fold.x_train[:PROBED_ROWS], fold.y_train[:PROBED_ROWS], dataset.classes)
 
     def tokens_below(self, count: int) -> "Rows":

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tasks.core.design import expressions
 from tasks.core.design.initializers import Backend, pieces, value
-from tasks.core.design.parts import OneSeed, Scalar, Settings
+from tasks.core.design.parts import OneSeed, Scalar, Settings, unlike
 from tasks.core.design.rules import FANS, Rules, rule
 
 REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?|[\w.\-]+")
@@ -38,6 +38,7 @@ def _named(name: str) -> str:
     return name
 
 
+OptionName = Annotated[str, AfterValidator(_named)]
 Option = Scalar | None | tuple[Scalar, ...]
 RuleLabel = Annotated[str, BeforeValidator(rule)]
 
@@ -48,7 +49,7 @@ class OwnNetwork(Settings):
     build: Annotated[dict[Backend, Reference], Field(min_length=1)]
     """By backend, what builds the model: `module:function`, which is called as function(shape, outputs, **options).
     shape: that of one row of x; outputs: how many classes or real numbers the model gives."""
-    options: dict[Annotated[str, AfterValidator(_named)], Option] = {}
+    options: dict[OptionName, Option] = {}
     """Arguments of the builder by name. Each may be a factor: network.options.width."""
     rules: dict[str, RuleLabel] = {}
     """Laws of single layers or parameters, by patterns of their names: {"*.out": {name: random_normal, std: 0.02}}. The
@@ -95,6 +96,43 @@ class OwnNetwork(Settings):
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
+
+
+class Watched(Settings):
+    """A model that each night is audited: what builds it, and what that is given."""
+
+    build: Reference
+    """The function that builds the model, `module:function` with the module in a folder that INITBENCH_CODE lists where
+    the nightly runs; or an entry point."""
+    options: dict[OptionName, Option] = {}
+    """Arguments of the function by name."""
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Shape of a row for the first pass: 3, 32, 32. Left empty: that of the data, or what the model says."""
+    load: Reference | None = None
+    """A function that returns x and y for the first pass, named as build is."""
+
+    def __str__(self) -> str:
+        return called(self.build, self.options)
+
+
+def called(build: str, options: Mapping[str, Option]) -> str:
+    """Return how audits call a model: by what builds it, with its options.
+
+    >>> called("mymodel:build", {"width": 64})
+    'mymodel:build(width=64)'
+    """
+    told = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{build}({told})" if told else build
+
+
+def watched_once(watched: tuple[Watched, ...]) -> tuple[Watched, ...]:
+    """Return models unchanged, after a check that they differ in what audits call them.
+
+    Raises:
+        ValueError: if two are called alike.
+    """
+    unlike(tuple(map(str, watched)))
+    return watched
 
 
 class ArrayFile(Settings):

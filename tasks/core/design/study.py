@@ -147,6 +147,9 @@ class Study(Settings):
     max_tasks: Annotated[int, Field(ge=1, le=1000)] = 200
     """Up to this many cells, every cell is a Prefect task of its own. With more cells, cells of a backend share tasks.
     Workers ignore this setting and take up to 64 cells at once."""
+    audit: bool = False
+    """Before a network of your own trains, tell by what law each parameter is drawn as its author builds it, and what
+    is wrong with it. The report has the findings, which stop nothing."""
     runner: Literal["local", "workers"] = "local"
     """Where cells train: on this machine; or on workers elsewhere, which serve the work pools pytorch and keras."""
 
@@ -211,6 +214,14 @@ class Study(Settings):
                 raise ValueError("orthogonal's gain must be a number, because network.build has no setting activation")
         if self.weights == "shared" and len(self.backends) > 1 and AS_BUILT.name in self.initializers:
             raise ValueError(f"weights: shared cannot give both backends {AS_BUILT.name}, which each author built")
+        return self
+
+    @model_validator(mode="after")
+    def _audits_have_a_model(self) -> Self:
+        if self.audit and not isinstance(self.network, OwnNetwork):
+            raise ValueError("audit needs network.build: a perceptron has no author, its initializers draw all of it")
+        if self.audit and self.runner == "workers":
+            raise ValueError("audit needs runner: local, because a plan for workers calls no code of yours")
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from textwrap import wrap
 
 from tabulate import tabulate
@@ -16,6 +17,8 @@ WIDE = 100
 NAME, LAW = 28, 30  # letters of a parameter's name, and of its law; longer ones are cut
 ROWS = 40  # of the table; JSON and the page have all
 ALIKE = 5  # findings of one kind that are told one by one
+NAMES = 6  # parts of a finding that are named
+BRIEF = 3  # findings, or changes, that a line tells
 UNKNOWN = ("no known law", "mean ")  # how the laws begin of which only moments are told
 HEADERS = ("", "parameter", "shape", "law", "SD", "SD/He")
 
@@ -114,6 +117,25 @@ def severities(audit: Audit) -> dict[str, Severity]:
     return found
 
 
+def worst(audit: Audit) -> str:
+    """Return the worst findings in a line, and how many more there are."""
+    told = [f"{each.severity}: {each.what}: {named(each)}" for each in audit.findings]
+    return _first(told)
+
+
+def changes(compared: Compared) -> str:
+    """Return what changed from one audit to another in a line; of many changes the first, and how many more."""
+    told = [f"{each.name}: {each.what} {each.before}, now {each.after}" for each in compared.changes]
+    gone, new = compared.only
+    told += [f"{name}: gone" for name in gone] + [f"{name}: new" for name in new]
+    return _first(told) or "Nothing changed."
+
+
+def _first(told: Sequence[str]) -> str:
+    more = [f"and {len(told) - BRIEF} more"] if len(told) > BRIEF else []
+    return "; ".join([*told[:BRIEF], *more])
+
+
 def shortened(words: str, most: int) -> str:
     """Return words, cut in their middle if they are longer than so many letters.
 
@@ -151,9 +173,15 @@ def _told(audit: Audit) -> list[str]:
     return lines
 
 
+def named(finding: Finding) -> str:
+    """Return where a finding is: the names of its parts; of many the first, and how many more."""
+    more = f" and {len(finding.parts) - NAMES} more" if len(finding.parts) > NAMES else ""
+    return ", ".join(finding.parts[:NAMES]) + more
+
+
 def lined(finding: Finding) -> list[str]:
     """Return a finding as lines: what and where, the evidence, the remedy."""
-    names = ", ".join(finding.parts[:6]) + (f" and {len(finding.parts) - 6} more" if len(finding.parts) > 6 else "")
+    names = named(finding)
     first = f"{finding.severity}: {finding.what}" + (f": {names}" if names else "")
     rest = [(finding.evidence, "   "), (f"→ {finding.remedy}", "   ")]
     found = wrap(first, WIDE, subsequent_indent="   ")

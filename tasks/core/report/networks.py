@@ -1,10 +1,14 @@
-"""What the page tells of networks of one's own: their layers with the fans, and what no initializer decides."""
+"""What the page tells of networks of one's own: their layers with the fans, audits, and what no initializer decides."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tasks.core.audit.audit import Audit
+from tasks.core.audit.findings import SEVERITIES
+from tasks.core.report import audit_text
 from tasks.core.report.tables import Entry, Table
 
+FINDINGS = 20  # of an audit that the page shows; the audit's own page has all
 PARTS = 2  # kernels of a layer that are told one by one; of more, the first and how many
 
 
@@ -43,6 +47,27 @@ def _fans(kernels: Sequence[Sequence[Any]]) -> str:
     """
     found = dict.fromkeys(f"{fan_in:g} → {fan_out:g}" for _, fan_in, fan_out in kernels)
     return ", ".join(list(found)[:PARTS]) + (f" and {len(found) - PARTS} more" if len(found) > PARTS else "")
+
+
+def audited(audits: Mapping[str, Audit], link: str) -> Table:
+    """Return the table of what audits found, worst first; audits: by the names of their files in the run at a link."""
+    rows = [row for name, audit in audits.items() for row in _found(audit, f"{link}/artifacts/audit/{name}.html")]
+    told = " ".join(f"{audit.backend} {audit.target}: {audit_text.verdict(audit)}" for audit in audits.values())
+    caption = f"Audit of each network as its author builds it, findings worst first, which stop nothing; {told}"
+    return Table("audit", caption, ["backend", "network", "severity", "finding", "where", "evidence", "remedy"], rows)
+
+
+def _found(audit: Audit, page: str) -> Iterator[list[Entry]]:
+    """Yield a row for each finding, or for as many as are shown, each with a link to the page that has all."""
+    start = [Entry(audit.backend, audit.backend), Entry(audit.target, audit.target, page)]
+    for each in audit.findings[:FINDINGS]:
+        severity = Entry(each.severity, SEVERITIES.index(each.severity))
+        words = (each.what, audit_text.named(each), each.evidence, each.remedy)
+        yield [*start, severity, *(Entry(text, text) for text in words)]
+    left = len(audit.findings) - FINDINGS
+    if left > 0 or not audit.findings:
+        words = (f"and {left} more" if left > 0 else "nothing found", "", "", "")
+        yield [*start, Entry("", len(SEVERITIES)), *(Entry(text, text) for text in words)]
 
 
 def remarks(environment: Mapping[str, object]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from tasks.core.audit.audit import Audit
 from tasks.core.design.columns import RANKED
 from tasks.core.report import networks, tables
 from tasks.core.report.answer import answer
@@ -71,13 +72,15 @@ def html(
     findings: Findings,
     pictures: Sequence["Picture"],
     environment: Mapping[str, object],
+    audits: Mapping[str, Audit],
     link: str,
     cell_link: Callable[[str], str],
 ) -> str:
     """Return the page.
 
-    environment: packages, processor and precision, as `methods.methods` takes them. link: the address of the
-    benchmark. cell_link: returns the address of a cell's run, given the run's id.
+    environment: packages, processor and precision, as `methods.methods` takes them. audits: of networks of one's own,
+    by the names of their files. link: the address of the benchmark. cell_link: returns the address of a cell's run,
+    given the run's id.
     """
     page = rendered(
         heading=f"{findings.study.name}: which initializer?",
@@ -86,7 +89,7 @@ def html(
         invalid=bool(findings.misbehaved),
         notes=[*findings.notes, *networks.remarks(environment)],
         first=tables.groups(findings),
-        others=_others(findings, environment, cell_link),
+        others=_others(findings, environment, audits, link, cell_link),
         pictures=pictures,
         methods=methods(findings.study, environment),
         links={"MLflow": link},
@@ -116,14 +119,21 @@ def _template() -> Template:
     return templates.get_template("report.html")
 
 
-def _others(findings: Findings, environment: Mapping[str, object], cell_link: Callable[[str], str]) -> list[Table]:
+def _others(
+    findings: Findings,
+    environment: Mapping[str, object],
+    audits: Mapping[str, Audit],
+    link: str,
+    cell_link: Callable[[str], str],
+) -> list[Table]:
     """Return the tables behind the first one, in their order, without those that have no rows."""
     makers = (
         *(tables.picks, tables.rates, tables.measures, tables.pairs),
         *(tables.backends, tables.defaults, tables.spread),
     )
     made = (make(findings) for make in makers)
-    found = [*made, networks.layers(environment), tables.cells(findings, cell_link)]
+    own = (networks.layers(environment), networks.audited(audits, link))
+    found = [*made, *own, tables.cells(findings, cell_link)]
     return [each for each in found if each.rows]
 
 

@@ -72,10 +72,37 @@ def test_texts_fit_a_terminal():
     assert max(map(len, other.splitlines())) <= 100
 
 
+def test_lines_tell_what_matters_first():
+    """In one line, the worst findings and the first changes are told, and how many more there are."""
+    layers, draws = audited.plain(6)
+    wrong = {f"l{at}.weight": lambda _: np.ones((24, 24)) for at in range(5)}
+    before, after = (
+        of(layers, draws),
+        of(
+            [*layers[:5], audited.dense("new", 24, 24)],
+            {
+                **{path: draw for path, draw in draws.items() if not path.startswith("l5")},
+                **audited.drawn(audited.dense("new", 24, 24)),
+                **wrong,
+            },
+        ),
+    )
+    assert audit_text.worst(before) == ""
+    first, *others = audit_text.worst(after).split("; ")
+    assert first == "fault: all units alike: l0.weight"
+    assert others[-1] == f"and {len(after.findings) - 3} more"
+    compared = compare.compare(before, after)
+    first, *others = audit_text.changes(compared).split("; ")
+    assert first.startswith("l0.weight: law he_normal")
+    assert first.endswith(", now constant(value=1)")
+    assert others[-1] == f"and {len(compared.changes) - 3} more"
+
+
 def test_equal_audits_have_not_changed(right):
     """Two audits of one model are equal in every bit."""
     found = compare.compare(right, of(*audited.plain()))
     assert found.same
+    assert audit_text.changes(found) == "Nothing changed."
     assert found.equal == found.matched == len(right.rows)
 
 

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.core.design import expressions, grid
+from tasks.core.design.own import Watched, watched_once
 from tasks.core.design.rules import Rules
 from tasks.core.design.settings import CsvFile
 from tasks.core.design.study import R2_TARGET, Study
@@ -79,6 +80,15 @@ def test_keys_cover_code_options_and_rules():
     assert len({plain, *(key(own(network=each), cell) for each in changed)}) == 5
     both = {"build": {"pytorch": "mine:build", "keras": "theirs:build"}, "code": {"keras": "abc"}}
     assert key(own(network=both), cell) == plain
+    assert key(own(audit=True), cell) == plain
+
+
+def test_watched_models_have_names_of_their_own():
+    """A nightly tells models apart by builder and options, so no two may have both in common."""
+    narrow, wide = (Watched(build="m:build", options={"width": width}) for width in (8, 64))
+    assert watched_once((narrow, wide)) == (narrow, wide)
+    with pytest.raises(ValueError, match=r"given more than once: m:build\(width=8\)"):
+        watched_once((narrow, wide, Watched(build="m:build", options={"width": 8}, shape=(3,))))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +102,7 @@ def test_keys_cover_code_options_and_rules():
         ({"network": {"rules": {"head": {"name": "random_normal", "std": "open('x')"}}}}, "no value 'open'"),
         ({"network": {"rules": {"head": {"name": "random_normal", "std": -1}}}}, "greater than 0"),
         ({"network": {"options": {"fan_in": 1}}}, "one of Python's"),
+        ({"audit": True, "runner": "workers"}, "audit needs runner: local"),
         ({"factors": {"network.rules": ["a"]}}, "named sets of rules"),
         ({"initializers": ("orthogonal(gain=activation)",)}, "gain must be a number"),
         ({"dataset": {"load": "a b"}}, "code is named module:function"),

@@ -188,7 +188,10 @@ def test_nights_that_were_missed(running, eventually):
 
 
 def test_deployments(running, monkeypatch, capsys):
-    """The nightly is due at 02:00 in its timezone, no run is doubled; registering them again changes nothing."""
+    """The nightly is due at 02:00 in its timezone, no run is doubled; registering them again changes nothing.
+
+    It also keeps what somebody has set in Prefect's page: the models that the nightly audits.
+    """
 
     def registered():
         found = running.post("deployments/filter").json()
@@ -205,6 +208,9 @@ def test_deployments(running, monkeypatch, capsys):
     due = running.post("flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}}).json()
     assert before["nightly"]["id"] in {run["deployment_id"] for run in due}
 
+    watched = {"audits": [{"build": "mymodel:build", "options": {"width": 64}}]}
+    running.patch(f"deployments/{before['nightly']['id']}", parameters=watched)
+
     automations = running.post("automations/filter").json()
     for name, value in running.environment.items():
         monkeypatch.setenv(name, value)
@@ -215,6 +221,7 @@ def test_deployments(running, monkeypatch, capsys):
     assert set(after) == {*before, "pytorch", "keras"}  # which it registers for workers that are about to start
     assert {name: after[name]["id"] for name in before} == {name: each["id"] for name, each in before.items()}
     assert len(after["nightly"]["schedules"]) == 1
+    assert after["nightly"]["parameters"] == watched
     assert running.post("automations/filter").json() == automations
     assert len(automations) == 3
 
