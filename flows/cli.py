@@ -243,6 +243,24 @@ def compare(run_a: str, run_b: str, out: Path | None) -> None:
         click.echo(f"Wrote compare.html, cells.csv and verdicts.csv to {out}")
 
 
+@cli.command()
+@click.argument("night", metavar="NIGHT|latest")
+@click.option(
+    "--study", "studies", multiple=True, help="A study whose baseline the night becomes; by default all of it."
+)
+@click.option("--why", required=True, help="Why the numbers of that night are the right ones.")
+def accept(night: str, studies: tuple[str, ...], why: str) -> None:
+    """Make a night the baseline that later nights are held against.
+
+    NIGHT is its name, as the page of the watch has it, or `latest`.
+    """
+    from tasks.tracking import nights
+
+    with refusing():
+        chosen = nights.accept(night, studies, why)
+    click.echo(f"{night} is the baseline of {', '.join(chosen)}: {why}")
+
+
 @cli.command("studies")
 @click.argument("name", required=False)
 def list_studies(name: str | None) -> None:

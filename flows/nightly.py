@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -23,7 +24,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_UI_URL
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 from prefect.types._datetime import now
 from pydantic import AfterValidator
 from tabulate import tabulate
@@ -32,12 +33,13 @@ from flows import form, studies
 from flows.benchmark import benchmark
 from flows.result import BenchmarkError, BenchmarkResult
 from flows.serving.server import end_with_worker, served_flow
-from tasks import comparison, fence
+from tasks import comparison, fence, watch
 from tasks.audits import PAGE, Again, audit_again
 from tasks.cells import prefect_tags, trainers
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.own import Watched, watched_once
-from tasks.core.report import audit_text
+from tasks.core.report import audit_text, watch_text
+from tasks.core.watch import night as watching
 from tasks.tracking import benchmarks
 from tasks.tracking.store import NIGHTLY, Benchmark
 
@@ -48,6 +50,10 @@ STUDIES = tuple(name for name in studies.names() if name != "controls")  # the o
 
 class FailedStudiesError(RuntimeError):
     """Some studies or audits of a night failed; the others were published."""
+
+
+class ChangedError(RuntimeError):
+    """Something changed since the nights before, and the night was told to fail then."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,17 @@ class Audited:
         }
 
 
+def _due() -> datetime:
+    """Return when the flow run is due, in the timezone of the nightly."""
+    due: datetime = runtime.flow_run.scheduled_start_time
+    return due.astimezone(ZoneInfo(os.environ.get("INITBENCH_TIMEZONE", "UTC")))
+
+
 def run_name() -> str:
     """Return the name of a flow run in Prefect: the date on which it is due there, and how much there is to do."""
-    night = runtime.flow_run.scheduled_start_time.astimezone(ZoneInfo(os.environ.get("INITBENCH_TIMEZONE", "UTC")))
     asked = runtime.flow_run.parameters
     more = f" · {len(asked['audits'])} audits" if asked["audits"] else ""
-    return f"{night:%Y-%m-%d} · {len(asked['studies'])} studies{more}"
+    return f"{_due():%Y-%m-%d} · {len(asked['studies'])} studies{more}"
 
 
 @served_flow(name="nightly", flow_run_name=run_name)
@@ -111,32 +122,51 @@ def nightly(
     studies: tuple[form.StudyName, ...] = STUDIES,
     runner: Literal["local", "workers"] = "local",
     audits: Annotated[tuple[Watched, ...], AfterValidator(watched_once)] = (),
+    as_night: bool = False,
+    on_change: Literal["warn", "fail"] = "warn",
 ) -> State[None] | None:
     """Train each study anew in a flow run of its own, and publish a table that compares each with its last nightly.
 
-    A night is Cancelled if it was due while the last night was still at work, or if a later night is due as well.
+    A night is what the schedule starts. It is kept, the watch tells what changed since the nights before, and later
+    nights are held against it. It is Cancelled if it was due while the last night was still at work, or if a later night
+    is due as well. A run that somebody starts by hand is a night only if `as_night` says so.
 
     Args:
         studies: The studies to train, of those that ship.
         runner: Where cells train: on this machine; or on workers elsewhere, which serve the pools pytorch and keras.
         audits: Models to audit on this machine. The table tells what changed since the last night.
+        as_night: Whether this run is a night. The schedule says so of its own runs.
+        on_change: The final state if the watch finds a change: warn completes, and fail fails.
 
     Raises:
-        FailedStudiesError: if a study or an audit failed; the others are done and the table is published first.
+        FailedStudiesError: if a study or an audit failed; the others are done and everything is published first.
+        ChangedError: if something changed and `on_change` is `fail`; everything is published first.
         FencedError: if the night was ended from outside.
     """
     end_with_worker()
-    if replaced := _replaced():
+    if replaced := as_night and _replaced():
         return Cancelled(message=replaced)
     frameworks = trainers(BACKENDS) if runner == "local" else nullcontext()  # so that frameworks load once a night
-    with frameworks, tags(NIGHTLY, *runtime.flow_run.tags):  # Prefect does not give a flow's tags to its subflows
+    mark = [NIGHTLY] if as_night else []
+    with frameworks, tags(*mark, *runtime.flow_run.tags):  # Prefect does not give a flow's tags to its subflows
         nights = [_night(study, runner) for study in studies]
         audited = [_audited(model) for model in audits]
-    fence.check()
-    _publish(nights, audited)
+        fence.check()
+        _publish(nights, audited)
+        watched = _watched(nights) if as_night else None
     if failed := "; ".join(filter(None, (_failed("studies", nights), _failed("audits", audited)))):
         raise FailedStudiesError(failed)
-    return None
+    if watched is None:
+        return None
+    if on_change == "fail" and watched.changed:
+        raise ChangedError(watch_text.headline(watched))
+    return Completed(message=watch_text.headline(watched))
+
+
+def _watched(rows: Sequence[Night]) -> watching.Night:
+    """Hold the studies of the night against the nights before."""
+    asked = [watch.Asked(each.name, each.tonight.run_id if each.tonight else None, each.fault) for each in rows]
+    return watch.watch(_due(), now("UTC").isoformat(), asked, prefect_tags())
 
 
 def _publish(nights: Sequence[Night], audited: Sequence[Audited]) -> None:
@@ -152,18 +182,18 @@ def _publish(nights: Sequence[Night], audited: Sequence[Audited]) -> None:
 def _replaced() -> str:
     """Return in words why another night takes the place of this one; empty if none does.
 
-    A flow run that no deployment started is not a night, so it is never replaced.
+    Flow runs of the same deployment count if they are nights. A flow run without a deployment is never replaced.
     """
     due, deployment = runtime.flow_run.scheduled_start_time, runtime.deployment.id
     if deployment is None:
         return ""
     with get_client(sync_client=True) as client:
-        nights = client.read_flow_runs(
+        runs = client.read_flow_runs(
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
             flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(before_=now("UTC"))),
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
-    for night in nights:
+    for night in (run for run in runs if run.parameters.get("as_night")):
         if night.expected_start_time > due and night.state_type not in (StateType.CANCELLED, StateType.CRASHED):
             return f"It is the turn of a later night: {night.name}"
         worked = night.state_type in (StateType.COMPLETED, StateType.FAILED)

@@ -38,6 +38,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Crashed
 from prefect.types.entrypoint import EntrypointType
 
+from flows.serving import notices
 from flows.serving.server import INFRA, ServerError
 from tasks.core.design.initializers import BACKENDS, Backend
 from tasks.remote import FLOW
@@ -85,7 +86,7 @@ def register(timezone: str, names: Collection[str] = ()) -> list[str]:
     has had a worker. A second call changes nothing, except the timezone of the nightly.
 
     Raises:
-        ValueError: if no server is configured, or the configured one does not answer.
+        ValueError: if no server is configured, or the configured one does not answer; or flags have no web address.
         DeploymentError: if the server refuses.
     """
     url: str | None = PREFECT_API_URL.value()
@@ -174,7 +175,7 @@ def register_pools_and_automations(pools: Iterable[str] = (POOL, *BACKENDS)) -> 
         for pool in pools:
             with suppress(ObjectAlreadyExists):  # a pool that exists keeps its type
                 client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=PROCESSES))
-        for automation in _automations():
+        for automation in (*_automations(), *notices.automations()):
             found = client.read_automations_by_name(automation.name)
             if not found:
                 client.create_automation(automation)

@@ -1,0 +1,172 @@
+"""Nights of the watch, kept for ever: each is a run of the experiment `initbench/watch`.
+
+A night's run says which benchmark of each study belongs to it, and holds the night's page. One more run, the book, holds
+what all nights so far have said: every night with its flags, the history of every group's means, and the feed.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from pydantic import TypeAdapter
+
+from tasks.core.watch.night import Night
+from tasks.tracking import recording, runs, store
+from tasks.tracking.store import NIGHTLY, Recorded, StoreError
+
+WATCH = "watch"  # name of the experiment, after `initbench/`
+NIGHT = "initbench.night"  # tag of a night's run: the night's name
+BOOK = "initbench.book"  # tag of the run that holds all nights
+STUDY = "initbench.study."  # tag of a night's run, with a study's name: its benchmark, and its identity, as JSON
+ACCEPTED = "initbench.accepted."  # tag of a night's run, with a study's name: why the study's baseline is this night
+PAGE, FEED, NIGHTS, HISTORY = "watch.html", "watch.xml", "nights.json", "history.parquet"
+COLUMNS = ("night", "study", "group", "measure", "value", "link")  # of the history, which has a row for each number
+
+_nights = TypeAdapter(tuple[Night, ...])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A study in a night: the run of its benchmark, and a hash of all that comparable nights have alike."""
+
+    run_id: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A night on record. studies: those with a result; accepted: why it is the baseline of each study that says so."""
+
+    name: str
+    recorded: Recorded
+    studies: Mapping[str, Entry]
+    accepted: Mapping[str, str]
+
+
+def nights() -> list[Kept]:
+    """Return all nights on record, the newest first."""
+    client = store.client(store.uri())
+    experiment = store.active_experiment(client, WATCH)
+    ids = [experiment.experiment_id] if experiment else []
+    return [
+        Kept(
+            run.data.tags[NIGHT],
+            Recorded(client.tracking_uri, run.info.experiment_id, run.info.run_id),
+            {name: Entry(**json.loads(value)) for name, value in _tags(run.data.tags, STUDY).items()},
+            _tags(run.data.tags, ACCEPTED),
+        )
+        for run in store.search(client, ids, f"tags.`{NIGHT}` != ''")
+    ]
+
+
+def _tags(tags: Mapping[str, str], start: str) -> dict[str, str]:
+    """Return the tags that start so, without the start of their names."""
+    return {name.removeprefix(start): value for name, value in tags.items() if name.startswith(start)}
+
+
+def book() -> tuple[tuple[Night, ...], pd.DataFrame]:
+    """Return what all nights so far have said, oldest first, and their history, with the columns COLUMNS."""
+    client = store.client(store.uri())
+    run_id = _book(client)
+    if run_id is None:
+        return (), pd.DataFrame(columns=COLUMNS)
+    return _nights.validate_json(_bytes(client, run_id, NIGHTS)), pd.read_parquet(
+        BytesIO(_bytes(client, run_id, HISTORY))
+    )
+
+
+def _book(client: MlflowClient) -> str | None:
+    """Return the id of the run that holds all nights, if there is one."""
+    experiment = store.active_experiment(client, WATCH)
+    ids = [experiment.experiment_id] if experiment else []
+    return next((str(run.info.run_id) for run in store.search(client, ids, f"tags.`{BOOK}` = 'yes'")), None)
+
+
+def _bytes(client: MlflowClient, run_id: str, name: str) -> bytes:
+    with TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
+
+
+def opened(tags: Mapping[str, str]) -> tuple[Recorded, Recorded]:
+    """Return a new run for a night, with these tags, and the run of the book, which is made if it is not there.
+
+    The night counts as one when `keep` has named it.
+    """
+    client, now = store.client(store.uri()), int(time.time() * 1000)
+    experiment = recording.made_experiment(client, WATCH)
+    asked = [("a night", dict(tags))]
+    known = _book(client)
+    if known is None:
+        asked.append(("all nights", {BOOK: "yes"}))
+    made = [
+        runs.Run(name=name, status="FINISHED", started=now, ended=now, tags=tags, params={}, points=[], files={})
+        for name, tags in asked
+    ]
+    found = runs.write(client.tracking_uri, experiment, made)
+    for each in found:
+        if isinstance(each, Exception):
+            raise each
+    night, shared = (Recorded(client.tracking_uri, experiment, str(each)) for each in (found[0], known or found[-1]))
+    return night, shared
+
+
+def keep(
+    run: Recorded,
+    shared: Recorded,
+    night: Sequence[Night],
+    studies: Mapping[str, Entry],
+    *,
+    page: str,
+    feed: bytes,
+    history: pd.DataFrame,
+) -> None:
+    """Keep the last of these nights in its run, and all of them in the book; studies: its benchmarks by study."""
+    client = store.client(run.uri)
+    tonight = night[-1]
+    held = BytesIO()
+    history.to_parquet(held, index=False)
+    own = {PAGE: page.encode()}
+    book = {NIGHTS: _nights.dump_json(tuple(night)), HISTORY: held.getvalue(), FEED: feed, PAGE: page.encode()}
+    for each, files in ((run, own), (shared, book)):
+        with TemporaryDirectory() as folder:
+            for name, content in files.items():
+                Path(folder, name).write_bytes(content)
+            client.log_artifacts(each.run_id, folder)
+    for study, entry in studies.items():
+        client.set_tag(run.run_id, f"{STUDY}{study}", json.dumps({"run_id": entry.run_id, "identity": entry.identity}))
+    client.set_tag(run.run_id, "initbench.verdict", tonight.verdict)
+    client.update_run(run.run_id, name=tonight.name)
+    client.set_tag(run.run_id, NIGHTLY, "yes")
+    client.set_tag(run.run_id, NIGHT, tonight.name)
+
+
+def accept(name: str, studies: Sequence[str], why: str) -> list[str]:
+    """Make a night the baseline of studies, of all that it has if none is named; return their names.
+
+    Raises:
+        StoreError: if there is no such night, or it has no result of a study.
+    """
+    known = nights()
+    found = next((each for each in known if name in (each.name, "latest")), None)
+    if found is None:
+        listed = ", ".join(each.name for each in known[:7]) or "none"
+        raise StoreError(f"a night is the name of one on record, or `latest`; the newest are {listed}; got {name!r}")
+    for study in studies:
+        if study not in found.studies:
+            raise StoreError(
+                f"{found.name} has results of {', '.join(sorted(found.studies)) or 'no study'}; got {study!r}"
+            )
+    chosen = list(studies) or sorted(found.studies)
+    try:
+        for study in chosen:
+            store.client(found.recorded.uri).set_tag(found.recorded.run_id, f"{ACCEPTED}{study}", why)
+    except MlflowException as error:
+        raise StoreError(f"{found.name} cannot be marked; MLflow says: {error}") from None
+    return chosen
