@@ -128,8 +128,8 @@ def nightly(
     """Train each study anew in a flow run of its own, and publish a table that compares each with its last nightly.
 
     A night is what the schedule starts. It is kept, the watch tells what changed since the nights before, and later
-    nights are held against it. It is Cancelled if it was due while the last night was still at work, or if a later night
-    is due as well. A run that somebody starts by hand is a night only if `as_night` says so.
+    nights are held against it. It is Cancelled if it was due while the last night was still at work, or if a later
+    night is due as well. A run that somebody starts by hand is a night only if `as_night` says so.
 
     Args:
         studies: The studies to train, of those that ship.

@@ -9,16 +9,16 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
+from tasks.core.report.watch_history import History
+from tasks.core.watch.bits import Beside
+from tasks.core.watch.night import Night
+from tasks.core.watch.paired import RECENT, Tonight
 
 from tasks import comparison, fence
 from tasks.core.report import drawing, watch_feed, watch_page, watch_text
-from tasks.core.report.watch_history import History
 from tasks.core.statistics.findings import Findings
 from tasks.core.watch import bits, comparable, judge, speed
-from tasks.core.watch.bits import Beside
 from tasks.core.watch.judge import Held
-from tasks.core.watch.night import Night
-from tasks.core.watch.paired import RECENT, Tonight
 from tasks.core.watch.values import values
 from tasks.tracking import benchmarks, nights, reading
 from tasks.tracking.nights import FEED, PAGE, Entry, Kept
@@ -29,7 +29,7 @@ EVENT = "initbench.flag"
 
 @dataclass(frozen=True)
 class Asked:
-    """A study of the night. run_id: of its benchmark, or None if there is no result; fault: what went wrong, in words."""
+    """A study of the night. run_id: of its benchmark, None if there is no result; fault: what went wrong, in words."""
 
     study: str
     run_id: str | None
@@ -67,8 +67,8 @@ class Known:
 def watch(due: datetime, at: str, asked: Sequence[Asked], tags: Mapping[str, str]) -> Night:
     """Hold the studies of a night against the nights before, keep the night in MLflow, and show it in Prefect.
 
-    due: when the night was due, whose date is its name, with the time if there is a night of that date. at: the time now,
-    as RFC 3339 writes it. tags: those of the night's run.
+    due: when the night was due. Its date is the night's name, with the time if another night has that date. at: the time
+    now, as RFC 3339 writes it. tags: those of the night's run.
     """
     fence.check()
     past = nights.nights()

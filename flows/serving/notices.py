@@ -1,7 +1,7 @@
 """Notices: an automation of Prefect's posts each flag of the night watch to a web address.
 
-The message is what Slack's incoming webhooks take, `{"text": "..."}`, which Mattermost and others take as well. Anything
-of one's own that takes a POST can read it.
+The message is what Slack's incoming webhooks take, `{"text": "..."}`, which Mattermost and others take as well. A
+program of one's own that takes a POST can read it.
 """
 
 import os

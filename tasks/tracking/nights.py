@@ -1,7 +1,7 @@
 """Nights of the watch, kept for ever: each is a run of the experiment `initbench/watch`.
 
-A night's run says which benchmark of each study belongs to it, and holds the night's page. One more run, the book, holds
-what all nights so far have said: every night with its flags, the history of every group's means, and the feed.
+A night's run says which benchmark of each study belongs to it, and holds the night's page. One more run, the book,
+holds what all nights so far have said: every night with its flags, the history of every group's means, and the feed.
 """
 
 import json
@@ -16,8 +16,8 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from pydantic import TypeAdapter
-
 from tasks.core.watch.night import Night
+
 from tasks.tracking import recording, runs, store
 from tasks.tracking.store import NIGHTLY, Recorded, StoreError
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tasks.core.watch import changes
 from tasks.core.watch.bits import Beside
 from tasks.core.watch.paired import Tonight
+
+from tasks.core.watch import changes
 from tasks.core.watch.watched import Flag, Verdict, Watched
 
 
