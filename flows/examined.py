@@ -114,12 +114,13 @@ class Networks:
 
 
 def examined(backends: Sequence[Backend], rows: Rows) -> Networks:
-    """Return what is known of the networks of one's own in these rows of cells, from trainers of this machine.
+    """Return what is known of these backends' networks of one's own in rows of cells, from trainers of this machine.
 
     Raises:
         ValueError: if one cannot be built, drawn or called, or a function gives other data each time.
     """
-    asked = {settings.shared: cells for settings, cells in reversed(rows) if settings.own}
+    own = [(settings, cells) for settings, cells in rows if settings.own and settings.backend in backends]
+    asked = {settings.shared: cells for settings, cells in reversed(own)}
     if not asked:
         return Networks()
     found = []
