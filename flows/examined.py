@@ -120,18 +120,18 @@ class Networks:
         ]
 
 
-def examined(study: Study) -> Networks:
-    """Return what is known of a study's networks of one's own, from trainers of this machine.
+def examined(study: Study, backends: Sequence[Backend]) -> Networks:
+    """Return what is known of a study's networks of one's own in these backends, from trainers of this machine.
 
     Raises:
         ValueError: if one cannot be built, drawn, called or audited, or a function gives other data each time.
     """
-    rows = grid.resolved(study)
-    asked = {settings.shared: cells for settings, cells in reversed(rows) if settings.own}
+    rows = [(settings, cells) for settings, cells in grid.resolved(study) if settings.own and settings.backend in backends]
+    asked = {settings.shared: cells for settings, cells in reversed(rows)}
     if not asked:
         return Networks()
     found = []
-    with trainers(study.backends):
+    with trainers(backends):
         for settings, cells in reversed(asked.items()):
             first = {cell.initializer: cell for cell in reversed(cells)}
             try:

@@ -66,12 +66,13 @@ def plan(study: Study, *, fresh: bool) -> Plan:
 
 def _planned(study: Study, *, fresh: bool) -> Plan:
     made = _plan_of_tuning(study, fresh=fresh) if study.tune else picked(study, UNTUNED, fresh=fresh)
+    # for workers, too, if the framework is here: the report has the layers, and a broken builder is refused now
+    networks = examined(study, [each for each in study.backends if machine.has(each)])
     if study.runner == "local":  # what is planned again later, when trainers hold memory, is not checked again
         data.check_memory(dict.fromkeys(batch.settings.shared for batch in made.left), slots())
-        networks = examined(study)
         networks.in_flight()  # refuses if not even one cell fits
         store.check_room(networks.recorded(made.left))
-        made = made.model_copy(update={"networks": networks})
+    made = made.model_copy(update={"networks": networks})
     elsewhere = _on_workers(study) if study.runner == "workers" else ()
     since = (*elsewhere, *changed(made.own.batches, study))
     notes = (*made.notes, *made.networks.notes, *since)

@@ -17,7 +17,7 @@ from tasks.core.training.backend import DETERMINISTIC, TF32
 LIBRARIES = ("numpy", "scipy", "scikit-learn")  # draw weights and orders of rows, split and scale, in every backend
 PACKAGES = ("initbench", "torch", "tensorflow", "keras", *LIBRARIES, "pandas", "mlflow", "prefect")
 FRAMEWORK_PACKAGES: dict[Backend, tuple[str, ...]] = {"pytorch": ("torch",), "keras": ("keras", "tensorflow")}
-
+ABSENT = "not installed"
 
 ROUNDING = (
     "ATEN_CPU_CAPABILITY",
@@ -101,12 +101,17 @@ def requirements(backend: Backend) -> list[str]:
     return [f"{package}=={version(package).partition('+')[0]}" for package in FRAMEWORK_PACKAGES[backend]]
 
 
+def has(backend: Backend) -> bool:
+    """Tell whether a backend's framework is installed here."""
+    return ABSENT not in [_version(package) for package in FRAMEWORK_PACKAGES[backend]]
+
+
 def _version(package: str) -> str:
-    """Return a package's version, or `not installed`: a machine need not have every framework."""
+    """Return a package's version, or ABSENT: a machine need not have every framework."""
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return ABSENT
 
 
 def describe(threads: int) -> dict[str, object]:

@@ -66,3 +66,13 @@ def test_description_has_every_version():
     assert set(described["packages"]) == set(machine.PACKAGES)
     assert described["precision"] == "float32, TF32 off"
     assert described["processor"]
+
+
+def test_which_frameworks_are_here(monkeypatch):
+    """A backend is here if every package of its framework is: Keras without TensorFlow is not."""
+    assert machine.has("pytorch")
+    assert machine.has("keras")
+    there = machine._version
+    monkeypatch.setattr(machine, "_version", lambda name: machine.ABSENT if name == "tensorflow" else there(name))
+    assert machine.has("pytorch")
+    assert not machine.has("keras")

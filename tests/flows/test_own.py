@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows import data, new, planning, studies, worker
-from tasks import remote, user_code
+from tasks import machine, remote, user_code
 from tasks.core.audit.audit import Audit
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.study import Study
@@ -182,13 +182,21 @@ def test_own_networks_may_have_a_class_at_each_position(monkeypatch):
         data.checksums([(perceptron, 0)])
 
 
-def test_workers_need_the_same_code(stored, monkeypatch, folder):
-    """A plan for workers says that they need the code; a worker with other code, or none, refuses in one line."""
+def test_workers_need_the_same_code(stored, trainers, monkeypatch, folder):
+    """A plan for workers says that they need the code; a worker with other code, or none, refuses in one line.
+
+    The network is examined where the plan is made, if the framework is there, so that the report has its layers.
+    """
     monkeypatch.setenv(user_code.FOLDERS, str(folder))
     write()
     made = planning.plan(studies.load("mine.yaml", ["runner=workers"]), fresh=False)
     (note,) = [words for words in made.notes if "INITBENCH_CODE" in words]
     assert note.startswith("every worker must have the code of mine_model:build, mine_data:load, in a folder")
+    (network,) = made.networks.described()
+    assert [layer["kind"] for layer in network["layers"]] == ["Linear", "Linear"]
+    with monkeypatch.context() as without:
+        without.setattr(machine, "has", lambda _: False)
+        assert not planning.plan(made.study, fresh=False).networks.found
     batch = made.left[0]
     planned = {"settings": batch.settings, "cells": batch.cells, "target": batch.target, "record": batch.record}
     alike = {"data": batch.platform.data["mine_data:load"], "release": batch.platform.release}
