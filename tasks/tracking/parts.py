@@ -37,7 +37,6 @@ from tasks.tracking.runs import Run
 from tasks.tracking.store import MARK
 
 CELLS, MODELS = "cells", "models"  # folders in the benchmark's run: the parts, and what a report does not need of them
-TABLES = ("history", "layers")
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ def _cells(cells: Sequence[Kept]) -> bytes:
     }
     columns |= _lists("history", [files.history(each) if each else {} for each in trained])
     columns |= _lists("layers", [files.layers(each.signals, each.described) if each else {} for each in trained])
+    columns |= _lists("bits", [files.bits(each.bits) if each else {} for each in trained])
     return _parquet(columns)
 
 

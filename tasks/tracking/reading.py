@@ -22,7 +22,7 @@ from tasks.core.statistics.measures import factors
 from tasks.core.training.outcome import epochs_to_target, first_line
 from tasks.tracking import parts, places, runs, store
 from tasks.tracking.runs import Held
-from tasks.tracking.store import HEALTH, PARENT, REASON, REUSABLE, STATUS, Benchmark, StoreError, StudyRecord
+from tasks.tracking.store import DIGEST, HEALTH, PARENT, REASON, REUSABLE, STATUS, Benchmark, StoreError, StudyRecord
 
 
 def read(record: StudyRecord, study: Study, run_ids: Mapping[Cell, str]) -> pd.DataFrame:
@@ -106,6 +106,7 @@ def _row(cell: Cell, run_id: str, recorded: Held, study: Study, curve: NDArray[n
         "epochs_to_target": np.nan if reached is None else reached,
         "horizon": int(about["recipe.epochs"]),
         "test_rows": float(about.get("test_rows", np.nan)),
+        "digest": about.get(DIGEST, ""),
         "run_id": run_id,
         "reason": about[REASON],
     }
@@ -123,13 +124,28 @@ def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[p
     trained = cells[cells["status"].isin(REUSABLE)]
     if not len(trained):
         return [pd.DataFrame() for _ in names]
-    return [_rows_of(benchmark, trained, name) for name in names]
+    return [_named(_rows_of(benchmark, trained, name), trained) for name in names]
+
+
+def read_bits(benchmark: Benchmark, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows `columns.BITS` of every trained cell, with columns that name the cell.
+
+    Cells that an earlier release recorded may have no rows.
+    """
+    trained = cells[cells["status"].isin(REUSABLE)]
+    kept = _from_parts(benchmark, {*trained["run_id"]}, "bits", benchmark.run_id)
+    return _named(kept.reindex(columns=["run_id", *columns.BITS]), trained)
 
 
 def _rows_of(benchmark: Benchmark, trained: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of this file of these cells, with a column `run_id`."""
     kept = _from_parts(benchmark, {*trained["run_id"]}, name.removesuffix(".csv"), benchmark.run_id)
     left = trained[~trained["run_id"].isin(kept["run_id"])]
-    rows = pd.concat([kept, _from_files(benchmark, left["run_id"].tolist(), name)], ignore_index=True)
+    return pd.concat([kept, _from_files(benchmark, left["run_id"].tolist(), name)], ignore_index=True)
+
+
+def _named(rows: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in the order of their cells, with columns that name the cell in place of `run_id`."""
     about = trained[["run_id", *factors(trained), "backend", "initializer", "seed", "status"]]
     about = about.reset_index(names="place")  # two cells can have one key, and so one run
     rows = rows.merge(about, on="run_id").sort_values("place", kind="stable", ignore_index=True)

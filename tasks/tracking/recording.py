@@ -30,6 +30,7 @@ from tasks.tracking.store import (
     AS_BUILT,
     BENCHMARK,
     DATA,
+    DIGEST,
     GROUPED,
     HEALTH,
     KEY,
@@ -241,7 +242,7 @@ def _point(outcome: Outcome) -> dict[str, str]:
 def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
     """Return the tags of a cell: for finding it by key, for grouping it in MLflow's page, and for the comparison."""
     name = str(outcome.cell).rpartition(" · seed ")[0]
-    health = {HEALTH: outcome.trained.health} if outcome.trained else {}
+    found = {HEALTH: outcome.trained.health, DIGEST: outcome.trained.bits.whole} if outcome.trained else {}
     described = outcome.trained.described if outcome.trained else None
     as_built = {AS_BUILT: ", ".join(described.left)[:TAG]} if described and described.left else {}
     return {
@@ -253,7 +254,7 @@ def _labels(batch: Batch, outcome: Outcome) -> dict[str, str]:
         "initbench.framework": batch.platform.frameworks[batch.backend],
         "initbench.device": batch.platform.device,
         DATA: batch.platform.data[source(batch.settings.dataset)],
-        **health,
+        **found,
         **as_built,
     }
 

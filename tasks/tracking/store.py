@@ -35,6 +35,7 @@ PARENT = "mlflow.parentRunId"  # tag of a cell's run: the run id of its benchmar
 KEY, SETTINGS = "initbench.cell", "initbench.settings"  # tags of a cell: its key, and that of its batch
 STATUS, REASON = "initbench.status", "initbench.reason"  # tags of a cell: what became of it, and why it failed
 HEALTH = "initbench.health"  # tag of a cell that was trained
+DIGEST = "initbench.digest"  # tag of a cell: of its weights and first gradient, equal where every bit is
 AS_BUILT = "initbench.as_built"  # tag of a cell: the parameters of its network that no initializer decides
 DATA = "initbench.data"  # tag of a cell: the checksum of its data
 CELLS = "cells.csv"

@@ -21,12 +21,13 @@ def assert_same(one, other):
     for name, array in one.trained.weights.items():
         np.testing.assert_array_equal(other.trained.weights[name], array)
     np.testing.assert_array_equal(other.trained.curves.test_accuracy, one.trained.curves.test_accuracy)
+    assert other.trained.bits == one.trained.bits
 
 
 @each_framework
 @pytest.mark.parametrize("size", [1, 2, 3, 16, 17, 64, 130])
 def test_numbers_do_not_depend_on_the_batch(framework, size):
-    """A cell's weights are the same, bit for bit, in a batch of any size and at either end of it."""
+    """A cell's weights and first gradient are the same, bit for bit, in a batch of any size and at either end of it."""
     study = Study(recipe=Recipe(epochs=2), seeds=17)
     cells = cells_of(framework, study)[:size]
     alone = train(framework, study, cells[-1:])[0]

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from tasks.backends.keras.contained import contained
 from tasks.core.design import grid
 from tasks.core.training import datasets, own, seeds
 from tests.shared.own import study
+from tests.shared.programs import apart
 
 L = keras.layers
 
@@ -60,10 +62,10 @@ def regressor(shape, outputs):
 MODELS = {"channels_last": residual, "sequences": recurrent, "tokens": Tagger, "real": regressor}
 
 
-def train(asked, build, cell=None):
+def train(asked, build, cell=None, rate=None):
     settings = asked.settings("keras", ())
     cell = cell or grid.cells(asked)[0]
-    return own.train(backend, build, settings, cell, settings.recipe.learning_rate, clock=time.perf_counter)
+    return own.train(backend, build, settings, cell, rate or settings.recipe.learning_rate, clock=time.perf_counter)
 
 
 def fitted(asked, build, cell):
@@ -116,6 +118,31 @@ def test_a_step_is_traced_once():
     before = program._epoch.experimental_get_tracing_count()
     train(asked, regressor, cells[-1])
     assert (before, program._epoch.experimental_get_tracing_count()) == (1, 1)
+
+
+def test_digests_tell_where_a_cell_first_differs(monkeypatch):
+    """Start weights, the arithmetic behind the first gradient, and training each show in a stage of their own."""
+    asked = study("keras", "real")
+    first, other, *_ = grid.cells(asked)
+    given, kernels = [0.0], ["dense/kernel", "dense_1/kernel"]
+
+    def build(shape, outputs):
+        model = regressor(shape, outputs)
+        model.layers[-1].bias.assign_add([given[0]] * outputs)
+        return model
+
+    one = train(asked, build, first)
+    assert apart(one, train(asked, build, first)) == [[], [], []]
+    assert apart(one, train(asked, build, other))[1] == kernels
+    given[0] = 0.1
+    assert apart(one, train(asked, build, first))[0] == ["dense_1/bias"]
+    given[0] = 0.0
+    start, gradient, end = apart(one, train(asked, build, first, rate=0.01001))
+    assert (start, gradient, len(end)) == ([], [], 4)
+    fold = datasets.divide(datasets.load(asked.dataset), asked.split, first.seed)
+    monkeypatch.setattr(datasets, "divide", lambda *_: replace(fold, x_train=fold.x_train * np.float32(1.001)))
+    start, gradient, end = apart(one, train(asked, build, first))
+    assert (start, gradient, len(end)) == ([], kernels, 4)
 
 
 def test_layers_are_drawn_by_the_cells_initializer_and_by_rules():

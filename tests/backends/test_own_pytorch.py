@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from tasks.backends import pytorch
+from tasks.backends.pytorch import losses
 from tasks.core.design import grid
 from tasks.core.training import datasets, own, seeds
 from tests.shared.own import study
+from tests.shared.programs import apart
 
 
 class Residual(nn.Module):
@@ -127,6 +129,27 @@ def test_a_cell_depends_on_its_seed_alone():
     assert not np.array_equal(differs["stem.weight"], alone["stem.weight"])
     still = train(asked, Residual, first).trained.weights
     assert not np.array_equal(still["stem.weight"], alone["stem.weight"])  # so dropout was on
+
+
+def test_digests_tell_where_a_cell_first_differs(monkeypatch):
+    """Start weights, the arithmetic behind the first gradient, and training each show in a stage of their own."""
+    asked = study("pytorch", "real")
+    first, other, *_ = grid.cells(asked)
+    one = train(asked, Regressor, first)
+    assert apart(one, train(asked, Regressor, first)) == [[], [], []]
+    assert apart(one, train(asked, Regressor, other))[1] == ["0.weight", "2.weight"]
+
+    def shifted(*given):
+        model = Regressor(*given)
+        nn.init.zeros_(model[2].bias)
+        return model
+
+    assert apart(one, train(asked, shifted, first))[0] == ["2.bias"]
+    start, gradient, end = apart(one, train(asked, Regressor, first, rate=0.01001))
+    assert (start, gradient, len(end)) == ([], [], 4)
+    monkeypatch.setattr(losses, "loss", lambda *given, own=losses.loss: 1.001 * own(*given))
+    start, gradient, end = apart(one, train(asked, Regressor, first))
+    assert (start, gradient, len(end)) == ([], ["0.weight", "2.weight"], 4)
 
 
 def test_a_builder_leaves_no_trace():

@@ -58,6 +58,12 @@ def cells_of(framework, study):
     return [cell for cell in grid.cells(study) if cell.backend == framework.NAME]
 
 
+def apart(one, other):
+    """Return for each stage of two outcomes' digests the parameters in which they differ."""
+    stages = ((getattr(each.trained.bits, stage) for each in (one, other)) for stage in ("start", "gradient", "end"))
+    return [[name for name in ours if theirs[name] != ours[name]] for ours, theirs in stages]
+
+
 def inputs(framework, study, cell: Cell):
     """Return a cell's fold, order of rows, initial weights and layer sizes, as the vectorised program gets them."""
     settings = study.settings(cell.backend, ())

@@ -4,6 +4,7 @@ import numpy as np
 
 from tasks.core.design import grid
 from tasks.core.design.study import Study
+from tasks.core.training.bits import Bits
 from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained
 from tasks.tracking import recording, reuse
 from tests.shared import samples
@@ -20,7 +21,9 @@ def outcome(cell, accuracies=(0.3, 0.8, 0.95), loss=0.2):
         np.full(len(accuracy), loss, np.float32), np.full(len(accuracy), 0.4, np.float32), accuracy, accuracy
     )
     predictions = Predictions(np.arange(3), np.arange(3), np.eye(3, dtype=np.float32))
-    return Outcome.of(cell, Trained(curves, predictions, {"w": np.ones((2, 3), np.float32)}, samples.signals(), 0.5))
+    bits = Bits({"w": f"{cell.seed:08x}", "b": "00000000"}, {"w": "0a0a0a0a"}, {"w": "ffffffff", "b": "f0f0f0f0"})
+    weights = {"w": np.ones((2, 3), np.float32)}
+    return Outcome.of(cell, Trained(curves, predictions, weights, samples.signals(), 0.5, bits=bits))
 
 
 def record(benchmark, study, outcomes, tags=None, platform=HERE):

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from tasks.core.design import grid
+from tasks.core.design.columns import BITS
 from tasks.core.design.study import Study
+from tasks.core.training import files
 from tasks.core.training.outcome import Outcome
 from tasks.tracking import parts, reading, recording, reuse, store
 from tests.shared.keys import HERE
@@ -49,6 +51,39 @@ def test_cells_of_a_group_read_as_those_with_runs(both):
         assert len(files)
         first = ours.groupby(["backend", "initializer", "seed"], sort=False).head(len(files))[: len(files)]
         pd.testing.assert_frame_equal(first[list(files)].reset_index(drop=True), files, check_dtype=False, rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["cell", "full", "group"])
+def test_digests_come_back(stored, how):
+    """Whatever the record, a trained cell's digests are read back, parameter by parameter, and one of all of them."""
+    study = STUDY.model_copy(update={"record": how})
+    with recording.benchmark(study, {}, {}) as parent:
+        cells = reading.read(parent, study, record(parent, study, outcomes()))
+    failed = cells["status"] == "failed"
+    assert cells["digest"].str.fullmatch("[0-9a-f]{8}").tolist() == (~failed).tolist()
+    assert cells[~failed].groupby("seed")["digest"].unique().map(len).tolist() == [1, 1]
+    assert cells[~failed]["digest"].nunique() == 2
+    found = reading.read_bits(parent, cells)
+    assert found["seed"].tolist() == cells.loc[~failed, "seed"].repeat(2).tolist()
+    assert found[found["initializer"] == "zeros"][list(BITS)].to_numpy().tolist()[:4] == [
+        ["w", "00000000", "0a0a0a0a", "ffffffff"],
+        ["b", "00000000", "", "f0f0f0f0"],
+        ["w", "00000001", "0a0a0a0a", "ffffffff"],
+        ["b", "00000000", "", "f0f0f0f0"],
+    ]
+
+
+def test_digests_of_cells_that_earlier_benchmarks_recorded(stored, monkeypatch):
+    """A reused cell has the digests that it was recorded with; what an earlier release recorded has none."""
+    with recording.benchmark(STUDY, {}, {}) as first:
+        ids = record(first, STUDY, map(outcome, CELLS[:2]))
+    monkeypatch.setattr(files, "bits", lambda found: {})
+    with recording.benchmark(STUDY, {}, {}) as second:
+        ids |= record(second, STUDY, map(outcome, CELLS[2:]))
+        cells = reading.read(second, STUDY, ids)
+    assert set(reading.read_bits(second, cells)["initializer"]) == {CELLS[0].initializer}
+    assert len(reading.read_bits(second, cells[2:])) == 0
+    assert len(reading.read_bits(second, cells[:0])) == 0
 
 
 def test_another_target_is_read_from_the_curve_of_a_part(both):

@@ -68,8 +68,8 @@ class OneCell:
         accuracies = [score(logits, labels, self.task) for logits, labels in scored]
         return ops.stack(in_order(losses, accuracies)), self._state(trace)
 
-    def probe(self, cell: Given) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return the cell's part of `signals.Start`; its state is zeros."""
+    def probe(self, cell: Given) -> tuple[tf.Tensor, ...]:
+        """Return the cell's part of `signals.Start`, the kernels' gradients one by one; its state is zeros."""
         weights, _, x, _ = cell
         trace, total, gradients, in_taps, products = self._differentiated(cell)
         layers = [
@@ -81,7 +81,8 @@ class OneCell:
         quotient = signals.gradient_quotient(ops, gradients, products)
         share = signals.largest_class_share(ops, trace.logits)
         scores = [total, share if self.task == "classification" else share * nan, quotient]
-        return ops.stack(layers, 1), ops.stack(scores), self._jacobian(weights, trace, x), self._state(trace)
+        found = ops.stack(layers, 1), ops.stack(scores), self._jacobian(weights, trace, x), self._state(trace)
+        return *found, *gradients
 
     def _differentiated(self, cell: Given) -> tuple[Trace, tf.Tensor, Tensors, Tensors, Tensors]:
         """Return the trace, the loss, and its derivatives: in the kernels, g, in the taps, and Hg, H the Hessian.

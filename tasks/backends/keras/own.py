@@ -285,29 +285,32 @@ class OwnProgram:
     def probe(self) -> Start:
         x, y = (each[: memory.PROBED_ROWS] for each in self.data[0])
         with self._kept():
-            layers, scores, state = (each.numpy() for each in self._signals(x, y))
+            layers, scores, state, *gradients = (each.numpy()[None] for each in self._signals(x, y))
         with self._kept():
             quotient = self._quotient_of(x, y)
         with self._kept():
             jacobians = self._jacobians(x)
-        return Start(layers[None], np.append(scores, quotient)[None].astype(np.float32), jacobians[None], state[None])
+        names = [self.trained[place].path for place in self.kernels]
+        scores = np.append(scores, np.float32(quotient))[None]
+        return Start(layers, scores, jacobians[None], state, dict(zip(names, gradients, strict=True)))
 
     @tf.function(autograph=False)
-    def _signals(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return the signals of each layer, the loss with the largest class share, and the state."""
+    def _signals(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Return each layer's signals, the loss with the largest class share, the state, and each kernel's gradient."""
         values = [self.trained[place].value for place in self.kernels]
         with probing(self.found), self._watched() as seen, tf.GradientTape() as tape:
             tape.watch(values)
             given = self.model(x, training=True)
             total = loss(given, y, self.problem.task)
-        gradients, slopes = tape.gradient(total, [values, seen.outputs])
-        pairs = zip(gradients, values, strict=True)
-        norms = tf.unstack(self._by_layer(_dense([tf.zeros_like(v) if each is None else each for each, v in pairs])))
+        found, slopes = tape.gradient(total, [values, seen.outputs])
+        pairs = zip(found, values, strict=True)
+        gradients = _dense([tf.zeros_like(v) if each is None else each for each, v in pairs])
+        norms = tf.unstack(self._by_layer(gradients))
         layers = [seen.at_start(at, x.shape[0], slopes[at], norm) for at, norm in enumerate(norms)]
         share = tf.constant(np.nan, tf.float32)
         if self.problem.task == "classification":
             share = signals.largest_class_share(ops, tf.reshape(given, (-1, given.shape[-1])))
-        return tf.stack(layers, 1), tf.stack([total, share]), seen.state()
+        return tf.stack(layers, 1), tf.stack([total, share]), seen.state(), *gradients
 
     def _quotient_of(self, x: tf.Tensor, y: tf.Tensor) -> float:
         """Return the gradient quotient, NaN where TensorFlow has no second derivatives, or wrong ones.

@@ -95,9 +95,10 @@ class Program:
             self._probe(*_cut((weights, zeros), at, size), *_of_cells(_cut(self.data[-1], at, size), *self.data[:2]))
             for at in range(0, self.cells, size)
         ]
-        return Start(
-            *(np.concatenate([part.numpy() for part in parts])[: self.cells] for parts in zip(*chunks, strict=True))
-        )
+        arrays = (np.concatenate([part.numpy() for part in parts])[: self.cells] for parts in zip(*chunks, strict=True))
+        layers, scores, jacobians, states, *gradients = arrays
+        names = [self.model.trainable_variables[place].path for place in self.kernels]
+        return Start(layers, scores, jacobians, states, dict(zip(names, gradients, strict=True)))
 
     @tf.function(autograph=False)
     def _probe(self, *cells: Any) -> tuple[tf.Tensor, ...]:

@@ -60,8 +60,8 @@ class OneCell:
         accuracies = [score(logits, labels, self.task) for logits, labels in scored]
         return torch.stack(in_order(losses, accuracies)), self._state(trace)
 
-    def probe(self, weights: Named, state: Named, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the cell's part of `signals.Start`; the state is zeros."""
+    def probe(self, weights: Named, state: Named, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """Return the cell's part of `signals.Start`, the kernels' gradients one by one; the state is zeros."""
         taps = [torch.zeros(len(x), units, device=x.device) for units in self.units]
         kernels = {name: weights[name] for name in self.kernels}
         products, (gradients, in_taps, trace) = grad(self._half_square, has_aux=True)(
@@ -75,7 +75,8 @@ class OneCell:
         quotient = signals.gradient_quotient(torch, *pairs)
         share = signals.largest_class_share(torch, trace.logits)
         scores = [loss(trace.logits, y, self.task), share if self.task == "classification" else share * nan, quotient]
-        return torch.stack(layers, 1), torch.stack(scores), self._jacobian(weights, trace, x), self._state(trace)
+        found = torch.stack(layers, 1), torch.stack(scores), self._jacobian(weights, trace, x), self._state(trace)
+        return *found, *(gradients[name] for name in self.kernels)
 
     def _evaluated(self, weights: Named, state: Named, x: Tensor) -> Trace:
         trace: Trace = functional_call(self.evaluating, (weights, state), (x,))

@@ -268,25 +268,27 @@ class OwnProgram:
     def probe(self) -> Start:
         x, y = (each[: memory.PROBED_ROWS] for each in self.data[0])
         with probing(self.model), sdpa_kernel(SDPBackend.MATH):
-            layers, scores, state = self._signals(x, y)
+            layers, scores, state, gradients = self._signals(x, y)
             quotient = self._quotient(x, y)
         jacobians = self._jacobians(x)
         found = torch.stack([*scores, quotient])
-        arrays = (layers, found, jacobians, state)
-        return Start(*(each[None].detach().cpu().numpy().astype(np.float32) for each in arrays))
+        arrays = (layers, found, jacobians, state, *gradients)
+        *told, first = (each[None].detach().cpu().numpy().astype(np.float32) for each in arrays)
+        return Start(*told, dict(zip(self.kernels, first, strict=True)))
 
-    def _signals(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Return the signals of each layer, the loss with the largest class share, and the state."""
+    def _signals(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor], Tensor, list[Tensor]]:
+        """Return the signals of each layer, the loss with the largest class share, the state, and the gradients."""
         with self._random(), Seen(self.model, self.layers, gradients=True) as seen:
             given = self.model(x)
             loss = self._loss(given, y)
             found = torch.autograd.grad(loss, [self.parameters[name] for name in self.kernels], allow_unused=True)
-        norms = self._joined(_norms([torch.zeros(1, device=x.device) if each is None else each for each in found]))
+        gradients = [torch.zeros(1, device=x.device) if each is None else each for each in found]
+        norms = self._joined(_norms(gradients))
         layers = torch.stack([seen.at_start(at, len(x), norm) for at, norm in enumerate(norms)], 1)
         share = torch.tensor(np.nan, device=x.device)
         if self.problem.task == "classification":
             share = signals.largest_class_share(torch, given.detach().reshape(-1, given.shape[-1]))
-        return layers, [loss.detach(), share], seen.state()
+        return layers, [loss.detach(), share], seen.state(), gradients
 
     def _quotient(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the gradient quotient, NaN if PyTorch cannot differentiate twice through the model."""

@@ -76,7 +76,8 @@ class Program:
     def probe(self) -> Start:
         zeros: Named = {name: torch.zeros_like(value) for name, value in self.state.items()}
         parts = self._in_parts(self._probe, min(PROBED, self.at_once // 2), zeros, self.x, self.y)
-        return Start(*(part.cpu().numpy() for part in parts))
+        layers, scores, jacobians, state, *gradients = (part.cpu().numpy() for part in parts)
+        return Start(layers, scores, jacobians, state, dict(zip(self.kernels, gradients, strict=True)))
 
     def _in_parts(self, function: Callable[..., Any], size: int, state: Named, *data: Tensor) -> list[Tensor]:
         """Return what a function of cells returns, computed for `size` cells at a time, whose rows are copied."""

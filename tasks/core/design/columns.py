@@ -130,11 +130,12 @@ CELLS = (
     *TRAIN,
     *VALIDATION,
     *SIGNALS,
-    *("horizon", "test_rows", "run_id", "reason"),
+    *("horizon", "test_rows", "digest", "run_id", "reason"),
 )
 """Columns of the table of cells, which has one row per cell; the study's factors come right after `backend`. The
-horizon is the number of epochs trained; epochs_to_target is empty where a cell missed the target within the horizon. A
-failed cell has a reason and no measures. The columns VALIDATION are left out where no cell has validation rows."""
+horizon is the number of epochs trained; epochs_to_target is empty where a cell missed the target within the horizon.
+The digest is one of all in BITS; two cells with one digest were trained alike in every bit. A failed cell has a reason
+and no measures. The columns VALIDATION are left out where no cell has validation rows."""
 COUNTS = ("finished", "diverged", "failed", "health", "health_cells", "epochs_to_target_median", "target_missed")
 """Columns of the comparison, which has one row per group of cells; its other columns are `<measure>_<statistic>`."""
 JUDGED = (
@@ -170,6 +171,9 @@ OF_LAYERS = ("layer_name", "layer_kind", "fan_in", "fan_out", "native_factor")
 """What `layers.csv` says besides of a network of one's own."""
 HISTORY = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
 """First columns of a cell's file `history.csv`, which has one row per epoch; each layer's signals come after them."""
+BITS = ("parameter", "start_bits", "gradient_bits", "end_bits")
+"""Digests of a cell, one row per parameter: of its start weights, of the first gradient in it if it is a kernel, and of
+its final weights."""
 SIDE_BY_SIDE = (
     *(f"{name}_{run}" for run in ("first", "second") for name in ("status", *(each.name for each in MEASURES))),
     *("in", *(f"{measure.name}_difference" for measure in MEASURES), "equal"),
@@ -180,7 +184,7 @@ WORKING = ("rival", "row", "hidden", "lucky", "run", "part", "ran", "broke")
 TABLES = (
     *(CELLS, COUNTS, JUDGED, COMPARED, COMPARED_BY_INITIALIZER, DEFAULTS, SPREAD, RANKS, CLAIMS),
     *(BY_VALUE, OVER_RATES),
-    *(LAYERS, OF_LAYERS, HISTORY, SIDE_BY_SIDE, DIRECTIONS, WORKING),
+    *(LAYERS, OF_LAYERS, HISTORY, BITS, SIDE_BY_SIDE, DIRECTIONS, WORKING),
 )
 RESERVED = {name for table in TABLES for name in table}
 """All columns of all tables. A factor cannot have one of these names."""

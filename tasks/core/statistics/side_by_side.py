@@ -34,7 +34,7 @@ class SideBySide:
 
     @cached_property
     def _keyed(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return _keyed(self.first), _keyed(self.second)
+        return keyed(self.first), keyed(self.second)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -183,7 +183,7 @@ def _equal(both: pd.DataFrame) -> pd.Series:
     return alike
 
 
-def _keyed(findings: Findings) -> pd.DataFrame:
+def keyed(findings: Findings) -> pd.DataFrame:
     """Return cells by a key of everything that decides their outcome, apart from the platform.
 
     Two cells can have the same key, if their levels differ only in a setting that has no effect. Only the first of them

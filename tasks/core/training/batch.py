@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import named
 from tasks.core.design.settings import CellSettings, Split
-from tasks.core.training import datasets, meanfield, memory, seeds
+from tasks.core.training import bits, datasets, meanfield, memory, seeds
 from tasks.core.training.backend import Framework, Program, Progress, Stack
 from tasks.core.training.datasets import Dataset, Fold
 from tasks.core.training.health import Signals
@@ -41,6 +41,7 @@ def train(
     for the signals before training.
     """
     program, folds, orders = started(framework, settings, cells, rates)
+    untrained = bits.of_cells(program.variables(), len(cells))
     start, before = program.probe(), program.measure()
     program.run(_stacked(orders, slice(0)))
     begun = clock()
@@ -48,6 +49,7 @@ def train(
     seconds = (clock() - begun) / len(cells)
     scores = np.concatenate([before.scores, after.scores])
     logits, variables = program.logits(), program.variables()
+    gradients, trained = (bits.of_cells(each, len(cells)) for each in (start.gradients, variables))
     theories = _theories(settings, cells, folds, outputs=logits.shape[-1])
     guess = 1.0 if folds[0].real else float(np.log(logits.shape[-1]))
     return [
@@ -59,6 +61,7 @@ def train(
                 weights={name: stack[at] for name, stack in variables.items()},
                 signals=Signals.of(start, at, theories[at], after.state[:, at], after.flow[:, at], guess),
                 seconds=seconds,
+                bits=bits.Bits(untrained[at], gradients[at], trained[at]),
             ),
         )
         for at, (cell, fold) in enumerate(zip(cells, folds, strict=True))

@@ -6,7 +6,8 @@ Columns are plain arrays, because a data frame for each of ten thousand cells ta
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.design.columns import HISTORY, LAYERS, OF_LAYERS
+from tasks.core.design.columns import BITS, HISTORY, LAYERS, OF_LAYERS
+from tasks.core.training.bits import Bits
 from tasks.core.training.health import Signals, named
 from tasks.core.training.outcome import Described, Predictions, Trained
 
@@ -48,6 +49,13 @@ def layers(signals: Signals, described: Described | None = None) -> Columns:
         told = (described.names, described.kinds, described.fan_in, described.fan_out, described.native_factor)
         found |= {name: np.asarray(values) for name, values in zip(OF_LAYERS, told, strict=True)}
     return found
+
+
+def bits(found: Bits) -> Columns:
+    """Return one row per parameter, with the columns `columns.BITS`."""
+    names = list(found.start)
+    stages = ([each.get(name, "") for name in names] for each in (found.start, found.gradient, found.end))
+    return {name: np.array(values, np.str_) for name, values in zip(BITS, (names, *stages), strict=True)}
 
 
 def _last(values: NDArray[np.float64], rows: int) -> NDArray[np.float64]:

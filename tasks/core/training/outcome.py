@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tasks.core.design.columns import Health
 from tasks.core.design.grid import Cell
+from tasks.core.training.bits import Bits
 from tasks.core.training.datasets import Fold
 from tasks.core.training.health import Signals
 
@@ -110,7 +111,7 @@ class Described:
 class Trained:
     """Everything that training a cell gives; `weights` have the names and shapes of the framework's own model.
 
-    described: of a network of one's own.
+    described: of a network of one's own. bits: digests of the weights and of the first gradient.
     """
 
     curves: Curves
@@ -119,6 +120,7 @@ class Trained:
     signals: Signals
     seconds: float
     described: Described | None = None
+    bits: Bits = field(default_factory=Bits)
 
     @property
     def scalars(self) -> dict[str, float]:

@@ -30,7 +30,7 @@ from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.design.own import OwnNetwork
 from tasks.core.design.rules import Rules
 from tasks.core.design.settings import CellSettings
-from tasks.core.training import datasets, seeds
+from tasks.core.training import bits, datasets, seeds
 from tasks.core.training.backend import Builder, Framework, OwnProgram, Size
 from tasks.core.training.datasets import Dataset, Floats
 from tasks.core.training.health import Signals
@@ -62,12 +62,14 @@ def train(
     )
     program = started(framework, builder, settings, cell, dataset, fold.x_train)
     program.start(fold, rate, seeds.integer(seeds.stream(cell.seed, "noise")))
+    untrained = bits.digests(program.variables())
     start, before = program.probe(), program.measure()
+    (gradient,) = bits.of_cells(start.gradients, 1)
     program.run(order[:0])
     begun = clock()
     after = program.run(order)
     seconds = clock() - begun
-    outputs = program.outputs()
+    outputs, variables = program.outputs(), program.variables()
     scores = np.concatenate([before.scores, after.scores])[:, 0]
     layers = len(program.layers.layers)
     guess = float(np.log(dataset.classes)) if dataset.classes else 1.0
@@ -76,10 +78,11 @@ def train(
         Trained(
             curves=Curves(*scores.T),
             predictions=Predictions.of(fold, outputs),
-            weights=program.variables(),
+            weights=variables,
             signals=Signals.of(start, 0, unknown(layers), after.state[:, 0], after.flow[:, 0], guess),
             seconds=seconds,
             described=described(framework, program.layers, settings, cell.initializer),
+            bits=bits.Bits(untrained, gradient, bits.digests(variables)),
         ),
     )
 

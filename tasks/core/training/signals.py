@@ -7,7 +7,7 @@ would cost too much in every step of training: there, norms below 1e-19 come out
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,8 @@ class Start:
     layers: the signals in `columns.START` by layer, but standard deviations in place of variances, (cells, len(START),
     layers). scores: loss on the train rows, largest class share and gradient quotient, (cells, 3). jacobians: the
     derivatives of logits in inputs, (cells, rows, classes, features). state: STATE, (cells, len(STATE), layers).
+    gradients: that of the loss on the train rows in each kernel, (cells, ...), by the kernel's name in the framework's
+    own model.
 
     A batch normalization uses the mean and variance of the train rows here, because its running statistics have seen no
     row before training. The Jacobians take these two as constants.
@@ -170,3 +172,4 @@ class Start:
     scores: NDArray[np.float32]
     jacobians: NDArray[np.float32]
     state: NDArray[np.float32]
+    gradients: dict[str, NDArray[np.float32]] = field(default_factory=dict)

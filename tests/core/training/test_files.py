@@ -3,8 +3,9 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 
-from tasks.core.design.columns import HISTORY, LAYERS
+from tasks.core.design.columns import BITS, HISTORY, LAYERS
 from tasks.core.training import files
+from tasks.core.training.bits import Bits
 from tasks.core.training.outcome import Curves, Predictions, Trained
 from tests.shared import samples
 
@@ -42,6 +43,13 @@ def test_predictions():
     """A test row is a row, with its logits in the order of the classes."""
     table = pd.DataFrame(files.predictions(trained().predictions))
     assert table.to_dict("list") == {"row": [7, 3], "label": [1, 0], "logit_0": [0.5, 2.5], "logit_1": [1.5, 3.5]}
+
+
+def test_bits():
+    """A parameter is a row, in the order of the model; one that is no kernel has no gradient."""
+    table = pd.DataFrame(files.bits(Bits({"w": "a", "b": "b"}, {"w": "c"}, {"w": "d", "b": "e"})))
+    assert tuple(table) == BITS
+    assert table.to_numpy().tolist() == [["w", "a", "c", "d"], ["b", "b", "", "e"]]
 
 
 def test_csv_is_what_pandas_writes():
