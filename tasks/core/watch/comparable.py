@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tasks.core.design.study import Study
-from tasks.core.statistics.side_by_side import _differing
+from tasks.core.statistics.side_by_side import differing
 
 IMMATERIAL = {"record", "max_tasks", "runner", "reported", "checks", "controls", "margins"}
 """Settings of a study that change no number of a cell. Tonight's checks and margins judge both nights."""
@@ -29,7 +29,7 @@ def incomparable(before: Study, tonight: Study, was: Environment, environment: E
     studies = [each.model_dump(mode="json", exclude=IMMATERIAL) for each in (before, tonight)]
     data = [dict(_mapping(each, "data")) for each in (was, environment)]
     machines = [{"device": device(each), "initbench": _release(each)} for each in (was, environment)]
-    return [*_differing("Study", *studies), *_differing("Data", *data), *_differing("Environment", *machines)]
+    return [*differing("Study", *studies), *differing("Data", *data), *differing("Environment", *machines)]
 
 
 def attributed(was: Environment, environment: Environment) -> list[str]:
@@ -41,7 +41,7 @@ def attributed(was: Environment, environment: Environment) -> list[str]:
     >>> attributed({"packages": {"torch": "2.12"}, "gpus": []}, {"packages": {"torch": "2.13"}, "gpus": []})
     ['Environment, packages.torch: 2.12 before, 2.13 after']
     """
-    return _differing("Environment", _causes(was), _causes(environment))
+    return differing("Environment", _causes(was), _causes(environment))
 
 
 def device(environment: Environment) -> str:

@@ -1,4 +1,4 @@
-"""How soon a planted change is found: `python -m tests.benchmarks.watch.planted`; a number is that of series, 40.
+"""How soon a planted change is found: `python -m tests.benchmarks.watch.planted`; a number is that of series, 20.
 
 Quiet nights as in `quiet.py`, and then nights that all hold the change. A change is found in a night that flags the
 study it is in; the nights of the other studies stay quiet, and share the errors. The README has the last result.
@@ -15,7 +15,7 @@ from tasks.core.watch import changes
 from tests.benchmarks.watch import rivals
 from tests.benchmarks.watch.cells import WATCHED, Series, night, quiet
 
-BEFORE, AFTER = 8, 8  # nights
+BEFORE, AFTER = 8, 4  # nights
 BACKEND = "pytorch"
 
 
@@ -106,6 +106,6 @@ def row(change, series):
 
 
 if __name__ == "__main__":
-    series = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    series = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     print("found in the first night, in any of the nights, and the median night")  # noqa: T201
     print(tabulate([row(change, series) for change in CHANGES], headers="keys", tablefmt="github"))  # noqa: T201
