@@ -126,8 +126,8 @@ class SideBySide:
         return [
             f"{counts.get('both', 0)} cells are in both runs, {equal} of them equal in every digit; "
             f"{counts.get('first', 0)} only in the first, {counts.get('second', 0)} only in the second.",
-            *_differing("Environment", self.first_environment, self.second_environment),
-            *_differing("Study", self.first.study.model_dump(mode="json"), self.second.study.model_dump(mode="json")),
+            *differing("Environment", self.first_environment, self.second_environment),
+            *differing("Study", self.first.study.model_dump(mode="json"), self.second.study.model_dump(mode="json")),
             *self._best(),
         ]
 
@@ -196,17 +196,17 @@ def keyed(findings: Findings) -> pd.DataFrame:
     return cells[~cells.index.duplicated()]
 
 
-def _differing(title: str, first: Mapping[str, object], second: Mapping[str, object], path: str = "") -> list[str]:
+def differing(title: str, first: Mapping[str, object], second: Mapping[str, object], path: str = "") -> list[str]:
     """Return a line for every entry of two nested mappings that differs.
 
-    >>> _differing("Environment", {"packages": {"torch": "2.12"}}, {"packages": {"torch": "2.13"}})
+    >>> differing("Environment", {"packages": {"torch": "2.12"}}, {"packages": {"torch": "2.13"}})
     ['Environment, packages.torch: 2.12 before, 2.13 after']
     """
     lines = []
     for name in dict.fromkeys([*first, *second]):
         before, after = first.get(name, "none"), second.get(name, "none")
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += _differing(title, before, after, f"{path}{name}.")
+            lines += differing(title, before, after, f"{path}{name}.")
         elif before != after:
             lines.append(f"{title}, {path}{name}: {before} before, {after} after")
     return lines

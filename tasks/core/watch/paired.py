@@ -1,0 +1,147 @@
+"""Paired: tonight's cells of a study, beside the same cells in the nights that tonight is held against."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.core.design.columns import MEASURES, Measure
+from tasks.core.design.settings import short
+from tasks.core.design.study import Study
+from tasks.core.statistics.inference import Array
+from tasks.core.statistics.measures import factors, measures, real, values
+from tasks.core.watch.watched import Against
+
+RECENT = 7  # nights of which the mean is a reference
+ALL = "all initializers"
+
+DIVERGED = "diverged"
+IDENTITY = ("backend", "initializer", "seed", "status", "horizon", "test_rows")
+
+Places = NDArray[np.intp]
+Words = NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that are judged together: those of one initializer in a backend and level, or of all that it has.
+
+    name: in words, `pytorch · depth 4 · he_normal`; places: the places of its cells among tonight's; whole: whether
+    these are the cells of all initializers.
+    """
+
+    name: str
+    places: Places
+    whole: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The cells of one backend and one level of every factor: their groups, all together first, and their measures."""
+
+    groups: list[Group]
+    measures: list[Measure]
+
+
+@dataclass(frozen=True, eq=False)
+class Night:
+    """A study's cells of one night, in the order of tonight's; if the night lacks a cell, all of the cell is NaN."""
+
+    cells: pd.DataFrame
+
+    @cached_property
+    def scaled(self) -> dict[str, Array]:
+        """Each repeatable measure of the cells, on the scale on which it is compared, (cells,) by its name."""
+        kept = [each for each in MEASURES if each.repeatable]
+        return {each.name: each.scaled(values(self.cells, each).to_numpy(np.float64)) for each in kept}
+
+    @cached_property
+    def status(self) -> Words:
+        return self.cells["status"].to_numpy(object)
+
+    @cached_property
+    def state(self) -> Words:
+        """The state of each cell: its health, or `diverged`; empty if the cell did not run."""
+        health = self.cells["health"].to_numpy(object)
+        return np.select([self.status == "finished", self.status == DIVERGED], [health, DIVERGED], "")
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What tonight is held against: one night or several; nights: over how many a difference came about."""
+
+    against: Against
+    nights: int
+    those: Sequence[Night]
+
+
+@dataclass(frozen=True, eq=False)
+class Tonight:
+    """One study of a night with comparable nights before it, as tables with the columns `columns.CELLS`.
+
+    recent: the nights since the baseline, newest first; the baseline is one of them while it is recent, and the first
+    RECENT count. baseline: the night that was accepted last, so many nights ago as `age` says.
+    """
+
+    study: Study
+    cells: pd.DataFrame
+    recent: Sequence[pd.DataFrame] = ()
+    baseline: pd.DataFrame | None = None
+    age: int = 1
+
+    @cached_property
+    def own(self) -> Night:
+        return Night(self.cells)
+
+    @cached_property
+    def references(self) -> list[Reference]:
+        """The last night, the recent nights and the baseline, as far as these are different nights."""
+        recent = [self._paired(each) for each in self.recent[:RECENT]]
+        found = [Reference("last night", 1, recent[:1])] if recent else []
+        if len(recent) > 1:
+            found.append(Reference("recent nights", len(recent), recent))
+        if self.baseline is not None and (self.age > 1 or not recent):
+            found.append(Reference("baseline", self.age, [self._paired(self.baseline)]))
+        return found
+
+    @property
+    def single(self) -> list[Reference]:
+        """The references that are one night; a mean of several has no states."""
+        return [each for each in self.references if len(each.those) == 1]
+
+    def _paired(self, before: pd.DataFrame) -> Night:
+        """Return a night's cells in the order of tonight's; comparable nights have the same grid.
+
+        What a group has picked of a tuned setting does not count: two values that do as well may change places.
+        """
+        keys = ["backend", *factors(self.cells), "initializer", "seed"]
+        if before[keys].equals(self.cells[keys]):
+            return Night(before)
+        return Night(before.set_index(keys).reindex(pd.MultiIndex.from_frame(self.cells[keys])).reset_index())
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        """Tonight's cells by backend and level, with the margins of the last reference, which is the steadiest one."""
+        names, cells = factors(self.cells), self.cells.reset_index(drop=True)
+        before = self.references[-1].those[0].cells if self.references else cells
+        known = before.reset_index(drop=True)[[*IDENTITY, *names, *(each.name for each in MEASURES)]]
+        found = []
+        for places in cells.groupby(["backend", *names], sort=False).indices.values():
+            own = known.iloc[places]
+            judged = measures(own[own["status"].notna()], self.study.margins)
+            those = [each for each in judged if each.repeatable and not (each.of_classes and real(own))]
+            found.append(Level(_groups(cells, names, places), those))
+        return found
+
+
+def _groups(cells: pd.DataFrame, names: Sequence[str], places: Places) -> list[Group]:
+    first = cells.iloc[places[0]]
+    words = " · ".join([str(first["backend"]), *(f"{short(name)} {first[name]}" for name in names)])
+    initializers = cells["initializer"].to_numpy()[places]
+    own = [
+        Group(f"{words} · {name}", places[initializers == name], whole=False) for name in dict.fromkeys(initializers)
+    ]
+    return [Group(f"{words} · {ALL}", places, whole=True), *own] if len(own) > 1 else own
