@@ -10,6 +10,7 @@ from tasks.core.design.columns import Health
 from tasks.core.design.grid import Cell
 from tasks.core.training.datasets import Fold
 from tasks.core.training.health import Signals
+from tasks.core.training.reference import Pace
 
 REASON_LENGTH = 300  # characters; a framework's errors can be pages long
 
@@ -110,7 +111,7 @@ class Described:
 class Trained:
     """Everything that training a cell gives; `weights` have the names and shapes of the framework's own model.
 
-    described: of a network of one's own.
+    described: of a network of one's own; pace: of a cell that a benchmark trains.
     """
 
     curves: Curves
@@ -119,13 +120,15 @@ class Trained:
     signals: Signals
     seconds: float
     described: Described | None = None
+    pace: Pace | None = None
 
     @property
     def scalars(self) -> dict[str, float]:
         """Every number that describes the cell as a whole, by name."""
         quality = {"brier_score": self.predictions.brier_score, "loss_area": self.curves.loss_area}
         factor = {"native_factor": self.described.largest_factor} if self.described else {}
-        return {**quality, "train_seconds": self.seconds, **self.signals.scalars(), **factor}
+        pace = self.pace.scalars if self.pace else {}
+        return {**quality, "train_seconds": self.seconds, **pace, **self.signals.scalars(), **factor}
 
     @property
     def health(self) -> Health:
