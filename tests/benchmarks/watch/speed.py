@@ -2,8 +2,8 @@
 
 Nights are drawn from those that `nights.py` has measured: real trainings over the real reference, on a machine at rest
 and on a busy one. A quiet series is drawn as it is; in a planted one the newest 20 nights take 10 % or 25 % longer. All
-methods see the same series, one more night at a time. A number behind it is that of series, 560 unless given; Otava
-gets a tenth of them, because it is slow, and none where it is not installed (`otava.txt`).
+methods see the same series, one more night at a time. A number behind it is that of series, 200 unless given; Otava
+gets a few of them, because it is slow, and none where it is not installed (`otava.txt`).
 """
 
 import json
@@ -19,9 +19,12 @@ from tasks.core.watch import speed
 from tests.benchmarks.watch.nights import NIGHTS
 
 SERIES = 56  # of a night: 14 studies, each with two trainings, cells a second and start-up
-COUNT = 560
+COUNT = 200
 HISTORY, QUIET, AFTER = 60, 100, 20
-BATCHES = 2  # of a process in nights.jsonl that make a night
+BATCHES = 5  # of the default study's 80 cells of a backend, by 16
+PROCESSOR = 1  # the place of processor time, after that of the clock
+STAYS = 0.8  # how likely the load of a night is that of the night before, where load lasts
+OTAVA = 0.1  # of the series, because it is slow
 PLANTED = (1.10, 1.25)
 WEEK = 7
 
@@ -49,7 +52,7 @@ def otava(values, since, **options):
 
     found, known = [], set()
     for night in range(since - 1, len(values)):
-        points, _ = compute_change_points(np.array(values[: night + 1]), **options)
+        points, _ = compute_change_points(values[: night + 1].tolist(), **options)
         now = {point.index for point in points}
         new = [at for at in now if not {at - 1, at, at + 1} & known]
         if night >= since:
@@ -66,22 +69,22 @@ def methods():
         "the same at the level of speed.py": (partial(weeks, alpha=speed.RATE / SERIES), 1),
     }
     if find_spec("otava"):
-        found["Otava, defaults"] = otava, 0.1
-        found["Otava, max_pvalue 1e-6"] = partial(otava, max_pvalue=1e-6), 0.1
+        found["Otava, defaults"] = otava, OTAVA
+        found["Otava, max_pvalue 1e-6"] = partial(otava, max_pvalue=1e-6), OTAVA
     return found
 
 
-def row(method, series, factor):
-    """Return what a method makes of series whose newest nights take so many times as long; of 1, how often it errs."""
-    if factor == 1:
-        alarms = [method(values, HISTORY) for values in series]
-        nights = len(series) * QUIET
-        rate = sum(map(len, alarms)) / nights
-        return {"alarms in 100 nights of a series": 100 * rate, "of 56 series": 100 * (1 - (1 - rate) ** SERIES)}
+def errs(method, series):
+    """Return in how many of 100 quiet nights a series raises something, and in what share of nights one of 56 does."""
+    rate = sum(len(method(values, HISTORY)) for values in series) / (len(series) * QUIET)
+    return 100 * rate, 1 - (1 - rate) ** SERIES
+
+
+def finds(method, series):
+    """Return the share of series whose step a method finds, and the median night in which it does, 1 for the first."""
     delays = [first(method(values, HISTORY)) for values in series]
     seen = [delay for delay in delays if delay is not None]
-    name = f"{factor - 1:.0%}"
-    return {f"{name}: found": len(seen) / len(delays), f"{name}: nights": np.median(seen) if seen else np.nan}
+    return len(seen) / len(delays), np.median(seen) if seen else np.nan
 
 
 def first(alarms):
@@ -90,66 +93,80 @@ def first(alarms):
     return min(about, default=None)
 
 
-def table(noise, count):
-    """Return a row per method; noise: draws so many nights of one series."""
-    series = {1: [noise(HISTORY + QUIET) for _ in range(count)]}
-    for factor in PLANTED:
-        slower = np.r_[np.ones(HISTORY), np.full(AFTER, factor)]
-        series[factor] = [noise(HISTORY + AFTER) * slower for _ in range(count)]
+def table(rng, measured, count):
+    """Return a row per method, over series of the measured nights."""
+    quiet = [nights(rng, measured, HISTORY + QUIET) for _ in range(count)]
+    lasting = [nights(rng, measured, HISTORY + QUIET, stays=STAYS) for _ in range(count)]
+    planted = {
+        factor: [
+            nights(rng, measured, HISTORY + AFTER) * np.r_[np.ones(HISTORY), np.full(AFTER, factor)]
+            for _ in range(count)
+        ]
+        for factor in PLANTED
+    }
     rows = []
     for name, (method, share) in methods().items():
-        told = [row(method, many[: int(share * count)], factor) for factor, many in series.items()]
-        rows.append({"method": name} | {key: value for each in told for key, value in each.items()})
+        few = slice(int(share * count))
+        told = {"method": name}
+        told["alarms in 100 nights"], told["nights with one of 56"] = errs(method, quiet[few])
+        told["alarms where load lasts"], _ = errs(method, lasting[few])
+        for factor, series in planted.items():
+            told[f"{factor - 1:.0%} found"], told[f"{factor - 1:.0%}, nights"] = finds(method, series[few])
+        rows.append(told)
     return tabulate(rows, headers="keys", floatfmt=".3g", tablefmt="github")
 
 
-def nights():
-    """Return the measures of each night: the training of some batches, and the start of a process, over the reference.
+def processes():
+    """Return what each process in `nights.jsonl` has measured: of each batch the seconds of training and reference.
 
-    Each is there by the clock and by processor time, beside the raw times.
+    Both are (batches, 2): by the clock, and of the processor.
     """
-    found = []
     for line in NIGHTS.read_text().splitlines():
         told = json.loads(line)
-        for at in range(0, len(told["batches"]) - BATCHES + 1, BATCHES):
-            some = told["batches"][at : at + BATCHES]
-            train = np.sum([each["train"] for each in some], 0)
-            beside = np.mean([each[side] for each in some for side in ("before", "after")], (0, 1))
-            named = {"backend": told["backend"], "busy": told["busy"], "start": told["start"]}
-            found.append({**named, "train": train, "reference": beside})
-    return found
+        train = np.array([each["train"] for each in told["batches"]])
+        beside = np.array([np.mean([*each["before"], *each["after"]], 0) for each in told["batches"]])
+        yield {"backend": told["backend"], "busy": told["busy"], "train": train, "reference": beside}
 
 
-def spread(nights):
-    """Return a row per backend and measure: how many nights, and what scatters how much, in SDs of logarithms."""
+def spread(measured):
+    """Return a row per backend and load: how much batches scatter, in SDs of logarithms, with and without reference."""
     rows = []
-    for backend in dict.fromkeys(each["backend"] for each in nights):
-        for busy in (0, 2, None):
-            some = [each for each in nights if each["backend"] == backend and busy in (each["busy"], None)]
-            row = {"backend": backend, "busy loops": "both" if busy is None else busy, "nights": len(some)}
+    for backend in dict.fromkeys(each["backend"] for each in measured):
+        own = [each for each in measured if each["backend"] == backend]
+        for busy in (*sorted({each["busy"] for each in own}), "any"):
+            some = [each for each in own if busy in (each["busy"], "any")]
+            train, beside = (np.log(np.concatenate([each[name] for each in some])) for name in ("train", "reference"))
+            row = {"backend": backend, "busy loops": busy, "batches": len(train)}
             for at, clock in enumerate(("clock", "processor")):
-                train, beside = (np.array([each[name][at] for each in some]) for name in ("train", "reference"))
-                row |= {f"{clock}, ms": 1000 * np.median(train), f"{clock}": np.log(train).std(ddof=1)}
-                row[f"{clock} over reference"] = np.log(train / beside).std(ddof=1)
+                row[f"{clock}, ms"] = 1000 * np.exp(np.median(train[:, at]))
+                row[clock] = train[:, at].std(ddof=1)
+                row[f"{clock} over reference"] = (train - beside)[:, at].std(ddof=1)
             rows.append(row)
     return tabulate(rows, headers="keys", floatfmt=".3g", tablefmt="github")
 
 
-def drawn(rng, found):
-    """Return a function that draws so many nights of a series: the training's ratios by processor time, with noise.
+def nights(rng, measured, many, stays=0.0):
+    """Return so many nights of a series: of each the training over the reference.
 
-    A little normal noise, of a tenth of their scatter, keeps two draws of one night apart.
+    A night is one of the processes, and some of its batches. stays: how likely it is the process of the night before.
     """
-    ratios = np.log([each["train"][1] / each["reference"][1] for each in found])
-    return lambda many: np.exp(rng.choice(ratios, many) + rng.normal(0, 0.1 * ratios.std(), many))
+    values = []
+    for night in range(many):
+        if not night or rng.random() >= stays:
+            process = measured[rng.choice(len(measured))]
+        train, beside = (process[name][:, PROCESSOR] for name in ("train", "reference"))
+        some = rng.permutation(len(train))[:BATCHES]
+        values.append(train[some].sum() / beside[some].sum())
+    return np.array(values)
 
 
 def main(count=COUNT):
-    found = nights()
-    print(spread(found), end="\n\n")  # noqa: T201
-    for backend in dict.fromkeys(each["backend"] for each in found):
-        own = [each for each in found if each["backend"] == backend]
-        print(backend, table(drawn(np.random.default_rng(0), own), int(count)), sep="\n\n", end="\n\n")  # noqa: T201
+    """Print how much a batch scatters, and then for each backend what each method makes of the nights."""
+    measured = [*processes()]
+    print(spread(measured), end="\n\n")  # noqa: T201
+    for backend in dict.fromkeys(each["backend"] for each in measured):
+        own = [each for each in measured if each["backend"] == backend]
+        print(backend, table(np.random.default_rng(0), own, int(count)), sep="\n\n", end="\n\n")  # noqa: T201
 
 
 if __name__ == "__main__":
