@@ -126,7 +126,8 @@ def examined(study: Study, backends: Sequence[Backend]) -> Networks:
     Raises:
         ValueError: if one cannot be built, drawn, called or audited, or a function gives other data each time.
     """
-    rows = [(settings, cells) for settings, cells in grid.resolved(study) if settings.own and settings.backend in backends]
+    whole = grid.resolved(study)
+    rows = [(settings, cells) for settings, cells in whole if settings.own and settings.backend in backends]
     asked = {settings.shared: cells for settings, cells in reversed(rows)}
     if not asked:
         return Networks()

@@ -9,6 +9,7 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 
 from tasks import fence
 from tasks.core.design import grid
@@ -19,6 +20,7 @@ from tasks.core.report.answer import answer
 from tasks.core.statistics import checks, table
 from tasks.core.statistics.findings import CONTROLS, Findings
 from tasks.core.statistics.side_by_side import SideBySide
+from tasks.core.watch import pace
 from tasks.tracking import benchmarks, reading, recording
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
@@ -66,7 +68,8 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
         misbehaved = findings.misbehaved
         tags = {} if findings.controls is None else {"initbench.valid": str(not misbehaved).lower()}
         peaks = {f"peak_memory_{name}": held / MIB for name, held in pool.peaks().items()}
-        recording.publish(benchmark, folder, table.metrics(findings.comparison) | peaks, tags)
+        speeds = pace.measured(reading.paced(benchmark), _begun())
+        recording.publish(benchmark, folder, table.metrics(findings.comparison) | peaks | speeds, tags)
         recording.groups(benchmark, findings.study)
         pictures = [picture.name for picture in sorted(folder.glob("*.svg"))]
     rows = [dict(row) for _, row in tables.shown(findings.comparison).astype(str).iterrows()]
@@ -74,6 +77,12 @@ def publish(benchmark: Benchmark, findings: Findings) -> None:
     create_table_artifact(rows, key="comparison", description=first)
     create_markdown_artifact(_summary(benchmark, findings, pictures), key="summary", description=first)
     create_link_artifact(benchmark.link, key="mlflow", link_text="This benchmark in MLflow", description="Every number")
+
+
+def _begun() -> float:
+    """Return when the current flow run began, in seconds since 1970."""
+    run = FlowRunContext.get()
+    return run.start_time.timestamp() if run else float("nan")
 
 
 def _summary(benchmark: Benchmark, findings: Findings, pictures: Sequence[str]) -> str:

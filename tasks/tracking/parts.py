@@ -91,6 +91,7 @@ def _cells(cells: Sequence[Kept]) -> bytes:
         "key": [each.key for each in cells],
         "run_id": [each.run_id for each in cells],
         "status": [each.outcome.status for each in cells],
+        "ended": [each.run.ended for each in cells],
         "tags": [json.dumps(dict(each.run.tags)) for each in cells],
         "params": [json.dumps(dict(each.run.params)) for each in cells],
         "metrics": [json.dumps({name: value for name, _, value in each.run.points}) for each in cells],

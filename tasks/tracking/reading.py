@@ -20,6 +20,7 @@ from tasks.core.design.settings import short
 from tasks.core.design.study import Study
 from tasks.core.statistics.measures import factors
 from tasks.core.training.outcome import epochs_to_target, first_line
+from tasks.core.watch import pace
 from tasks.tracking import parts, places, runs, store
 from tasks.tracking.runs import Held
 from tasks.tracking.store import DIGEST, HEALTH, PARENT, REASON, REUSABLE, STATUS, Benchmark, StoreError, StudyRecord
@@ -110,6 +111,16 @@ def _row(cell: Cell, run_id: str, recorded: Held, study: Study, curve: NDArray[n
         "run_id": run_id,
         "reason": about[REASON],
     }
+
+
+def paced(benchmark: Benchmark) -> pd.DataFrame:
+    """Return the cells that a benchmark has trained itself, one row each: `pace.PACED` has the columns."""
+    rows = parts.rows(benchmark.uri, benchmark.run_id, ["key", "params", "metrics", "ended"])
+    told = [
+        {"backend": json.loads(row["params"])["backend"], "ended": row["ended"] / 1000, **json.loads(row["metrics"])}
+        for row in rows.to_dict("records")
+    ]
+    return pd.DataFrame(told, columns=pace.PACED).dropna()
 
 
 def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[pd.DataFrame]:

@@ -39,6 +39,7 @@ from tasks.core.training.parity import Level, Trace
 from tasks.trainers.memory import free, free_on
 
 CPU_SLOTS = 2  # one for each backend, so that both train at once
+CLOCKS = {"clock": time.perf_counter, "processor": time.process_time}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -217,12 +218,12 @@ def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, 
     if settings.own:
         return [_train_own(settings, *each) for each in zip(cells, rates, strict=True)]
     size = _together(settings, folds=len({cell.seed for cell in cells}))
-    backend, clock = framework(settings.backend), time.perf_counter
+    backend = framework(settings.backend)
     outcomes: list[Outcome] = []
     while len(outcomes) < len(cells):
         part = slice(len(outcomes), len(outcomes) + size)
         try:
-            outcomes += batch.train(backend, settings, cells[part], rates[part], clock=clock)
+            outcomes += batch.train(backend, settings, cells[part], rates[part], **CLOCKS)
         except backend.OUT_OF_MEMORY:
             if size == memory.PLACES[0]:
                 raise
@@ -235,7 +236,7 @@ def _train_own(settings: CellSettings, cell: Cell, rate: float) -> Outcome:
     backend = framework(settings.backend)
     try:
         builder = user_code.builder(own.own(settings), settings.backend)
-        return own.train(backend, builder, settings, cell, rate, clock=time.perf_counter)
+        return own.train(backend, builder, settings, cell, rate, **CLOCKS)
     except MemoryError:
         raise
     except Exception as error:  # of the user's, of any kind

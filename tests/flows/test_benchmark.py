@@ -19,11 +19,12 @@ from flows.benchmark import benchmark
 from flows.planning import plan
 from flows.result import BenchmarkResult, FailedCellsError, InvalidBenchmarkError, UncrownedError
 from tasks import comparison, machine
+from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.settings import Check, CsvFile, Network, Recipe
 from tasks.core.design.study import Study
 from tasks.core.statistics import champion as crowned
 from tasks.core.training import datasets, parity
-from tasks.tracking import registry, store
+from tasks.tracking import reading, registry, store
 from tasks.tracking.store import Benchmark, StoreError
 from tasks.trainers import pool, process
 
@@ -97,11 +98,18 @@ def test_benchmark_from_python(ran, folder):
     assert len(gate) == 3 + 2 * 3 + 2 * (2 + 1)  # of one level between and within backends, of two laws
     assert (gate["measured"] <= gate["bound"]).all()
     assert parent.data.metrics["keras/he_normal/finished"] == 2
+    speeds = {name: value for name, value in parent.data.metrics.items() if name.startswith("speed_")}
+    of_backends = (f"speed_train_{unit}_per_cell_{backend}" for unit in ("ms", "references") for backend in BACKENDS)
+    assert {*speeds} == {"speed_reference_ms", "speed_cells_per_second", "speed_startup_s", *of_backends}
+    assert min(speeds.values()) > 0
+    assert speeds["speed_cells_per_second"] < 8 / speeds["speed_startup_s"]  # all 8 come after the first one
 
     longer = benchmark(STUDY.model_copy(update={"seeds": 3}), parity=False)
     assert longer.comparison["finished"].tolist() == [3, 3, 3, 3]
     runs = client.search_runs([parent.info.experiment_id], "tags.`initbench.cell` LIKE '%'")
     assert len(runs) == 8 + 4
+    trained = reading.paced(Benchmark(store.uri(), parent.info.experiment_id, longer.run_id))
+    assert sorted(trained["backend"]) == ["keras", "keras", "pytorch", "pytorch"]  # reused cells do not count
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 

@@ -171,7 +171,7 @@ def test_batches_follow_free_memory(monkeypatch):
     """A trainer that cannot hold all cells of a batch trains them one part after another."""
     parts = []
     monkeypatch.setattr(process, "framework", lambda backend: backend)
-    monkeypatch.setattr(process.batch, "train", lambda *args, clock: parts.append(args[2:]) or args[2])
+    monkeypatch.setattr(process.batch, "train", lambda *args, **clocks: parts.append(args[2:]) or args[2])
     assert process._train(SETTINGS, tuple(CELLS[:20]), (0.1,) * 20) == CELLS[:20]
     monkeypatch.setattr(process, "free", lambda: 0)
     assert process._train(SETTINGS, tuple(CELLS[:5]), (1.0, 2.0, 3.0, 4.0, 5.0)) == CELLS[:5]

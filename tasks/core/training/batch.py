@@ -5,7 +5,7 @@ orders of rows and the initial weights, the same for every backend. The backend 
 cells of the batch together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import named
 from tasks.core.design.settings import CellSettings, Split
-from tasks.core.training import bits, datasets, meanfield, memory, seeds
+from tasks.core.training import bits, datasets, meanfield, memory, reference, seeds
 from tasks.core.training.backend import Framework, Program, Progress, Stack
 from tasks.core.training.datasets import Dataset, Fold
 from tasks.core.training.health import Signals
 from tasks.core.training.meanfield import Theory
 from tasks.core.training.outcome import Curves, Outcome, Predictions, Trained
+from tasks.core.training.reference import Clock
 from tasks.core.training.weights import fans, initial_weights, stacked
 
 Orders = list[NDArray[np.int32]]
@@ -32,21 +33,20 @@ def train(
     cells: Sequence[Cell],
     rates: Sequence[float] = (),
     *,
-    clock: Callable[[], float],
+    clock: Clock,
+    processor: Clock | None = None,
 ) -> list[Outcome]:
     """Train cells with these settings together, and return their outcomes in the same order.
 
-    rates: the learning rate of each cell; without any, all have that of the settings. `clock` returns seconds. The
-    `seconds` of a cell are the batch's training time divided by the number of cells, without the time for compiling and
-    for the signals before training.
+    rates: the learning rate of each cell; without any, all have that of the settings. The `seconds` of a cell are the
+    batch's training time by the clock, divided by the number of cells, without the time for compiling and for the
+    signals before training. processor: the processor time of this process; only with it cells have a pace.
     """
     program, folds, orders = started(framework, settings, cells, rates)
     untrained = bits.of_cells(program.variables(), len(cells))
     start, before = program.probe(), program.measure()
     program.run(_stacked(orders, slice(0)))
-    begun = clock()
-    after = _run(program, orders)
-    seconds = (clock() - begun) / len(cells)
+    after, seconds, pace = reference.timed(lambda: _run(program, orders), len(cells), clock, processor)
     scores = np.concatenate([before.scores, after.scores])
     logits, variables = program.logits(), program.variables()
     gradients, trained = (bits.of_cells(each, len(cells)) for each in (start.gradients, variables))
@@ -62,6 +62,7 @@ def train(
                 signals=Signals.of(start, at, theories[at], after.state[:, at], after.flow[:, at], guess),
                 seconds=seconds,
                 bits=bits.Bits(untrained[at], gradients[at], trained[at]),
+                pace=pace,
             ),
         )
         for at, (cell, fold) in enumerate(zip(cells, folds, strict=True))

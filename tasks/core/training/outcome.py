@@ -11,6 +11,7 @@ from tasks.core.design.grid import Cell
 from tasks.core.training.bits import Bits
 from tasks.core.training.datasets import Fold
 from tasks.core.training.health import Signals
+from tasks.core.training.reference import Pace
 
 REASON_LENGTH = 300  # characters; a framework's errors can be pages long
 
@@ -111,7 +112,8 @@ class Described:
 class Trained:
     """Everything that training a cell gives; `weights` have the names and shapes of the framework's own model.
 
-    described: of a network of one's own. bits: digests of the weights and of the first gradient.
+    described: of a network of one's own. bits: digests of the weights and of the first gradient. pace: of a cell that a
+    benchmark trains.
     """
 
     curves: Curves
@@ -121,13 +123,15 @@ class Trained:
     seconds: float
     described: Described | None = None
     bits: Bits = field(default_factory=Bits)
+    pace: Pace | None = None
 
     @property
     def scalars(self) -> dict[str, float]:
         """Every number that describes the cell as a whole, by name."""
         quality = {"brier_score": self.predictions.brier_score, "loss_area": self.curves.loss_area}
         factor = {"native_factor": self.described.largest_factor} if self.described else {}
-        return {**quality, "train_seconds": self.seconds, **self.signals.scalars(), **factor}
+        pace = self.pace.scalars if self.pace else {}
+        return {**quality, "train_seconds": self.seconds, **pace, **self.signals.scalars(), **factor}
 
     @property
     def health(self) -> Health:

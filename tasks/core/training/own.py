@@ -4,7 +4,7 @@ A network of one's own may be random in training and keep a state, so its cells 
 alone, with generators of its own, so that its numbers depend on its seed alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,13 @@ from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.design.own import OwnNetwork
 from tasks.core.design.rules import Rules
 from tasks.core.design.settings import CellSettings
-from tasks.core.training import bits, datasets, seeds
+from tasks.core.training import bits, datasets, reference, seeds
 from tasks.core.training.backend import Builder, Framework, OwnProgram, Size
 from tasks.core.training.datasets import Dataset, Floats
 from tasks.core.training.health import Signals
 from tasks.core.training.meanfield import Theory
 from tasks.core.training.outcome import Curves, Described, Outcome, Predictions, Trained
+from tasks.core.training.reference import Clock
 
 EXAMPLE_ROWS = 2  # on which a model is called once, to see in which order its layers are executed
 Parameters = dict[tuple[str, str], Floats]
@@ -49,11 +50,13 @@ def train(
     cell: Cell,
     rate: float,
     *,
-    clock: Callable[[], float],
+    clock: Clock,
+    processor: Clock | None = None,
 ) -> Outcome:
     """Train a cell of a network of one's own, and return its outcome.
 
     builder: what builds the model from the shape of a row and the number of outputs. rate: the learning rate.
+    clock, processor: those of `batch.train`.
     """
     dataset, recipe = datasets.load(settings.dataset), settings.recipe
     fold = datasets.divide(dataset, settings.split, cell.seed)
@@ -66,9 +69,7 @@ def train(
     start, before = program.probe(), program.measure()
     (gradient,) = bits.of_cells(start.gradients, 1)
     program.run(order[:0])
-    begun = clock()
-    after = program.run(order)
-    seconds = clock() - begun
+    after, seconds, pace = reference.timed(lambda: program.run(order), 1, clock, processor)
     outputs, variables = program.outputs(), program.variables()
     scores = np.concatenate([before.scores, after.scores])[:, 0]
     layers = len(program.layers.layers)
@@ -81,6 +82,7 @@ def train(
             weights=variables,
             signals=Signals.of(start, 0, unknown(layers), after.state[:, 0], after.flow[:, 0], guess),
             seconds=seconds,
+            pace=pace,
             described=described(framework, program.layers, settings, cell.initializer),
             bits=bits.Bits(untrained, gradient, bits.digests(variables)),
         ),
