@@ -1,10 +1,9 @@
 """The report's page in a real browser: from disk, in both themes, on a phone, on paper, and in MLflow's own viewer."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.shared.browser import READY, SHOTS, chromium
+from tests.shared.browser import SHOTS, chromium, faults, quiet_tabs
 from tests.shared.reports import findings, page
 from tests.shared.samples import history, layers
 
@@ -26,23 +25,8 @@ def address(tmp_path_factory):
 @pytest.fixture
 def opened(browser, address):
     """Return a function that opens the report, and fails if it asks the network or complains."""
-    heard, contexts = [], []
-
-    def open_page(width=1280, **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda message: heard.append(message.text))
-        tab.on("pageerror", lambda error: heard.append(str(error)))
-        tab.on("request", lambda request: heard.append(request.url) if request.url.startswith("http") else None)
-        tab.goto(address)
-        tab.wait_for_selector(READY)
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert heard == []
+    with quiet_tabs(browser, address) as open_page:
+        yield open_page
 
 
 def column(tab, table, name):
@@ -79,11 +63,7 @@ def test_themes_and_widths(opened, theme, width):
     """In either theme and on a phone nothing is wider than the page, and axe finds nothing serious."""
     tab = opened(width, color_scheme=theme)
     tab.screenshot(path=SHOTS / f"report-{theme}-{width}.png", full_page=True)
-    assert tab.evaluate("document.documentElement.scrollWidth") == width
-    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, ground[4:-1].split(","))) > 384) == (theme == "light")
-    faults = [fault for fault in Axe().run(tab).response["violations"] if fault["impact"] in ("serious", "critical")]
-    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in faults] == []
+    assert faults(tab, theme, width) == []
 
 
 def test_printing(opened, tmp_path):

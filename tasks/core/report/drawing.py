@@ -3,8 +3,8 @@
 import base64
 import io
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from tasks.core.statistics.side_by_side import RUNS, SideBySide
 
 if TYPE_CHECKING:
     from tasks.core.audit.audit import Audit
+    from tasks.core.report.watch_history import History, Series
+    from tasks.core.watch.night import Night
 
 NEUTRAL = {"#000000": "currentColor", "#333333": "currentColor", "#4d4d4d": "currentColor"}
 """Colours that follow the page's text, which is black on a light page and white on a dark one."""
@@ -102,6 +104,12 @@ CAPTIONS = {
         "The standard deviation of each kernel over that of He's law for its operation, in the model's order from top "
         "to bottom. Marks tell what was found of it. The table of parameters has the numbers.",
     ),
+    "history": (
+        "History of what changed",
+        "What was flagged tonight over all nights, a panel for each group and measure. Marks are flags of tonight and "
+        "of earlier nights; a dotted line stands before a night on which the environment differed from before. The "
+        "table of the history has every group and measure.",
+    ),
     "gradients": (
         "Gradients",
         "Norm of each layer's weight gradient by epoch, a heat map for each initializer.",
@@ -176,6 +184,26 @@ def of_runs(beside: SideBySide) -> list[Picture]:
 
 def _of_runs(beside: SideBySide) -> Iterator[tuple[str, Figure]]:
     yield "runs", verdict_figures.between_backends(beside.verdicts, beside.keys, RUNS[::-1])
+
+
+def of_watch(nights: Sequence["Night"], history: "History") -> dict[str, Picture]:
+    """Draw, by study, the history of what is flagged tonight; nights: tonight last."""
+    changed = {each.study: history.changed(each) for each in nights[-1].watched}
+    shown = {study: found for study, found in changed.items() if found}
+    drawn = _drawn(_of_watch(nights, history, shown))
+    return {
+        study: replace(each, name=f"history-{study}", title=f"{each.title} in {study}")
+        for study, each in zip(shown, drawn, strict=True)
+    }
+
+
+def _of_watch(
+    nights: Sequence["Night"], history: "History", shown: Mapping[str, Sequence["Series"]]
+) -> Iterator[tuple[str, Figure]]:
+    from tasks.core.report import watch_figures  # benchmarks need nothing of the watch
+
+    for study, found in shown.items():
+        yield "history", watch_figures.histories(found, history.names, history.upgrades(study, nights))
 
 
 def _drawn(figures: Iterable[tuple[str, Figure]]) -> list[Picture]:

@@ -97,10 +97,10 @@ def html(
     return worded(page, findings.study)
 
 
-def rendered(*, pictures: Sequence["Picture"], **parts: object) -> str:
-    """Return a page made of these parts, which are the names in templates/report.html."""
+def rendered(*, pictures: Sequence["Picture"], template: str = "report.html", **parts: object) -> str:
+    """Return a page made of these parts, which are the names in the template."""
     bundle = resources.files("itables") / "html"
-    return _template().render(
+    return _template(template).render(
         **parts,
         pictures=[(each, Markup(each.embedded)) for each in pictures],  # noqa: S704  # drawn here
         style=_packed(bundle / "dt_bundle.css"),
@@ -108,7 +108,7 @@ def rendered(*, pictures: Sequence["Picture"], **parts: object) -> str:
     )
 
 
-def _template() -> Template:
+def _template(name: str) -> Template:
     templates = Environment(
         loader=PackageLoader("tasks.core.report"),
         autoescape=True,
@@ -116,7 +116,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template("report.html")
+    return templates.get_template(name)
 
 
 def _others(
