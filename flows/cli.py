@@ -76,6 +76,9 @@ TIMEZONE = click.option(
 )
 
 
+SET = click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting: recipe.epochs=50.")
+
+
 class Invalid(click.ClickException):
     """Wrong input: the command prints one line for each fault, and runs nothing."""
 
@@ -116,7 +119,7 @@ def cli(context: click.Context) -> None:
 
 @cli.command()
 @click.argument("study", default="iris", metavar="[NAME|FILE.yaml]")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting: recipe.epochs=50.")
+@SET
 @click.option(
     "--export", type=click.Path(file_okay=False, path_type=Path), help="Copy report and tables into this folder."
 )
@@ -133,11 +136,7 @@ def run(
     invalid.
     """
     with refusing():
-        asked = studies.load(study, (*changes, *(["audit=true"] if audit else [])))
-        if not isinstance(asked.network, Network) or isinstance(asked.dataset, Loaded):
-            from tasks import user_code
-
-            user_code.allow(*([Path(study).parent] if study not in studies.names() else []), Path.cwd())
+        asked = _loaded(study, (*changes, *(["audit=true"] if audit else [])))
         if dry_run:
             from flows.planning import plan
 
@@ -159,6 +158,16 @@ def run(
         click.echo(f"Exported {', '.join(exported)} to {export}")
     if failure:
         raise failure
+
+
+def _loaded(study: str, changes: tuple[str, ...]) -> Study:
+    """Return a study with changes; code of its own may be imported from its folder and the current one."""
+    asked = studies.load(study, changes)
+    if not isinstance(asked.network, Network) or isinstance(asked.dataset, Loaded):
+        from tasks import user_code
+
+        user_code.allow(*([Path(study).parent] if study not in studies.names() else []), Path.cwd())
+    return asked
 
 
 def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult", click.ClickException | None]:
@@ -259,6 +268,26 @@ def accept(night: str, studies: tuple[str, ...], why: str) -> None:
     with refusing():
         chosen = nights.accept(night, studies, why)
     click.echo(f"{night} is the baseline of {', '.join(chosen)}: {why}")
+
+
+@cli.command()
+@click.argument("study")
+@click.argument("package")
+@click.argument("good")
+@click.argument("bad")
+@SET
+def bisect(study: str, package: str, good: str, bad: str, changes: tuple[str, ...]) -> None:
+    """Find the first version of a package that changes the numbers of a study.
+
+    GOOD is a version with the old numbers, and BAD a later one. Each version is installed into an environment of its
+    own that is deleted afterwards; nothing is recorded.
+    """
+    from flows import bisect as bisecting
+
+    with refusing():
+        asked = _loaded(study, changes)
+        found = bisecting.bisect(asked, package, good, bad, told=click.echo)
+    click.echo(found)
 
 
 @cli.command("studies")
