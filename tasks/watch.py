@@ -1,30 +1,31 @@
 """The watch of a night: hold each study against the nights before it, and keep and tell what changed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
+from itertools import takewhile
 
 import pandas as pd
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
-from tasks.core.report.watch_history import History
-from tasks.core.watch.bits import Beside
-from tasks.core.watch.night import Night
-from tasks.core.watch.paired import RECENT, Tonight
 
 from tasks import comparison, fence
 from tasks.core.report import drawing, watch_feed, watch_page, watch_text
+from tasks.core.report.watch_history import History
 from tasks.core.statistics.findings import Findings
 from tasks.core.watch import bits, comparable, judge, speed
 from tasks.core.watch.judge import Held
-from tasks.core.watch.values import values
+from tasks.core.watch.night import Night
+from tasks.core.watch.paired import RECENT, Tonight
+from tasks.core.watch.values import paces, values
 from tasks.tracking import benchmarks, nights, reading
 from tasks.tracking.nights import FEED, PAGE, Entry, Kept
 from tasks.tracking.store import CELLS, Benchmark
 
-EVENT = "initbench.flag"
+EVENT = "initbench.flag"  # a Prefect event, one for each flag
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Known:
         (history,) = reading.read_files(self.benchmark, cells, "history.csv")
         return bits.Recorded(self.findings, reading.read_bits(self.benchmark, cells), history)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A hash of all that comparable nights have alike."""
         return comparable.identity(self.findings.study, self.environment)
@@ -67,41 +68,43 @@ class Known:
 def watch(due: datetime, at: str, asked: Sequence[Asked], tags: Mapping[str, str]) -> Night:
     """Hold the studies of a night against the nights before, keep the night in MLflow, and show it in Prefect.
 
-    due: when the night was due. Its date is the night's name, with the time if another night has that date. at: the time
-    now, as RFC 3339 writes it. tags: those of the night's run.
+    due: when the night was due. Its date is the night's name, with the time if another night has that date. at: the
+    time now, as RFC 3339 writes it. tags: those of the night's run.
     """
     fence.check()
     past = nights.nights()
-    name = f"{due:%Y-%m-%d}" if not any(each.name == f"{due:%Y-%m-%d}" for each in past) else f"{due:%Y-%m-%d %H:%M:%S}"
-    told, history = nights.book()
+    date, time = f"{due:%Y-%m-%d}", f"{due:%Y-%m-%d %H:%M:%S}"
+    name = time if any(each.name == date for each in past) else date
     known = {each.study: Known.of(each.run_id) for each in asked if each.run_id}
-    run, shared = nights.opened(tags)
-    rows = [
-        values(name, each.findings, each.benchmark.link, benchmarks.speed(each.benchmark)) for each in known.values()
-    ]
-    history = pd.concat([each for each in (history, *rows) if len(each)], ignore_index=True)
+    told, history = nights.book()
+    history = _continued(history, name, known.values())
     held = [_held(each, known.get(each.study), past) for each in asked]
-    slower = speed.flags(history, name)
-    held = [judge.with_speed(each, slower.get(each.study, ())) for each in held]
-    tonight = Night(name, judge.watched(held), at, run.file_link(PAGE))
+    run, book = nights.opened(tags)
+    tonight = Night(name, judge.watched(_with_speed(held, history, name, known, past)), at, run.file_link(PAGE))
     whole = (*told, tonight)
     shown = History.of(history, whole)
-    pictures = drawing.of_night(shown, whole)
     nights.keep(
         run,
-        shared,
+        book,
         whole,
         {study: Entry(each.benchmark.run_id, each.identity) for study, each in known.items()},
-        page=watch_page.html(whole, shown, pictures),
-        feed=watch_feed.feed(whole, name=shared.link, link=shared.file_link(FEED)),
+        page=watch_page.html(whole, shown, drawing.of_watch(whole, shown)),
+        feed=watch_feed.feed(whole, name=book.link, link=book.file_link(FEED)),
         history=history,
     )
     _show(tonight)
     return tonight
 
 
+def _continued(history: pd.DataFrame, name: str, known: Iterable[Known]) -> pd.DataFrame:
+    """Return the history of all nights so far, and of tonight, whose name is given."""
+    rows = [values(name, each.findings, benchmarks.metrics(each.benchmark), each.benchmark.link) for each in known]
+    parts = [each for each in (history, *rows) if len(each)]
+    return pd.concat(parts, ignore_index=True) if parts else history
+
+
 def _show(night: Night) -> None:
-    """Show a night in Prefect: as an artifact, and as an event for each flag, to which automations answer."""
+    """Show a night in Prefect: as artifacts, and as an event for each flag, to which automations answer."""
     headline = watch_text.headline(night)
     create_markdown_artifact(watch_text.markdown(night), key="watch", description=headline)
     create_link_artifact(night.link, key="watch-page", link_text=f"The night of {night.name}", description=headline)
@@ -124,46 +127,54 @@ def _held(asked: Asked, known: Known | None, past: Sequence[Kept]) -> Held:
     """Return a study of the night beside its comparable nights."""
     if known is None:
         return Held(asked.study, fault=asked.fault)
-    link = known.benchmark.link
+    found = Held(asked.study, known.benchmark.link, asked.fault)
     before = [each for each in past if asked.study in each.studies]
     if not before:
-        return Held(asked.study, link, asked.fault)
+        return found
     last = Known.of(before[0].studies[asked.study].run_id)
-    if lines := comparable.incomparable(last.findings.study, known.findings.study, last.environment, known.environment):
-        return Held(asked.study, link, asked.fault, incomparable=tuple(lines))
-    return Held(
-        asked.study,
-        link,
-        asked.fault,
+    if before[0].studies[asked.study].identity != known.identity:
+        differing = comparable.incomparable(
+            last.findings.study, known.findings.study, last.environment, known.environment
+        )
+        return replace(found, incomparable=tuple(differing))
+    return replace(
+        found,
         attributed=tuple(comparable.attributed(last.environment, known.environment)),
-        tonight=_tonight(asked.study, known, before),
-        bits=_bits(last, known),
+        tonight=_tonight(asked.study, known, _comparable(asked.study, known, past)),
+        bits=bits.beside(last.recorded, known.recorded),
     )
 
 
-def _bits(last: Known, tonight: Known) -> Beside:
-    return bits.beside(last.recorded, tonight.recorded)
+def _comparable(study: str, known: Known, past: Sequence[Kept]) -> list[Kept]:
+    """Return the nights of a study that are comparable with tonight, newest first, up to the first one that is not."""
+    own = (each for each in past if study in each.studies)
+    return [*takewhile(lambda each: each.studies[study].identity == known.identity, own)]
 
 
-def _tonight(study: str, known: Known, before: Sequence[Kept]) -> Tonight:
-    """Return tonight's cells beside those of the nights since the baseline.
+def _tonight(study: str, known: Known, chain: Sequence[Kept]) -> Tonight:
+    """Return tonight's cells beside those of the nights since the baseline, which end a chain of comparable ones.
 
-    The baseline is the newest night that was accepted, else the first one of those that are comparable with tonight.
+    The baseline is the newest night that was accepted, else the first of them.
     """
-    chain: list[Kept] = []
-    for each in before:
-        if each.studies[study].identity != known.identity:
-            break
-        chain.append(each)
-        if study in each.accepted:
-            break
-    needed = {each.name: each for each in (*chain[:RECENT], chain[-1])}
-    tables = {name: _cells(each, study) for name, each in needed.items()}
-    recent = [tables[each.name] for each in chain[:RECENT]]
-    return Tonight(known.findings.study, known.findings.cells, recent, tables[chain[-1].name], len(chain))
+    age = next((at for at, each in enumerate(chain, 1) if study in each.accepted), len(chain))
+    recent = [_cells(each, study) for each in chain[: min(age, RECENT)]]
+    baseline = recent[-1] if age <= RECENT else _cells(chain[age - 1], study)
+    return Tonight(known.findings.study, known.findings.cells, recent, baseline, age)
 
 
 def _cells(night: Kept, study: str) -> pd.DataFrame:
     """Return the cells of a study in a night on record."""
     benchmark, _ = benchmarks.opened(night.studies[study].run_id)
     return benchmarks.table(benchmark, CELLS)
+
+
+def _with_speed(
+    held: Sequence[Held], history: pd.DataFrame, tonight: str, known: Mapping[str, Known], past: Sequence[Kept]
+) -> list[Held]:
+    """Return the studies of the night with the flags of their speed."""
+    paced = {}
+    for study, each in known.items():
+        names = [night.name for night in reversed(_comparable(study, each, past))]
+        paced[study] = paces(history, study, [*names, tonight])
+    series = sum(len(each[-1].measures) for each in paced.values())
+    return [replace(each, speed=speed.flags(paced.get(each.study, ()), series)) for each in held]

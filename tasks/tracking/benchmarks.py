@@ -143,6 +143,12 @@ def environment(benchmark: Benchmark) -> dict[str, Any]:
     return found
 
 
+def metrics(benchmark: Benchmark) -> dict[str, float]:
+    """Return the metrics of a benchmark's run."""
+    found: dict[str, float] = store.client(benchmark.uri).get_run(benchmark.run_id).data.metrics
+    return found
+
+
 def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
     """Return a table that was published with a benchmark."""
     return pd.read_csv(StringIO(text(store.client(benchmark.uri), benchmark.run_id, name)))

@@ -73,6 +73,10 @@ class Recorded(StudyRecord):
         """Return the address at which MLflow's page shows the run."""
         return f"{self._ui}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
+    def file_link(self, name: str) -> str:
+        """Return the address from which a browser gets a file that was published with the run."""
+        return f"{self._ui}/get-artifact?path={name}&run_uuid={self.run_id}"
+
     @property
     def _ui(self) -> str:
         served = without_password(self.uri.rstrip("/")) if self.uri.startswith("http") else UI
@@ -93,10 +97,6 @@ class Benchmark(Recorded):
         """Return the address at which MLflow's page shows the cells of all benchmarks of the study, by initializer."""
         query = f"viewStateShareKey={view.KEY}&compareRunsMode=CHART"
         return f"{self._ui}/#/experiments/{self.experiment_id}/runs?{query}"
-
-    def file_link(self, name: str) -> str:
-        """Return the address from which a browser gets a file that was published with the benchmark."""
-        return f"{self._ui}/get-artifact?path={name}&run_uuid={self.run_id}"
 
 
 def record_of(study: str) -> StudyRecord:

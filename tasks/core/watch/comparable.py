@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from tasks.core.design import grid
 from tasks.core.design.study import Study
 from tasks.core.statistics.side_by_side import differing
 
-IMMATERIAL = {"record", "max_tasks", "runner", "reported", "checks", "controls", "margins"}
+IMMATERIAL = {"record", "max_tasks", "runner", "reported", "checks", "controls", "margins", "audit"}
 """Settings of a study that change no number of a cell. Tonight's checks and margins judge both nights."""
 ATTRIBUTED = ("packages", "python", "system", "processor", "processors", "precision", "deterministic", "rounding")
 
@@ -26,10 +27,22 @@ def incomparable(before: Study, tonight: Study, was: Environment, environment: E
     >>> incomparable(Study(), Study(seeds=5), cpu, cpu | {"data": {"iris": "b"}})
     ['Study, seeds: 10 before, 5 after', 'Data, iris: a before, b after']
     """
-    studies = [each.model_dump(mode="json", exclude=IMMATERIAL) for each in (before, tonight)]
-    data = [dict(_mapping(each, "data")) for each in (was, environment)]
-    machines = [{"device": device(each), "initbench": _release(each)} for each in (was, environment)]
-    return [*differing("Study", *studies), *differing("Data", *data), *differing("Environment", *machines)]
+    one, other = _alike(before, was), _alike(tonight, environment)
+    return [line for title in one for line in differing(title, one[title], other[title])]
+
+
+def identity(study: Study, environment: Environment) -> str:
+    """Return a hash of all that comparable nights have alike: two nights are comparable if it is the same."""
+    return grid.digest(_alike(study, environment))
+
+
+def _alike(study: Study, environment: Environment) -> dict[str, dict[str, object]]:
+    """Return what comparable nights have alike, by the titles under which it is told."""
+    return {
+        "Study": study.model_dump(mode="json", exclude=IMMATERIAL),
+        "Data": dict(_mapping(environment, "data")),
+        "Environment": {"device": device(environment), "initbench": _release(environment)},
+    }
 
 
 def attributed(was: Environment, environment: Environment) -> list[str]:

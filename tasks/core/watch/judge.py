@@ -1,12 +1,11 @@
 """What a night says of its studies: whether each can be held against the nights before, and what changed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-from tasks.core.watch.bits import Beside
-from tasks.core.watch.paired import Tonight
+from dataclasses import dataclass
 
 from tasks.core.watch import changes
+from tasks.core.watch.bits import Beside
+from tasks.core.watch.paired import Tonight
 from tasks.core.watch.watched import Flag, Verdict, Watched
 
 
@@ -32,11 +31,6 @@ class Held:
     def deterministic(self) -> bool:
         """Whether the cells are equal in every bit, or something in the environment may have changed them."""
         return self.bits is None or self.bits.equal or bool(self.attributed)
-
-
-def with_speed(held: Held, flags: tuple[Flag, ...]) -> Held:
-    """Return a study of the night with the flags of its speed."""
-    return replace(held, speed=flags)
 
 
 def watched(held: Sequence[Held]) -> tuple[Watched, ...]:

@@ -30,3 +30,8 @@ class Night:
     def judged(self, verdict: Verdict) -> tuple[Watched, ...]:
         """Return the studies that have a verdict."""
         return tuple(each for each in self.watched if each.verdict == verdict)
+
+    @property
+    def changed(self) -> bool:
+        """Whether something changed: neither a quiet night nor one that nothing can be held against."""
+        return self.verdict in ("failed", "not deterministic", "changed")

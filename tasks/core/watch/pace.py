@@ -13,6 +13,9 @@ REFERENCE = "speed_reference_ms"
 CELLS, STARTUP = "speed_cells_per_second", "speed_startup_s"
 TRAIN, REFERENCES = "speed_train_ms_per_cell_", "speed_train_references_per_cell_"  # a backend's name follows
 
+TITLES = TRAINING, CELL, START = ("training a cell", "a cell, of the whole run,", "start-up")
+"""What a night watch calls the measures that it follows."""
+
 
 class Measure(NamedTuple):
     """What a night watch follows: a measure of speed, and the backend it is about, or an empty string."""
@@ -51,10 +54,10 @@ def followed(metrics: Mapping[str, float]) -> dict[Measure, float]:
     if not metrics.get(REFERENCE):
         return {}
     trained = {
-        Measure(name.removeprefix(REFERENCES), "training a cell"): value
+        Measure(name.removeprefix(REFERENCES), TRAINING): value
         for name, value in metrics.items()
         if name.startswith(REFERENCES)
     }
-    whole = {"a cell, of the whole run,": 1000 / metrics[CELLS], "start-up": 1000 * metrics[STARTUP]}
+    whole = {CELL: 1000 / metrics[CELLS], START: 1000 * metrics[STARTUP]}
     found = trained | {Measure("", title): value / metrics[REFERENCE] for title, value in whole.items()}
     return {measure: value for measure, value in found.items() if np.isfinite(value) and value > 0}

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.watch.pace import Measure, followed
+from tasks.core.watch.pace import Measure
 from tasks.core.watch.watched import Flag
 
 Array = NDArray[np.float64]
@@ -133,10 +133,10 @@ def _orders(n: int, rounds: int) -> NDArray[np.int8]:
 
 @dataclass(frozen=True)
 class Night:
-    """The metrics of a study's benchmark in a night, and the label by which a flag names the night."""
+    """A study's measures of speed in a night, `pace.followed`, and the label by which a flag names the night."""
 
     label: str
-    metrics: Mapping[str, float]
+    measures: Mapping[Measure, float]
 
 
 @dataclass(frozen=True)
@@ -153,9 +153,9 @@ def histories(nights: Sequence[Night], series: int) -> list[History]:
     """Return the history of each measure that the last of a study's nights has; without nights, none.
 
     nights: comparable ones, the oldest first; older ones than KEPT are left out. series: how many measures of speed are
-    followed tonight, over all studies together; `len(pace.followed(metrics))` of each.
+    followed tonight, over all studies together.
     """
-    told = [(night.label, followed(night.metrics)) for night in nights[-KEPT:]]
+    told = [(night.label, night.measures) for night in nights[-KEPT:]]
     found = []
     for measure in told[-1][1] if told else ():
         labels, values = zip(*((label, each[measure]) for label, each in told if measure in each), strict=True)

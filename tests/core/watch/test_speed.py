@@ -79,7 +79,7 @@ def nights(factors, loads, rng):
                 "reference_processor_seconds": beside,
             }
         )
-        told.append(speed.Night(f"night {number}", pace.measured(cells, begun=0.0)))
+        told.append(speed.Night(f"night {number}", pace.followed(pace.measured(cells, begun=0.0))))
     return told
 
 
@@ -88,7 +88,6 @@ def test_a_busy_machine_raises_nothing():
     rng = np.random.default_rng(5)
     loads = np.r_[np.ones(30), np.full(10, 2.0)]
     told = nights(np.ones(40), loads, rng)
-    assert told[-1].metrics["speed_reference_ms"] == pytest.approx(40)
     assert not [flag for at in range(30, 41) for flag in speed.flags(told[:at], series=4)]
 
 
