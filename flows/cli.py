@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tasks.core.audit.findings import Severity
 
 INVALID = 2
+MIB = 2**20
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 LOGGING = {
     "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -288,6 +289,27 @@ def bisect(study: str, package: str, good: str, bad: str, changes: tuple[str, ..
         asked = _loaded(study, changes)
         found = bisecting.bisect(asked, package, good, bad, told=click.echo)
     click.echo(found)
+
+
+@cli.command()
+@click.option("--keep", type=click.IntRange(min=1), default=30, show_default=True, help="Newest nights that keep all.")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted; delete nothing.")
+def prune(keep: int, dry_run: bool) -> None:
+    """Delete the files that cells of old nights have left: weights, predictions, curves and signals.
+
+    Reports, tables, digests and pages stay for ever, and so do all files of nights with a flag, of baselines and of
+    champions.
+    """
+    from tasks.tracking import pruning
+
+    with refusing():
+        found = pruning.old(keep)
+        for each in found:
+            click.echo(f"{each.night}  {each.study:15}{each.size / MIB:9.1f} MiB")
+        if not dry_run:
+            pruning.prune(found)
+    size, nights = sum(each.size for each in found) / MIB, len({each.night for each in found})
+    click.echo(f"{'Would free' if dry_run else 'Freed'} {size:.1f} MiB of {nights} nights")
 
 
 @cli.command("studies")

@@ -5,7 +5,7 @@ several nights were due while no worker was there to run them, only the newest r
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Cancelled, Completed
 from prefect.types._datetime import now
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from tabulate import tabulate
 
 from flows import form, studies
@@ -40,7 +40,7 @@ from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.own import Watched, watched_once
 from tasks.core.report import audit_text, watch_text
 from tasks.core.watch import night as watching
-from tasks.tracking import benchmarks
+from tasks.tracking import benchmarks, pruning
 from tasks.tracking.store import NIGHTLY, Benchmark
 
 ARTIFACT = "nightly"
@@ -124,6 +124,7 @@ def nightly(
     audits: Annotated[tuple[Watched, ...], AfterValidator(watched_once)] = (),
     as_night: bool = False,
     on_change: Literal["warn", "fail"] = "warn",
+    keep: Annotated[int, Field(ge=1)] = 30,
 ) -> State[None] | None:
     """Train each study anew in a flow run of its own, and publish a table that compares each with its last nightly.
 
@@ -137,6 +138,7 @@ def nightly(
         audits: Models to audit on this machine. The table tells what changed since the last night.
         as_night: Whether this run is a night. The schedule says so of its own runs.
         on_change: The final state if the watch finds a change: warn completes, and fail fails.
+        keep: How many of the newest nights keep the files of all cells. Flagged nights and baselines keep theirs.
 
     Raises:
         FailedStudiesError: if a study or an audit failed; the others are done and everything is published first.
@@ -147,13 +149,13 @@ def nightly(
     if replaced := as_night and _replaced():
         return Cancelled(message=replaced)
     frameworks = trainers(BACKENDS) if runner == "local" else nullcontext()  # so that frameworks load once a night
-    mark = [NIGHTLY] if as_night else []
+    mark = {NIGHTLY: "yes"} if as_night else {}
     with frameworks, tags(*mark, *runtime.flow_run.tags):  # Prefect does not give a flow's tags to its subflows
         nights = [_night(study, runner) for study in studies]
-        audited = [_audited(model) for model in audits]
+        audited = [_audited(model, mark) for model in audits]
         fence.check()
         _publish(nights, audited)
-        watched = _watched(nights) if as_night else None
+        watched = _watched(nights, keep) if as_night else None
     if failed := "; ".join(filter(None, (_failed("studies", nights), _failed("audits", audited)))):
         raise FailedStudiesError(failed)
     if watched is None:
@@ -163,10 +165,12 @@ def nightly(
     return Completed(message=watch_text.headline(watched))
 
 
-def _watched(rows: Sequence[Night]) -> watching.Night:
-    """Hold the studies of the night against the nights before."""
+def _watched(rows: Sequence[Night], keep: int) -> watching.Night:
+    """Hold the studies of the night against the nights before, and delete the files of old cells."""
     asked = [watch.Asked(each.name, each.tonight.run_id if each.tonight else None, each.fault) for each in rows]
-    return watch.watch(_due(), now("UTC").isoformat(), asked, prefect_tags())
+    found = watch.watch(_due(), now("UTC").isoformat(), asked, prefect_tags())
+    pruning.prune(pruning.old(keep))
+    return found
 
 
 def _publish(nights: Sequence[Night], audited: Sequence[Audited]) -> None:
@@ -212,10 +216,10 @@ def _night(study: str, runner: str) -> Night:
     return night
 
 
-def _audited(model: Watched) -> Audited:
+def _audited(model: Watched, mark: Mapping[str, str]) -> Audited:
     fence.check()
     try:
-        night = Audited(str(model), again=audit_again(model, prefect_tags()))
+        night = Audited(str(model), again=audit_again(model, prefect_tags() | mark))
     except Exception as error:  # of any kind: the other models are still audited
         night = Audited(str(model), _line(error))
     get_run_logger().info("audit %s: %s", night.name, night.fault or "Completed")
@@ -224,7 +228,7 @@ def _audited(model: Watched) -> Audited:
 
 def _trained(study: str, runner: str) -> Night:
     before = benchmarks.last_nightly(study)
-    state = benchmark(study, fresh=True, advanced={"runner": runner}, return_state=True)
+    state = benchmark(study, fresh=True, advanced={"runner": runner, "record": "group"}, return_state=True)
     found = state.result(raise_on_failure=False)
     fault = "" if state.is_completed() else _line(state.message)
     tonight = found.result if isinstance(found, BenchmarkError) else found

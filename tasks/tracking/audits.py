@@ -26,7 +26,7 @@ def last_nightly(target: str) -> tuple[Recorded, str] | None:
 
 
 def keep(found: Audit, files: Mapping[str, bytes], tags: Mapping[str, str]) -> Recorded:
-    """Record a nightly's audit, with its counts as metrics and with these files beside it; return its run.
+    """Record a nightly's audit, with its counts as metrics and with these tags and files; return its run.
 
     Raises:
         StoreError: if the model's experiment is deleted.
@@ -44,7 +44,7 @@ def keep(found: Audit, files: Mapping[str, bytes], tags: Mapping[str, str]) -> R
         status="FINISHED",
         started=now,
         ended=now,
-        tags={**tags, NIGHTLY: "yes"},
+        tags=dict(tags),
         params={"backend": found.backend, "framework": found.framework, "seeds": str(found.seeds)},
         points=[(name, 0, value) for name, value in counts.items()],
         files={SNAPSHOT: found.to_json().encode(), **files},

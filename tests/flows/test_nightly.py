@@ -1,15 +1,20 @@
 """The nightly on a real Prefect server, store and trainers, with small studies in place of those that ship."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 
 from flows import studies
-from flows.nightly import FailedStudiesError, nightly
+from flows.nightly import ChangedError, FailedStudiesError, nightly
 from tasks import user_code
 from tasks.core.audit.audit import Audit
-from tasks.tracking import benchmarks, store
+from tasks.tracking import benchmarks, nights, store
 from tasks.tracking.store import NIGHTLY
+from tests.shared.inside import called
 
 # Prefect leaves the connection of a subflow's events to the garbage collector
 pytestmark = [
@@ -55,7 +60,7 @@ def night(folder, monkeypatch):
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "other.py").write_text(MODEL.format(law="kaiming_normal"))
     monkeypatch.setenv(user_code.FOLDERS, str(folder))
-    return lambda *names, audits=(): nightly(names, audits=audits)
+    return lambda *names, **how: nightly(names, **{"as_night": True, **how})
 
 
 def table():
@@ -123,3 +128,59 @@ def test_nights(night, folder):
     assert {"2 studies · 2 audits", "1 studies · 1 audits"} <= {run.name.partition(" · ")[2] for run in runs}
     assert sum(run.parent_task_run_id is not None and "fine" in run.name for run in runs) == 2
     assert {NIGHTLY} == {tag for run in runs if run.parent_task_run_id for tag in run.tags}
+
+
+def worse(trained):
+    """Return a function that trains as another does, but for one initializer's accuracies and final weights."""
+
+    @contextmanager
+    def changed(*asked):
+        with trained(*asked) as outcomes:
+            yield [each if each.cell.initializer == "zeros" else _worse(each) for each in outcomes]
+
+    return changed
+
+
+def _worse(outcome):
+    found = outcome.trained
+    curves = replace(found.curves, test_loss=found.curves.test_loss * np.float32(4))
+    ends = dict.fromkeys(found.bits.end, "00000000")
+    return replace(outcome, trained=replace(found, curves=curves, bits=replace(found.bits, end=ends)))
+
+
+def test_the_watch(night, trainers, monkeypatch, folder, capsys):
+    """The first night holds nothing against anything; a night of equal bits is quiet; a change is told, and may fail.
+
+    A run by hand is no night. A night that is accepted becomes the baseline.
+    """
+    night("fine")
+    night("fine")
+    night("fine", as_night=False)
+    told, history = nights.book()
+    assert [each.verdict for each in told] == ["first night", "quiet"]
+    assert told[0].name < told[1].name
+    assert set(history["measure"]) >= {"test_accuracy", "test_loss", "training a cell", "start-up"}
+
+    monkeypatch.setattr(trainers, "trained", worse(trainers.trained))
+    with pytest.raises(ChangedError, match="Tonight the same seeds did not give the same bits on fine"):
+        night("fine", on_change="fail")
+    told, _ = nights.book()
+    (fine,) = told[-1].watched
+    assert fine.verdict == "not deterministic"
+    assert [flag.group for flag in fine.flags if flag.level == "bits"] == ["pytorch · he_normal"]
+    artifact = Artifact.get("watch")
+    assert artifact.data.startswith(f"## {told[-1].name}: not deterministic")
+
+    kept = nights.nights()
+    assert [each.name for each in kept] == [each.name for each in reversed(told)]
+    client = store.client(store.uri())
+    page = benchmarks.text(client, kept[0].recorded.run_id, nights.PAGE)
+    assert "not deterministic" in page
+    status, said = called(("accept", "latest", "--why", "the new loss is right"), monkeypatch, capsys)
+    assert (status, said.out) == (0, "latest is the baseline of fine: the new loss is right\n")
+    night("fine")
+    assert nights.book()[0][-1].verdict == "quiet"
+    assert nights.nights()[1].accepted == {"fine": "the new loss is right"}
+    status, said = called(("accept", "yesterday", "--why", "x"), monkeypatch, capsys)
+    assert status == 2
+    assert said.err.startswith("error: a night is the name of one on record, or `latest`; the newest are ")
