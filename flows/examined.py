@@ -82,9 +82,9 @@ class Networks:
             for one, owner in found.tied:
                 said[f"{backend}: {one} is {owner}, and follows its law"] = None
             said |= dict.fromkeys(f"{backend}: {words}" for words in found.notes)
-        for _, each in self.audits:
-            stops = " A fault stops no run." if each.fails() else ""
-            said[f"audit of {each.target} in {each.backend}: {audit_text.verdict(each)}{stops}"] = None
+        for _, audit in self.audits:
+            stops = " A fault stops no run." if audit.fails() else ""
+            said[f"audit of {audit.target} in {audit.backend}: {audit_text.verdict(audit)}{stops}"] = None
         return tuple(said)
 
     def described(self) -> list[dict[str, object]]:

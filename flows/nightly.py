@@ -177,9 +177,9 @@ def _publish(nights: Sequence[Night], audited: Sequence[Audited]) -> None:
     """Publish a table of studies, and one of audits if there are any."""
     before: Any = Artifact.get(ARTIFACT)  # typed as awaitable, which it is only in asynchronous flows
     link = f"{PREFECT_UI_URL.value()}/artifacts/artifact/{before.id}" if before else None
-    rows = [tabulate([each.row() for each in part], headers="keys", tablefmt="github") for part in (nights, audited)]
+    rows = ([night.row() for night in nights], [each.row() for each in audited])
     last = f"[The table of the night before]({link})" if link else "The first night."
-    shown = "\n\n".join(filter(None, (*rows, last)))
+    shown = "\n\n".join([*(tabulate(part, headers="keys", tablefmt="github") for part in rows if part), last])
     create_markdown_artifact(f"{shown}\n", key=ARTIFACT, description=_words(nights, audited))
 
 
@@ -252,8 +252,12 @@ def _line(words: object) -> str:
 
 
 def _words(nights: Sequence[Night], audited: Sequence[Audited]) -> str:
-    done = [f"{sum(not each.fault for each in part)} of {len(part)}" for part in (nights, audited)]
-    return f"{done[0]} studies completed" + (f", {done[1]} audits" if audited else "")
+    more = f", {_completed(audited)} audits" if audited else ""
+    return f"{_completed(nights)} studies{more} completed"
+
+
+def _completed(part: Sequence[Night] | Sequence[Audited]) -> str:
+    return f"{sum(not each.fault for each in part)} of {len(part)}"
 
 
 def _failed(kind: str, part: Sequence[Night] | Sequence[Audited]) -> str:

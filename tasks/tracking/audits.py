@@ -25,8 +25,8 @@ def last_nightly(target: str) -> tuple[Recorded, str] | None:
     return None
 
 
-def keep(found: Audit, files: Mapping[str, bytes], tags: Mapping[str, str]) -> Recorded:
-    """Record a nightly's audit, with its counts as metrics and with these tags and files; return its run.
+def keep(found: Audit, files: Mapping[str, str], tags: Mapping[str, str]) -> Recorded:
+    """Record a nightly's audit, with its counts as metrics and with these texts as files; return its run.
 
     Raises:
         StoreError: if the model's experiment is deleted.
@@ -47,7 +47,7 @@ def keep(found: Audit, files: Mapping[str, bytes], tags: Mapping[str, str]) -> R
         tags=dict(tags),
         params={"backend": found.backend, "framework": found.framework, "seeds": str(found.seeds)},
         points=[(name, 0, value) for name, value in counts.items()],
-        files={SNAPSHOT: found.to_json().encode(), **files},
+        files={name: text.encode() for name, text in {SNAPSHOT: found.to_json(), **files}.items()},
     )
     (run_id,) = runs.write(client.tracking_uri, experiment, [run])
     if isinstance(run_id, Exception):

@@ -94,7 +94,7 @@ def test_lines_tell_what_matters_first():
     compared = compare.compare(before, after)
     first, *others = audit_text.changes(compared).split("; ")
     assert first.startswith("l0.weight: law he_normal")
-    assert first.endswith(", now constant(value=1)")
+    assert first.endswith(", now ones")
     assert others[-1] == f"and {len(compared.changes) - 3} more"
 
 

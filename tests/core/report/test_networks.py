@@ -43,7 +43,7 @@ def test_layers_are_listed_with_their_fans():
 
 def test_audits_are_told_worst_first():
     """Each finding is a row that leads to the audit's own page; a network without any is a row; all are counted."""
-    layers, draws = audited.plain()
+    layers, draws = audited.plain(6)
     wrong = {**draws, "l1.weight": lambda _: np.ones((24, 24)), "l2.bias": lambda _: np.ones(24)}
     found = {
         "pytorch-1": audit.judge(look(audited.Model(layers, wrong)), "m:build(depth=4)"),
