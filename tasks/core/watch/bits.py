@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from tasks.core.design.columns import BITS
@@ -30,10 +31,13 @@ WORDS = {
 
 
 class Difference(NamedTuple):
-    """Where a cell first differs: at which of STAGES, in which epoch, in which parameter or layer, in words."""
+    """Where a cell first differs: at which of STAGES, in which epoch, in which parameter or layer, in words.
+
+    The epoch is infinite if no epoch shows the difference.
+    """
 
     stage: int
-    epoch: int
+    epoch: float
     where: str
 
     @property
@@ -135,7 +139,7 @@ def _first(rows: pd.DataFrame, chosen: pd.Series) -> dict[str, str]:
     return dict(zip(firsts[KEY], firsts[PARAMETER], strict=True))
 
 
-def _told(before: Recorded, after: Recorded, keys: set[str]) -> dict[str, tuple[int, str]]:
+def _told(before: Recorded, after: Recorded, keys: set[str]) -> dict[str, tuple[float, str]]:
     """Return by key the first epoch in which anything differs, and in words the layer or the curve that does."""
     one, other = (night.by_key(night.history, "epoch") for night in (before, after))
     named = {KEY, "status", *_names(before.findings.cells), *_names(after.findings.cells)}
@@ -159,7 +163,7 @@ def _where(epoch: int, unequal: list[str]) -> str:
     return f"epoch {epoch}, layer {layers[0]}" if layers else f"epoch {epoch}, {unequal[0].replace('_', ' ')}"
 
 
-def _difference(key: str, apart: dict[str, dict[str, str]], told: dict[str, tuple[int, str]]) -> Difference | None:
+def _difference(key: str, apart: dict[str, dict[str, str]], told: dict[str, tuple[float, str]]) -> Difference | None:
     """Return where a cell first differs.
 
     apart: for each stage of digests, by key, the first parameter that differs. told: what `_told` returns.
@@ -169,5 +173,5 @@ def _difference(key: str, apart: dict[str, dict[str, str]], told: dict[str, tupl
             return Difference(at, 0, apart[stage][key])
     if key not in apart[END] and key not in told:
         return None
-    epoch, where = told.get(key, (0, f"the final weights, {apart[END].get(key)}"))
+    epoch, where = told.get(key, (np.inf, f"the final weights, {apart[END].get(key)}"))
     return Difference(STAGES.index(END if key in apart[END] else SCORES), epoch, where)
