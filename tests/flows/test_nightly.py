@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 
 from flows import studies
 from flows.nightly import ChangedError, FailedStudiesError, nightly
-from tasks import user_code
+from tasks import comparison, user_code
 from tasks.core.audit.audit import Audit
 from tasks.tracking import benchmarks, nights, store
 from tasks.tracking.store import NIGHTLY
@@ -151,7 +151,8 @@ def _worse(outcome):
 def test_the_watch(night, trainers, monkeypatch, folder, capsys):
     """The first night holds nothing against anything; a night of equal bits is quiet; a change is told, and may fail.
 
-    A run by hand is no night. A night that is accepted becomes the baseline.
+    A run by hand is no night. A night that is accepted becomes the baseline. Of old quiet nights the files of cells are
+    deleted, and what was found stays.
     """
     night("fine")
     night("fine")
@@ -181,6 +182,22 @@ def test_the_watch(night, trainers, monkeypatch, folder, capsys):
     night("fine")
     assert nights.book()[0][-1].verdict == "quiet"
     assert nights.nights()[1].accepted == {"fine": "the new loss is right"}
+    night_two = kept[1]
+    command = ("prune", "--keep", "1", "--dry-run")
+    status, said = called(command, monkeypatch, capsys)
+    assert status == 0
+    assert said.out.startswith(f"{night_two.name}  fine ")
+    assert said.out.endswith(" MiB of 1 nights\n")
+    benchmark, _ = benchmarks.opened(night_two.studies["fine"].run_id)
+    before = benchmarks.table(benchmark, "cells.csv")
+    called(command[:-1], monkeypatch, capsys)
+    left = {file.path for file in client.list_artifacts(benchmark.run_id)}
+    assert {"report.html", "cells.csv", "comparison.csv"} <= left
+    assert not {"cells", "models"} & left
+    assert benchmarks.table(benchmark, "cells.csv").equals(before)
+    with pytest.raises(store.StoreError):
+        comparison.recall(benchmark.run_id)
+    assert called(command, monkeypatch, capsys)[1].out == "Would free 0.0 MiB of 0 nights\n"
     status, said = called(("accept", "yesterday", "--why", "x"), monkeypatch, capsys)
     assert status == 2
     assert said.err.startswith("error: a night is the name of one on record, or `latest`; the newest are ")

@@ -1,19 +1,25 @@
 """The whole thing as a user has it: up, the form in Prefect, the comparison, MLflow, Ctrl-C, and up again."""
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
+import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
 from playwright.sync_api import expect
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.serving import notices
 from flows.serving.up import UpError, _supervised
+from tasks.watch import EVENT
 from tests.shared.browser import PATIENCE, READY, SHOTS, chromium
 from tests.shared.inside import called
 from tests.shared.postgres import free_port
@@ -224,6 +230,52 @@ def test_deployments(running, monkeypatch, capsys):
     assert after["nightly"]["parameters"] == watched
     assert running.post("automations/filter").json() == automations
     assert len(automations) == 3
+
+
+def test_a_flag_is_posted(running, monkeypatch, capsys, eventually):
+    """Whoever names a web address gets each flag of the night watch there, as Slack's webhooks take it.
+
+    A second `deploy` changes nothing, and an address that is none is refused.
+    """
+    posted = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    with temporary_settings({PREFECT_API_URL: f"{running.prefect}/api"}), HTTPServer(("127.0.0.1", 0), Receiver) as own:
+        threading.Thread(target=own.serve_forever, daemon=True).start()
+        monkeypatch.setenv(notices.ADDRESS, "slack.example")
+        status, said = called(["deploy", "--timezone", "Europe/Paris"], monkeypatch, capsys)
+        assert (status, len(said.err.splitlines())) == (2, 1)
+        assert "INITBENCH_WEBHOOK must be a web address" in said.err
+        monkeypatch.setenv(notices.ADDRESS, f"http://127.0.0.1:{own.server_port}/flags")
+        for _ in range(2):
+            status, said = called(["deploy", "--timezone", "Europe/Paris"], monkeypatch, capsys)
+            assert status == 0, said.err
+        assert len(running.post("automations/filter").json()) == 4
+        event = {
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": EVENT,
+            "resource": {"prefect.resource.id": "initbench.study.iris"},
+            "payload": {"text": 'It lost 0.02 "accuracy"', "link": "http://mlflow/night"},
+            "id": str(uuid4()),
+        }
+
+        def told():
+            running.client.post(f"{running.prefect}/api/events", json=[event | {"id": str(uuid4())}])
+            return posted
+
+        eventually(told)
+        own.shutdown()
+    assert posted[0] == {"text": 'It lost 0.02 "accuracy" http://mlflow/night'}
 
 
 def test_a_port_that_is_taken(running, folder, monkeypatch, capsys):
