@@ -13,7 +13,6 @@ from tests.shared import audited
 @pytest.fixture
 def night(stored, monkeypatch):
     """Return a function that audits a model of NumPy alone, whose kernels one initializer draws."""
-
     monkeypatch.setattr(audits.drawing, "of_audit", lambda found: [])  # pictures take long
 
     def run(name, label):
