@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from pydantic import TypeAdapter
-from tasks.core.watch.night import Night
+from pydantic import ConfigDict, TypeAdapter
 
+from tasks.core.watch.night import Night
 from tasks.tracking import recording, runs, store
 from tasks.tracking.store import NIGHTLY, Recorded, StoreError
 
@@ -29,7 +29,7 @@ ACCEPTED = "initbench.accepted."  # tag of a night's run, with a study's name: w
 PAGE, FEED, NIGHTS, HISTORY = "watch.html", "watch.xml", "nights.json", "history.parquet"
 COLUMNS = ("night", "study", "group", "measure", "value", "link")  # of the history, which has a row for each number
 
-_nights = TypeAdapter(tuple[Night, ...])
+_nights = TypeAdapter(tuple[Night, ...], config=ConfigDict(ser_json_inf_nan="constants"))
 
 
 @dataclass(frozen=True)
