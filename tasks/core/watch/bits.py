@@ -63,7 +63,7 @@ class Recorded:
         """
         names = _names(self.findings.cells)
         keys = keyed(self.findings)[names].rename_axis(KEY).reset_index()
-        return (rows if len(rows) else rows.reindex(columns=[*names, *needed])).merge(keys, on=names)
+        return (rows if len(rows) else rows.reindex(columns=[*names, *needed]).astype(object)).merge(keys, on=names)
 
 
 @dataclass(frozen=True, eq=False)
