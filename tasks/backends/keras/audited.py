@@ -15,12 +15,12 @@ from tasks.backends.keras.layers import layers, modules
 from tasks.backends.keras.losses import loss
 from tasks.backends.keras.own import ends_in_softmax
 from tasks.backends.keras.seen import Seen, probing
-from tasks.core.audit.rows import NO_JACOBIANS, Rows, first_pass
+from tasks.core.audit.rows import NO_JACOBIANS, Rows
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
 from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
-from tasks.core.training.outcome import first_line
 from tasks.core.training.signals import Start
+from tasks.user_code import first_pass, telling
 
 TINY = 1e-30  # stands for a probability of zero
 
@@ -148,11 +148,8 @@ def _called(model: keras.Model, rows: Rows) -> None:
         ValueError: if it cannot take them.
     """
     counts = [each.input_dim for each in modules(model).values() if isinstance(each, keras.layers.Embedding)]
-    try:
+    with telling(f"a model must be built, or take rows of shape {rows.x.shape[1:]}"):
         model(tf.constant((rows.tokens_below(counts[0]) if counts else rows).first(2).x))
-    except Exception as error:  # of the user's code, of any kind
-        words = f"it raised {type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"a model must be built, or take rows of shape {rows.x.shape[1:]}; {words}") from None
 
 
 def _shape(model: keras.Model) -> tuple[int, ...] | None:

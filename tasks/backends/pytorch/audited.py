@@ -14,11 +14,12 @@ from tasks.backends.pytorch import initializers, losses
 from tasks.backends.pytorch.contained import contained
 from tasks.backends.pytorch.layers import evaluated, layers, path, stored
 from tasks.backends.pytorch.seen import Seen, probing
-from tasks.core.audit.rows import NO_JACOBIANS, Rows, first_pass
+from tasks.core.audit.rows import NO_JACOBIANS, Rows
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
 from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
 from tasks.core.training.signals import Start
+from tasks.user_code import first_pass
 
 NOTED = 16  # values of a tensor that was cut, by which it is told whether it was drawn again since
 Cuts = dict[int, tuple[Tensor, Tensor, float]]
