@@ -363,13 +363,13 @@ def test_what_a_builder_prints_is_not_on_stdout(capfd):
 class Branched(nn.Module):
     """A stem, branches that are added, and a head; each branch may be scaled."""
 
-    def __init__(self, scale):
+    def __init__(self, scale, depth=6):
         super().__init__()
         self.stem, self.head = nn.Linear(16, 16), nn.Linear(16, 10)
         self.branches = nn.ModuleList(
-            [nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)) for _ in range(6)]
+            [nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)) for _ in range(depth)]
         )
-        self.scales = nn.Parameter(torch.full((6,), float(scale)))
+        self.scales = nn.Parameter(torch.full((depth,), float(scale)))
 
     def forward(self, x):
         x = self.stem(x)
@@ -394,3 +394,17 @@ def test_branches_and_heads_may_start_at_zero(scale, zeros):
 
     found = audited(build, shape=(16,), seeds=1)
     assert (found.flow.health, found.flow.wrong_at) == ("healthy", "")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_small_networks_may_scale_their_branches_down(depth):
+    """A LayerScale of 1e-6 makes no small network explode, though its stem has a far larger gradient than the rest."""
+
+    def build():
+        model = Branched(1e-6, depth)
+        pytorch.init_weights(model, "glorot_normal")
+        return model
+
+    found = audited(build, shape=(16,), seeds=1)
+    assert (found.flow.health, found.findings) == ("healthy", ())
+    assert found.flow.layers[0].backward > 1e9 * found.flow.layers[1].backward
