@@ -408,3 +408,28 @@ def test_small_networks_may_scale_their_branches_down(depth):
     found = audited(build, shape=(16,), seeds=1)
     assert (found.flow.health, found.findings) == ("healthy", ())
     assert found.flow.layers[0].backward > 1e9 * found.flow.layers[1].backward
+
+
+class Added(nn.Module):
+    """A branch of two layers that is added to what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.branch = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32))
+
+    def forward(self, x):
+        return x + self.branch(x)
+
+
+def test_the_stream_between_blocks_is_measured():
+    """The variances of each repeated block's output are told in order: forward each block adds its branch's, of two."""
+
+    def build():
+        model = nn.Sequential(nn.Linear(32, 32), nn.Sequential(*[Added() for _ in range(3)]), nn.Linear(32, 10))
+        pytorch.init_weights(model, "he_normal")
+        return model
+
+    blocks = audited(build, shape=(32,), seeds=1).flow.blocks
+    assert [each.name for each in blocks] == ["1.0", "1.1", "1.2"]
+    assert [blocks[at + 1].forward / blocks[at].forward for at in range(2)] == pytest.approx([3, 3], rel=0.4)
+    assert [blocks[at].backward / blocks[at + 1].backward for at in range(2)] == pytest.approx([3, 3], rel=0.4)

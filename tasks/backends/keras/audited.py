@@ -14,7 +14,7 @@ from tasks.backends.keras.contained import contained
 from tasks.backends.keras.layers import layers, modules
 from tasks.backends.keras.losses import loss
 from tasks.backends.keras.own import ends_in_softmax
-from tasks.backends.keras.seen import Seen, probing
+from tasks.backends.keras.seen import Seen, probing, streamed
 from tasks.core.audit.rows import NO_JACOBIANS, Rows
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
 from tasks.core.design.layers import Kernel, Layer, Layers
@@ -125,12 +125,17 @@ class Audited:
         rows = rows.first(rows.fitting(numbers // len(few)))
         kernels = [getattr(self.found[layer.name], layer.kernels[0].place.parameter).value for layer in found.layers]
         x = tf.constant(rows.x)
-        with probing(self.found), Seen(self.found, found) as seen, tf.GradientTape() as tape:
+        with (
+            probing(self.found),
+            streamed(self.found) as stream,
+            Seen(self.found, found) as seen,
+            tf.GradientTape() as tape,
+        ):
             tape.watch(kernels)
             given = _logits(self.model(x, training=True), ends_in_softmax(self.model))
             told = rows.targets(tuple(given.shape))
             total = loss(given, tf.constant(told.y), told.task)
-        gradients, slopes = tape.gradient(total, [kernels, seen.outputs])
+        gradients, slopes, returns = tape.gradient(total, [kernels, seen.outputs, stream])
         norms = [tf.constant(0.0) if each is None else tf.norm(tf.cast(each, tf.float32)) for each in gradients]
         start = tf.stack([seen.at_start(at, len(rows.x), slopes[at], norm) for at, norm in enumerate(norms)], 1)
         share = tf.constant(np.nan, tf.float32)
@@ -138,7 +143,13 @@ class Audited:
             share = signals.largest_class_share(ops, tf.reshape(given, (-1, given.shape[-1])))
         scores = np.array([[float(total), float(share), np.nan]], np.float32)
         arrays = start[None].numpy(), scores, NO_JACOBIANS, seen.state()[None].numpy()
-        return FirstPass(rows.words, tuple(layer.name for layer in found.layers), Start(*arrays), told.guess)
+        blocks = tuple((name, _variance(each), _variance(returns[name], len(x))) for name, each in stream.items())
+        return FirstPass(rows.words, tuple(layer.name for layer in found.layers), Start(*arrays), told.guess, blocks)
+
+
+def _variance(values: tf.Tensor | None, times: int = 1) -> float:
+    """Return the variance of so many times a tensor's values, NaN if there is none."""
+    return np.nan if values is None else float(times * signals.std(ops, tf.cast(values, tf.float32))) ** 2
 
 
 def _called(model: keras.Model, rows: Rows) -> None:

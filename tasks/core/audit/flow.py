@@ -44,7 +44,8 @@ class Flow(BaseModel):
     """What the first pass shows. inputs: what the rows were. loss, guess: the first loss and that of a guess.
 
     largest_class_share: the share of rows that get the class that most rows get. slopes: of the logarithm of the
-    variance, by layer. layers: in order of execution. wrong_at: the layer where it goes wrong first, if it does.
+    variance, by layer. layers: in order of execution. blocks: what flows between repeated blocks, as far as the model
+    has any, in order of execution. wrong_at: the layer where it goes wrong first, if it does.
     """
 
     model_config = FROZEN
@@ -57,6 +58,7 @@ class Flow(BaseModel):
     forward_slope: float | None
     backward_slope: float | None
     layers: tuple[LayerFlow, ...]
+    blocks: tuple[LayerFlow, ...] = ()
     wrong_at: str = ""
 
     @property
@@ -85,6 +87,10 @@ def flow(first: FirstPass) -> Flow | None:
         layers=tuple(
             LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=_known(share), finite=bool(whole))
             for name, one, other, share, whole in zip(first.layers, forward, backward, dead, finite != 0, strict=True)
+        ),
+        blocks=tuple(
+            LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=None, finite=math.isfinite(one))
+            for name, one, other in first.blocks
         ),
         wrong_at=judged.wrong(first.layers),
     )
