@@ -1,4 +1,4 @@
-"""Code of a user's own: which of it may be imported, from where, and what a checksum of it covers.
+"""Code of a user's own: which of it may be imported, from where, what a checksum of it covers, and what it raises.
 
 A study names functions, as `module:function`. A module is imported if it lies in a folder that the variable
 INITBENCH_CODE lists, so that a form in a web page cannot import just any code. The command line adds the study's
@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from tasks.core.audit.rows import Rows
-from tasks.core.audit.sample import ROOTS, Target
+from tasks.core.audit.sample import ROOTS, FirstPass, Target
 from tasks.core.design.initializers import Backend
+from tasks.core.design.layers import Layers
 from tasks.core.design.nearest import choice
 from tasks.core.design.own import Loaded, OwnNetwork
 from tasks.core.training import arrays, datasets
@@ -38,6 +39,19 @@ NETWORKS, DATASETS = "initbench.networks", "initbench.datasets"  # groups of ent
 INSTALLED = {str(Path(sysconfig.get_paths()[kind]).resolve()) for kind in ("purelib", "platlib")}  # folders of packages
 DIGITS = 16  # of a checksum
 RAISED = (Exception, SystemExit)  # what a user's code raises is of any kind; a script may end where it is imported
+
+
+@contextmanager
+def telling(rule: str) -> Iterator[None]:
+    """Tell, after a rule that a user's code must keep, what it raises meanwhile.
+
+    Raises:
+        ValueError: if it raises.
+    """
+    try:
+        yield
+    except RAISED as error:
+        raise ValueError(f"{rule}; it raised {type(error).__name__}: {first_line(error)}") from None
 
 
 def folders() -> list[Path]:
@@ -90,10 +104,8 @@ def function(reference: str, group: str) -> Callable[..., Any]:
 
 def _offered(name: str, group: str) -> Callable[..., Any]:
     point = _point(name, group)
-    try:
+    with telling(f"the entry point {name} of {group} must be importable"):
         found: Callable[..., Any] = point.load()
-    except RAISED as error:
-        raise ValueError(f"the entry point {name} of {group} must be importable; {_told(error)}") from None
     return found
 
 
@@ -131,10 +143,8 @@ def _imported(module: str, file: Path) -> Any:
         sys.path[:] = [root, *(folder for folder in sys.path if folder != root)]
         importlib.invalidate_caches()
         sys.dont_write_bytecode = True  # a file that changes within a second would be taken for the one before
-    try:
+    with telling(f"{module} must be importable"):
         loaded = importlib.import_module(module)
-    except RAISED as error:
-        raise ValueError(f"{module} must be importable; {_told(error)}") from None
     if Path(str(loaded.__file__)).resolve() != file.resolve():
         raise ValueError(f"{module} must be the module in {file}; Python has another one in {loaded.__file__}")
     _taken[module], _files[module] = found, file
@@ -154,10 +164,6 @@ def _functions(file: Path, name: str) -> str:
         each.name for each in ast.parse(file.read_bytes()).body if isinstance(each, ast.FunctionDef | ast.ClassDef)
     ]
     return choice(name, found) if found else "it has none"
-
-
-def _told(error: BaseException) -> str:
-    return f"it raised {type(error).__name__}: {first_line(error)}"
 
 
 def checksum(reference: str, group: str) -> str:
@@ -252,11 +258,9 @@ def builder(network: OwnNetwork, backend: Backend) -> Builder:
 def _built(
     reference: str, build: Callable[..., Any], options: dict[str, Any], shape: tuple[int, ...], outputs: int
 ) -> Any:
-    try:
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    with telling(f"{reference}({shape}, {outputs}{given}) must build a model"):
         return build(shape, outputs, **options)
-    except RAISED as error:
-        given = "".join(f", {name}={value!r}" for name, value in options.items())
-        raise ValueError(f"{reference}({shape}, {outputs}{given}) must build a model; {_told(error)}") from None
 
 
 def backend(reference: str) -> Backend:
@@ -324,11 +328,9 @@ def _arguments(asked: Target, build: Callable[..., Any], known: dict[str, Any]) 
 
 
 def _called(name: str, build: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    try:
+    inside = ", ".join(f"{key}={each!r}" for key, each in arguments.items())
+    with telling(f"{name}({inside}) must build a model"):
         return build(**arguments)
-    except RAISED as error:
-        inside = ", ".join(f"{key}={each!r}" for key, each in arguments.items())
-        raise ValueError(f"{name}({inside}) must build a model; {_told(error)}") from None
 
 
 def loaded(source: Loaded) -> Dataset:
@@ -338,11 +340,8 @@ def loaded(source: Loaded) -> Dataset:
         ValueError: if there is no such function, it raises, or what it returns is no data to learn.
     """
     load = function(source.load, DATASETS)
-    try:
-        with np.errstate(all="ignore"):
-            found = load()
-    except RAISED as error:
-        raise ValueError(f"{source.load}() must return arrays; {_told(error)}") from None
+    with telling(f"{source.load}() must return arrays"), np.errstate(all="ignore"):
+        found = load()
     return datasets.of_arrays(source, source.load, arrays.returned(source.load, found))
 
 
@@ -350,3 +349,27 @@ def held(source: object) -> None:
     """Call the function of a `Loaded` source, unless this process has its dataset; other sources need nothing."""
     if isinstance(source, Loaded) and not datasets.holds(source):
         datasets.hold(source, loaded(source))
+
+
+def first_pass(
+    tries: list[Rows], call: Callable[[Rows], Layers], run: Callable[[Rows, Layers], FirstPass]
+) -> FirstPass:
+    """Return the first pass on the first rows that a model takes, or a note why there is none.
+
+    call: calls the model on a few rows, and lists its layers in order of execution. run: makes the first pass.
+    """
+    said = []
+    for rows in tries:
+        try:
+            found = call(rows)
+        except RAISED as error:
+            said.append(f"on {rows.words} the model raised {type(error).__name__}: {first_line(error)}")
+            continue
+        if not found.layers:
+            return FirstPass(note="no first pass was made: the model has no layer of a known kind")
+        try:
+            return run(rows, found)
+        except RAISED as error:  # of what the model gives, or of its backward pass
+            said = [f"the model takes {rows.words}, but then came {type(error).__name__}: {first_line(error)}"]
+            break
+    return FirstPass(note=f"no first pass was made: {'; '.join(said)}")

@@ -4,7 +4,9 @@ import keras as keras_package
 import pytest
 
 from tasks.backends import keras
+from tasks.backends.keras import initializers
 from tasks.backends.keras.audited import Audited
+from tasks.backends.keras.layers import layers
 from tasks.core.audit import audit
 from tasks.core.audit.rows import Rows
 from tasks.core.audit.sample import look
@@ -155,3 +157,41 @@ def test_mixed_precision_has_a_first_pass():
     found = audited(build, seeds=1)
     assert found.flow.health == "healthy"
     assert found.flow.layers[0].backward > 0
+
+
+class Added(L.Layer):
+    """A branch of two layers that is added to what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = L.Dense(32, activation="relu"), L.Dense(32)
+
+    def call(self, x):
+        return x + self.down(self.up(x))
+
+
+def test_the_stream_between_blocks_is_measured():
+    """The variances after sums and after repeated layers of one's own are told in order; each triples the stream's."""
+
+    def build():
+        given = keras_package.Input((32,))
+        hidden = Added()(Added()(given))
+        branch = L.Dense(32)(L.Dense(32, activation="relu")(hidden))
+        model = keras_package.Model(given, L.Dense(10)(L.Add(name="sum")([hidden, branch])))
+        keras.init_weights(model, "he_normal")
+        return model
+
+    blocks = audited(build, seeds=1).flow.blocks
+    assert [each.name.rstrip("_0123456789") for each in blocks] == ["added", "added", "sum"]
+    assert [blocks[at + 1].forward / blocks[at].forward for at in range(2)] == pytest.approx([3, 3], rel=0.4)
+    assert [blocks[at].backward / blocks[at + 1].backward for at in range(2)] == pytest.approx([3, 3], rel=0.4)
+
+
+def test_older_versions_count_the_fans_of_attention_by_the_array(monkeypatch):
+    """Before 3.15 Keras told an EinsumDense's initializer no axes, so that it counted the fans of the array."""
+    given = keras_package.Input((5, 16))
+    model = keras_package.Model(given, L.MultiHeadAttention(2, 8)(given, given))
+    kernel = layers(model).layers[0].kernels[0]  # of queries, (16, 2, 8)
+    assert initializers.counted(kernel, "EinsumDense") == (16, 16)
+    monkeypatch.setattr(initializers, "AXES", False)
+    assert initializers.counted(kernel, "EinsumDense") == (16 * 2, 16 * 8)

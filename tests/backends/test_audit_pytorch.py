@@ -363,13 +363,13 @@ def test_what_a_builder_prints_is_not_on_stdout(capfd):
 class Branched(nn.Module):
     """A stem, branches that are added, and a head; each branch may be scaled."""
 
-    def __init__(self, scale):
+    def __init__(self, scale, depth=6):
         super().__init__()
         self.stem, self.head = nn.Linear(16, 16), nn.Linear(16, 10)
         self.branches = nn.ModuleList(
-            [nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)) for _ in range(6)]
+            [nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)) for _ in range(depth)]
         )
-        self.scales = nn.Parameter(torch.full((6,), float(scale)))
+        self.scales = nn.Parameter(torch.full((depth,), float(scale)))
 
     def forward(self, x):
         x = self.stem(x)
@@ -394,3 +394,42 @@ def test_branches_and_heads_may_start_at_zero(scale, zeros):
 
     found = audited(build, shape=(16,), seeds=1)
     assert (found.flow.health, found.flow.wrong_at) == ("healthy", "")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_small_networks_may_scale_their_branches_down(depth):
+    """A LayerScale of 1e-6 makes no small network explode, though its stem has a far larger gradient than the rest."""
+
+    def build():
+        model = Branched(1e-6, depth)
+        pytorch.init_weights(model, "glorot_normal")
+        return model
+
+    found = audited(build, shape=(16,), seeds=1)
+    assert (found.flow.health, found.findings) == ("healthy", ())
+    assert found.flow.layers[0].backward > 1e9 * found.flow.layers[1].backward
+
+
+class Added(nn.Module):
+    """A branch of two layers that is added to what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.branch = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32))
+
+    def forward(self, x):
+        return x + self.branch(x)
+
+
+def test_the_stream_between_blocks_is_measured():
+    """The variances of each repeated block's output are told in order: forward each block adds its branch's, of two."""
+
+    def build():
+        model = nn.Sequential(nn.Linear(32, 32), nn.Sequential(*[Added() for _ in range(3)]), nn.Linear(32, 10))
+        pytorch.init_weights(model, "he_normal")
+        return model
+
+    blocks = audited(build, shape=(32,), seeds=1).flow.blocks
+    assert [each.name for each in blocks] == ["1.0", "1.1", "1.2"]
+    assert [blocks[at + 1].forward / blocks[at].forward for at in range(2)] == pytest.approx([3, 3], rel=0.4)
+    assert [blocks[at].backward / blocks[at + 1].backward for at in range(2)] == pytest.approx([3, 3], rel=0.4)

@@ -14,13 +14,13 @@ from tasks.backends.keras.contained import contained
 from tasks.backends.keras.layers import layers, modules
 from tasks.backends.keras.losses import loss
 from tasks.backends.keras.own import ends_in_softmax
-from tasks.backends.keras.seen import Seen, probing
-from tasks.core.audit.rows import NO_JACOBIANS, Rows, first_pass
+from tasks.backends.keras.seen import Seen, probing, streamed
+from tasks.core.audit.rows import NO_JACOBIANS, Rows
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
 from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
-from tasks.core.training.outcome import first_line
 from tasks.core.training.signals import Start
+from tasks.user_code import first_pass, telling
 
 TINY = 1e-30  # stands for a probability of zero
 
@@ -125,12 +125,17 @@ class Audited:
         rows = rows.first(rows.fitting(numbers // len(few)))
         kernels = [getattr(self.found[layer.name], layer.kernels[0].place.parameter).value for layer in found.layers]
         x = tf.constant(rows.x)
-        with probing(self.found), Seen(self.found, found) as seen, tf.GradientTape() as tape:
+        with (
+            probing(self.found),
+            streamed(self.found) as stream,
+            Seen(self.found, found) as seen,
+            tf.GradientTape() as tape,
+        ):
             tape.watch(kernels)
             given = _logits(self.model(x, training=True), ends_in_softmax(self.model))
             told = rows.targets(tuple(given.shape))
             total = loss(given, tf.constant(told.y), told.task)
-        gradients, slopes = tape.gradient(total, [kernels, seen.outputs])
+        gradients, slopes, returns = tape.gradient(total, [kernels, seen.outputs, stream])
         norms = [tf.constant(0.0) if each is None else tf.norm(tf.cast(each, tf.float32)) for each in gradients]
         start = tf.stack([seen.at_start(at, len(rows.x), slopes[at], norm) for at, norm in enumerate(norms)], 1)
         share = tf.constant(np.nan, tf.float32)
@@ -138,7 +143,13 @@ class Audited:
             share = signals.largest_class_share(ops, tf.reshape(given, (-1, given.shape[-1])))
         scores = np.array([[float(total), float(share), np.nan]], np.float32)
         arrays = start[None].numpy(), scores, NO_JACOBIANS, seen.state()[None].numpy()
-        return FirstPass(rows.words, tuple(layer.name for layer in found.layers), Start(*arrays), told.guess)
+        blocks = tuple((name, _variance(each), _variance(returns[name], len(x))) for name, each in stream.items())
+        return FirstPass(rows.words, tuple(layer.name for layer in found.layers), Start(*arrays), told.guess, blocks)
+
+
+def _variance(values: tf.Tensor | None, times: int = 1) -> float:
+    """Return the variance of so many times a tensor's values, NaN if there is none."""
+    return np.nan if values is None else float(times * signals.std(ops, tf.cast(values, tf.float32))) ** 2
 
 
 def _called(model: keras.Model, rows: Rows) -> None:
@@ -148,11 +159,8 @@ def _called(model: keras.Model, rows: Rows) -> None:
         ValueError: if it cannot take them.
     """
     counts = [each.input_dim for each in modules(model).values() if isinstance(each, keras.layers.Embedding)]
-    try:
+    with telling(f"a model must be built, or take rows of shape {rows.x.shape[1:]}"):
         model(tf.constant((rows.tokens_below(counts[0]) if counts else rows).first(2).x))
-    except Exception as error:  # of the user's code, of any kind
-        words = f"it raised {type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"a model must be built, or take rows of shape {rows.x.shape[1:]}; {words}") from None
 
 
 def _shape(model: keras.Model) -> tuple[int, ...] | None:

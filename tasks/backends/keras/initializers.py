@@ -26,6 +26,7 @@ from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training.datasets import Floats
 
 NAME: Backend = "keras"
+AXES = hasattr(keras.initializers.VarianceScaling(), "input_axes")  # since Keras 3.15
 
 
 def init_weights(model: keras.Layer, initializer: str = "he_normal", seed: int | None = None) -> Layers:
@@ -122,7 +123,7 @@ def build(law: Law, fan_in: int, seed: int) -> keras.Initializer:
 
 def counted(kernel: Kernel, kind: str) -> tuple[float, float]:
     """Return the fans that Keras takes for the parameter of a kernel, in a layer of a kind."""
-    if kind == "EinsumDense":  # tells its initializer the axes of inputs and outputs
+    if kind == "EinsumDense" and AXES:  # tells its initializer the axes of inputs and outputs
         return kernel.fan_in, kernel.fan_out
     *taps, inputs, outputs = kernel.whole
     field = math.prod(taps)

@@ -1,5 +1,6 @@
 """What is seen of a Keras model of one's own while it is called: the outputs of its layers and of its activations."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -53,6 +54,45 @@ def probing(found: dict[str, keras.Layer], **norms: Any) -> Iterator[None]:
 
 def _number(layer: keras.Layer, name: str) -> bool:
     return isinstance(layer.__dict__.get(name), float)
+
+
+@contextmanager
+def streamed(found: dict[str, keras.Layer]) -> Iterator[dict[str, tf.Tensor]]:
+    """Note for a while, in order of execution, what each of a model's repeated blocks gives, by its name."""
+    outputs: dict[str, tf.Tensor] = {}
+
+    def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(call)
+        def noted(*args: Any, **options: Any) -> Any:
+            given = call(*args, **options)
+            output = given[0] if isinstance(given, list | tuple) else given
+            if tf.is_tensor(output):
+                outputs.setdefault(name, output)
+            return given
+
+        return noted
+
+    with ExitStack() as stack:
+        for name, layer in _blocks(found).items():
+            stack.enter_context(changed(layer, call=noting(name, layer.call)))
+        yield outputs
+
+
+def _blocks(found: dict[str, keras.Layer]) -> dict[str, keras.Layer]:
+    """Return the outermost sums, and layers that hold others and stand beside others of their class, by name.
+
+    Keras's own layers that hold others, such as attention, are no blocks, but models are.
+    """
+    kinds = Counter((name.rpartition("/")[0], type(each)) for name, each in found.items())
+    holders = {name.rpartition("/")[0] for name in found}
+    blocks: dict[str, keras.Layer] = {}
+    for name, layer in found.items():
+        own = isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras.")
+        several = name in holders and own and kinds[name.rpartition("/")[0], type(layer)] > 1
+        within = name.startswith(tuple(f"{each}/" for each in blocks))
+        if not within and (several or isinstance(layer, keras.layers.Add)):
+            blocks[name] = layer
+    return blocks
 
 
 class Seen:

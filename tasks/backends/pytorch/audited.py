@@ -13,12 +13,13 @@ from torch.nn.parameter import is_lazy
 from tasks.backends.pytorch import initializers, losses
 from tasks.backends.pytorch.contained import contained
 from tasks.backends.pytorch.layers import evaluated, layers, path, stored
-from tasks.backends.pytorch.seen import Seen, probing
-from tasks.core.audit.rows import NO_JACOBIANS, Rows, first_pass
+from tasks.backends.pytorch.seen import Seen, probing, streamed
+from tasks.core.audit.rows import NO_JACOBIANS, Rows
 from tasks.core.audit.sample import Fans, FirstPass, Floats, refuse
 from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
 from tasks.core.training.signals import Start
+from tasks.user_code import first_pass
 
 NOTED = 16  # values of a tensor that was cut, by which it is told whether it was drawn again since
 Cuts = dict[int, tuple[Tensor, Tensor, float]]
@@ -125,8 +126,9 @@ class Audited:
         rows = rows.first(rows.fitting(seen.numbers // len(few)))
         order = [layer.name for layer in found.layers]
         kernels = [getattr(self._module(layer.name), layer.kernels[0].place.parameter) for layer in found.layers]
-        with _differentiable(self.model), Seen(self.model, found, gradients=True) as seen:
-            given = _logits(self.model(self._tensor(rows.x)))
+        model = self.model
+        with _differentiable(model), streamed(model) as stream, Seen(model, found, gradients=True) as seen:
+            given = _logits(model(self._tensor(rows.x)))
             if convolved and given.ndim > 2:
                 given = given.movedim(1, -1)  # classes are the last axis, not an image's width
             told = rows.targets(tuple(given.shape))
@@ -137,10 +139,14 @@ class Audited:
             share = signals.largest_class_share(torch, given.detach().float().reshape(-1, given.shape[-1]))
         norms = [torch.zeros(()) if each.grad is None else each.grad.float().norm() for each in kernels]
         start = torch.stack([seen.at_start(at, len(rows.x), norm) for at, norm in enumerate(norms)], 1)
-        self.model.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         scores = np.array([[loss.item(), share.item(), np.nan]], np.float32)
         arrays = start[None].detach().float().numpy(), scores, NO_JACOBIANS, seen.state()[None].float().numpy()
-        return FirstPass(rows.words, tuple(order), Start(*arrays), told.guess)
+        blocks = tuple(
+            (name, own[0].item() ** 2, (len(rows.x) * own[1].item()) ** 2 if own[1:] else np.nan)
+            for name, own in stream.items()
+        )
+        return FirstPass(rows.words, tuple(order), Start(*arrays), told.guess, blocks)
 
     def _tensor(self, x: Floats) -> Tensor:
         found = torch.from_numpy(np.ascontiguousarray(x))

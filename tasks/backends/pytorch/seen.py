@@ -1,5 +1,6 @@
 """What hooks see of a module of one's own: the outputs of its weighted layers, and of the activations after them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -43,6 +44,42 @@ def probing(model: nn.Module, momentum: float = 0.0) -> Iterator[None]:
             for norm, share, batches in kept:
                 norm.momentum = share
                 norm.num_batches_tracked = batches
+
+
+@contextmanager
+def streamed(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Note for a while, in order of execution, what flows between a module's repeated blocks.
+
+    By a block's name come the standard deviation of its output, and that of the gradient in it once there is one.
+    """
+    found: dict[str, list[Tensor]] = {}
+
+    def noting(name: str, _: nn.Module, __: Any, given: Any) -> None:
+        output = given[0] if isinstance(given, tuple) else given
+        if name in found or not isinstance(output, Tensor):
+            return
+        own = found[name] = [signals.std(torch, output.detach().float())]
+        if output.requires_grad:
+            output.register_hook(lambda slope: own.append(signals.std(torch, slope.float())))  # type: ignore[no-untyped-call]  # torch's
+
+    with ExitStack() as stack:
+        for name, block in _blocks(model).items():
+            stack.callback(block.register_forward_hook(partial(noting, name)).remove)
+        yield found
+
+
+def _blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the outermost modules that hold others and stand in a list beside others of their class, by name."""
+    found: dict[str, nn.Module] = {}
+    for start, sequence in model.named_modules():
+        within = f"{start}.".startswith(tuple(f"{name}." for name in found))
+        if within or not isinstance(sequence, nn.Sequential | nn.ModuleList):
+            continue
+        kinds = Counter(map(type, sequence))
+        for name, each in sequence.named_children():
+            if kinds[type(each)] > 1 and next(each.children(), None) is not None:
+                found[f"{start}.{name}" if start else name] = each
+    return found
 
 
 class Seen:

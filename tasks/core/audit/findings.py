@@ -210,25 +210,27 @@ def cut_nothing(judged: Judged) -> Iterator[Finding]:
             )
 
 
-def gates_not_orthogonal(judged: Judged) -> Iterator[Finding]:
-    """Find a recurrent kernel that is orthogonal as a whole, while no gate is."""
+def parts_not_orthogonal(judged: Judged) -> Iterator[Finding]:
+    """Find a recurrent or grouped kernel that is orthogonal as a whole, while its gates or groups are not."""
     near = laws.NEARLY
     found: dict[str, list[Part]] = defaultdict(list)
     for part in judged.kernels:
         whole, own = part.whole, part.spread
-        if part.parts > 1 and whole and whole.rank > 1 and own and whole.largest > 0:
+        several = part.parts > 1 or part.groups > 1
+        if several and whole and whole.rank > 1 and own and whole.largest > 0:
             as_whole = whole.largest - whole.smallest < near * whole.largest
             if as_whole and own.largest - own.smallest > near * own.largest:
                 found[part.parameter].append(part)
     for name, group in found.items():
         low = min(part.spread.smallest for part in group if part.spread)
         high = max(part.spread.largest for part in group if part.spread)
+        each = "group" if group[0].parts == 1 else "gate"
         yield Finding(
             severity="doubt",
-            what="gates not orthogonal one by one",
+            what=f"{each}s not orthogonal one by one",
             parts=tuple(part.name for part in group),
             evidence=f"{name} is orthogonal as a whole; its parts have singular values from {low:.2g} to {high:.2g}",
-            remedy="draw an orthogonal matrix for each gate",
+            remedy=f"draw an orthogonal matrix for each {each}",
         )
 
 
@@ -359,10 +361,10 @@ def lost_precision(judged: Judged) -> Iterator[Finding]:
             )
 
 
-OF_LAWS = (units_alike, wrong_fans, gates_not_orthogonal, left_at_default, biases_not_zero)
+OF_LAWS = (units_alike, wrong_fans, parts_not_orthogonal, left_at_default, biases_not_zero)
 """Kinds whose doubts and notes are settled where a rule asked for the law, and the part has it."""
 KINDS: Sequence[Callable[[Judged], Iterator[Finding]]] = (
-    *(not_finite, not_as_asked, not_reproducible, same_values, units_alike, wrong_fans, gates_not_orthogonal),
+    *(not_finite, not_as_asked, not_reproducible, same_values, units_alike, wrong_fans, parts_not_orthogonal),
     *(left_at_default, same_under_every_seed, biases_not_zero, lost_precision, cut_nothing, tied),
 )
 

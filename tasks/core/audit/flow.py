@@ -44,7 +44,8 @@ class Flow(BaseModel):
     """What the first pass shows. inputs: what the rows were. loss, guess: the first loss and that of a guess.
 
     largest_class_share: the share of rows that get the class that most rows get. slopes: of the logarithm of the
-    variance, by layer. layers: in order of execution. wrong_at: the layer where it goes wrong first, if it does.
+    variance, by layer. layers: in order of execution. blocks: what flows between repeated blocks, as far as the model
+    has any, in order of execution. wrong_at: the layer where it goes wrong first, if it does.
     """
 
     model_config = FROZEN
@@ -57,6 +58,7 @@ class Flow(BaseModel):
     forward_slope: float | None
     backward_slope: float | None
     layers: tuple[LayerFlow, ...]
+    blocks: tuple[LayerFlow, ...] = ()
     wrong_at: str = ""
 
     @property
@@ -86,6 +88,10 @@ def flow(first: FirstPass) -> Flow | None:
             LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=_known(share), finite=bool(whole))
             for name, one, other, share, whole in zip(first.layers, forward, backward, dead, finite != 0, strict=True)
         ),
+        blocks=tuple(
+            LayerFlow(name=name, forward=_known(one), backward=_known(other), dead=None, finite=math.isfinite(one))
+            for name, one, other in first.blocks
+        ),
         wrong_at=judged.wrong(first.layers),
     )
 
@@ -109,9 +115,9 @@ class _Judged:
     left out, and a last layer that does counts as the one before; no gradient comes back through it to be judged.
 
     kept: the places of the layers. back: those of hidden layers, among these, whose gradient counts: which is not zero,
-    unless it is in the whole first quarter. variances: of the gradient, in these. signals: of the layers that are kept,
-    but the gradient's first and last variance are medians over a quarter of `back`, because a branch that is
-    scaled down says nothing about the others.
+    unless it is in the whole first quarter, and not in a branch that is scaled down. variances: of the gradient, in
+    these. signals: of the layers that are kept, but the gradient's first and last variance are medians over a quarter
+    of `back`, because such a branch may also begin before all other layers, or end behind them.
     """
 
     kept: NDArray[np.intp]
@@ -132,6 +138,7 @@ class _Judged:
         back = np.flatnonzero(~np.isnan(gradient))
         if gradient[back[: _quarter(back)]].any():
             back = back[gradient[back] != 0]
+        back = back[~_scaled_down(layers[0, BACKWARD])[back]]
         variances = gradient[back].astype(np.float64) ** 2
         if len(back):
             many = _quarter(back)
@@ -159,6 +166,23 @@ class _Judged:
             case _:
                 return ""
         return names[self.kept[int(bad[0])]] if bad.size else ""
+
+
+def _scaled_down(deviations: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which layers lie in a branch that is scaled down, as by a LayerScale of 1e-6, by their gradients in order.
+
+    There its variance is smaller by more than SPAN than in the last layer before the branch, and than behind it.
+
+    >>> _scaled_down(np.array([1, 1e-6, 1e-6, 1], np.float32)).tolist()
+    [False, True, True, False]
+    """
+    variances = deviations.astype(np.float64) ** 2
+    behind = np.fmax.accumulate(variances[::-1])[::-1]
+    found, before = np.zeros(len(variances), bool), np.nan
+    for at, own in enumerate(variances):
+        found[at] = SPAN * own < np.minimum(before, behind[at])
+        before = before if found[at] or np.isnan(own) else own
+    return found
 
 
 def _quarter(layers: NDArray[np.intp]) -> int:

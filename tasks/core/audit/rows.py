@@ -1,21 +1,18 @@
 """The rows of a first pass: a user's own, rows of N(0, 1), or random tokens; and what the model is to give for them."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.audit.sample import FirstPass
 from tasks.core.design.layers import Layers
 from tasks.core.design.own import Task
 from tasks.core.design.settings import Split
 from tasks.core.training import datasets
 from tasks.core.training.datasets import Dataset
 from tasks.core.training.memory import PROBED_ROWS, rows_at_once
-from tasks.core.training.outcome import first_line
 
 FEWEST = 2  # rows, whatever the memory: with one row nothing varies over rows
 NO_JACOBIANS = np.full((1, 1, 1, 1), np.nan, np.float32)  # an audit computes none
@@ -87,27 +84,3 @@ class Rows:
         if shape[-1] < 2:
             return Targets(rng.standard_normal(shape, np.float32), "regression", 1.0)
         return Targets(rng.integers(0, shape[-1], shape[:-1]), "classification", math.log(shape[-1]))
-
-
-def first_pass(
-    tries: list[Rows], call: Callable[[Rows], Layers], run: Callable[[Rows, Layers], FirstPass]
-) -> FirstPass:
-    """Return the first pass on the first rows that a model takes, or a note why there is none.
-
-    call: calls the model on a few rows, and lists its layers in order of execution. run: makes the first pass.
-    """
-    said = []
-    for rows in tries:
-        try:
-            found = call(rows)
-        except Exception as error:  # of the user's code, of any kind
-            said.append(f"on {rows.words} the model raised {type(error).__name__}: {first_line(error)}")
-            continue
-        if not found.layers:
-            return FirstPass(note="no first pass was made: the model has no layer of a known kind")
-        try:
-            return run(rows, found)
-        except Exception as error:  # of what the model gives, or of its backward pass
-            said = [f"the model takes {rows.words}, but then came {type(error).__name__}: {first_line(error)}"]
-            break
-    return FirstPass(note=f"no first pass was made: {'; '.join(said)}")

@@ -146,13 +146,15 @@ class FirstPass:
     """The first forward and backward pass, on the model of the first seed.
 
     inputs: what the rows are, in words. layers: the names of the weighted layers in order of execution. start: the
-    signals of each. guess: the loss of a guess. note: why there is no pass, if there is none.
+    signals of each. guess: the loss of a guess. blocks: name, variance of the outputs, and variance of the loss's
+    gradient in these, of each repeated block. note: why there is no pass, if there is none.
     """
 
     inputs: str = ""
     layers: tuple[str, ...] = ()
     start: Start | None = None
     guess: float = 1.0
+    blocks: tuple[tuple[str, float, float], ...] = ()
     note: str = ""
 
 

@@ -220,8 +220,6 @@ class Study(Settings):
     def _audits_have_a_model(self) -> Self:
         if self.audit and not isinstance(self.network, OwnNetwork):
             raise ValueError("audit needs network.build: a perceptron has no author, its initializers draw all of it")
-        if self.audit and self.runner == "workers":
-            raise ValueError("audit needs runner: local, because a plan for workers calls no code of yours")
         return self
 
     @model_validator(mode="after")

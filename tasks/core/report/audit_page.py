@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tasks.core.audit.audit import Audit, Row
 from tasks.core.audit.findings import SEVERITIES, Finding, Severity
+from tasks.core.audit.flow import LayerFlow
 from tasks.core.report import audit_text, page
 from tasks.core.report.details import FRAMEWORKS
 from tasks.core.report.tables import LAST, Entry, Table
@@ -13,6 +14,7 @@ from tasks.core.report.tables import LAST, Entry, Table
 if TYPE_CHECKING:
     from tasks.core.report.drawing import Picture
 
+WAYS = ("variance forward", "variance backward")
 METHODS = (
     "{framework} {version} built the model under {seeds} seeds, and once more under the first. The values of each "
     "parameter over the seeds, at most 4,096 a seed, are held against every registered law, with the fans of the "
@@ -24,6 +26,7 @@ METHODS = (
 
 def html(audit: Audit, pictures: Sequence["Picture"]) -> str:
     """Return the page of an audit."""
+    tables = [*([findings(audit)] if audit.findings else []), parameters(audit), blocks(audit), layers(audit)]
     return page.rendered(
         heading=f"{audit.target}: did every parameter get the law that was meant?",
         answer=[audit_text.verdict(audit), *([audit_text.first_pass(audit.flow)] if audit.flow else [])],
@@ -33,8 +36,8 @@ def html(audit: Audit, pictures: Sequence["Picture"]) -> str:
         ],
         invalid=audit.fails("fault"),
         notes=audit.notes,
-        first=findings(audit) if audit.findings else parameters(audit),
-        others=[each for each in ([parameters(audit)] if audit.findings else []) + [layers(audit)] if each.rows],
+        first=tables[0],
+        others=[each for each in tables[1:] if each.rows],
         pictures=pictures,
         methods=METHODS.format(framework=FRAMEWORKS[audit.backend], version=audit.framework, seeds=audit.seeds),
         links={},
@@ -78,10 +81,21 @@ def _parameter(row: Row, severity: Severity | None) -> list[Entry]:
 
 def layers(audit: Audit) -> Table:
     """Return the table of layers in the first pass, in order of execution."""
-    columns = ["layer", "variance forward", "variance backward", "dead units"]
     shown = audit.flow.layers if audit.flow else ()
-    rows = [[Entry(each.name, each.name), *map(_number, (each.forward, each.backward, each.dead))] for each in shown]
+    columns = ["layer", *WAYS, "dead units"]
+    rows = [[*_way(each), _number(each.dead)] for each in shown]
     return Table("layers", "Layers in the first pass, in order of execution", columns, rows)
+
+
+def blocks(audit: Audit) -> Table:
+    """Return the table of what flows between repeated blocks in the first pass, in order of execution."""
+    shown = audit.flow.blocks if audit.flow else ()
+    caption = "What flows between repeated blocks in the first pass, in order of execution"
+    return Table("blocks", caption, ["after block", *WAYS], [_way(each) for each in shown])
+
+
+def _way(each: LayerFlow) -> list[Entry]:
+    return [Entry(each.name, each.name), _number(each.forward), _number(each.backward)]
 
 
 def _number(value: float | None) -> Entry:

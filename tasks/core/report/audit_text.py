@@ -10,7 +10,7 @@ from tabulate import tabulate
 from tasks.core.audit.audit import Audit, Row
 from tasks.core.audit.compare import Compared
 from tasks.core.audit.findings import SEVERITIES, Finding, Severity
-from tasks.core.audit.flow import Flow
+from tasks.core.audit.flow import Flow, LayerFlow
 from tasks.core.report.details import FRAMEWORKS
 
 WIDE = 100
@@ -85,7 +85,16 @@ def first_pass(flow: Flow) -> str:
     known = [f"× {math.exp(slope):.3g} {way}" for way, slope in slopes.items() if slope is not None]
     if known:
         words.append(f"variance a layer {', '.join(known)}")
+    if len(flow.blocks) > 1:
+        words.append(f"variance through {len(flow.blocks)} blocks {_ends(flow.blocks)}")
     return "; ".join(words) + "."
+
+
+def _ends(blocks: Sequence[LayerFlow]) -> str:
+    """Return the variances after the first and the last block, in words."""
+    ends = [("forward", blocks[0].forward, blocks[-1].forward), ("backward", blocks[0].backward, blocks[-1].backward)]
+    known = [f"{one:.3g} to {other:.3g} {way}" for way, one, other in ends if one is not None and other is not None]
+    return ", ".join(known) or "not finite"
 
 
 def table(audit: Audit) -> str:

@@ -1,6 +1,7 @@
 """An audit as a whole: JSON that can be read again, what fails, and two audits side by side."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,8 +27,13 @@ def test_an_audit_is_the_same_after_json(right):
     text = right.to_json()
     assert Audit.from_json(text, "a.json") == right
     passed = audited.Model(*audited.plain())
-    passed.first_pass = lambda: audited.passed(np.array([1, 1, np.inf, np.nan]))
+    blocks = (("b.0", 2.0, 1.0), ("b.1", np.inf, np.nan))
+    passed.first_pass = lambda: replace(audited.passed(np.array([1, 1, np.inf, np.nan])), blocks=blocks)
     whole = audit.judge(look(passed), "m")
+    assert [(each.name, each.forward, each.finite) for each in whole.flow.blocks] == [
+        ("b.0", 2, True),
+        ("b.1", None, False),
+    ]
     assert whole.flow.wrong_at == "l2"
     assert Audit.from_json(whole.to_json(), "a.json") == whole
     raw = json.loads(text)

@@ -163,6 +163,16 @@ def test_gates_that_are_not_orthogonal_are_found():
     assert (severity, what, len(parts)) == ("doubt", "gates not orthogonal one by one", 4)
 
 
+def test_groups_that_are_not_orthogonal_are_found():
+    """A grouped kernel that is orthogonal as a whole is found if its groups are not; they may be, too."""
+    layer = audited.convolution("c", 32, groups=8, side=1)
+    whole = lambda rng: np.linalg.qr(rng.normal(size=(32, 4)))[0].reshape(32, 4, 1, 1)  # noqa: E731
+    assert told([layer], {"c.weight": whole}) == [("doubt", "groups not orthogonal one by one", ("c.weight",))]
+    wide = audited.convolution("c", 32, groups=2)
+    rows = lambda rng: np.linalg.qr(rng.normal(size=(144, 32)))[0].T.reshape(32, 16, 3, 3)  # noqa: E731
+    assert told([wide], {"c.weight": rows}) == []
+
+
 def test_units_alike_are_found():
     """A constant kernel is a fault; zeros are told, because a branch may begin with them, unless nothing can learn."""
     assert changed("l1.weight", lambda _: np.full((24, 24), 0.1)) == [("fault", "all units alike", ("l1.weight",))]

@@ -69,6 +69,8 @@ def alive(forward, backward, **how):
         ([1, 1, 0, 1, 0, 1], [1, 0, 1, 0, 1, 1], None),  # branches that end with zeros
         ([1] * 13, [1, *[1e-12] * 12], None),  # branches that are scaled down, after a stem
         ([1, 1, 1, 1, 1], [1, 1, 1, 0, 1], None),  # a branch under a scale of zeros is the last hidden layer
+        ([1, 1, 1, 1], [1, 1e-12, 1e-13, 1], None),  # a single branch under a scale of 1e-6, as in ConvNeXt and CaiT
+        ([1] * 7, [2, 1e-12, 1e-12, 1, 1e-12, 1e-12, 0.1], None),  # and two, with a layer between them
     ],
 )
 def test_zeros_that_are_meant_are_healthy(forward, backward, dead):
@@ -86,6 +88,8 @@ def test_zeros_that_are_meant_are_healthy(forward, backward, dead):
         (alive([1, 1, 1], [0, 1, 1]), "vanishing", "l0", "doubt"),  # no gradient reaches the first layer
         (alive([1, 0, 1, 1], [1e-9, 1, 1, 1]), "vanishing", "l0", "doubt"),
         (alive([1] * 9, 10.0 ** np.arange(0, 27, 3)), "vanishing", "l5", "doubt"),
+        (alive([1] * 5, [1, 1e-3, 1e-6, 1e-9, 1]), "exploding", "l1", "doubt"),  # step by step: no branch
+        (alive([1] * 4, [1, 1, 1e-12, 1e-12]), "exploding", "l1", "doubt"),  # nothing behind it is larger
     ],
 )
 def test_zeros_that_are_not_meant_are_found(first, health, at, severity):

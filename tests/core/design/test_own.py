@@ -102,7 +102,6 @@ def test_watched_models_have_names_of_their_own():
         ({"network": {"rules": {"head": {"name": "random_normal", "std": "open('x')"}}}}, "no value 'open'"),
         ({"network": {"rules": {"head": {"name": "random_normal", "std": -1}}}}, "greater than 0"),
         ({"network": {"options": {"fan_in": 1}}}, "one of Python's"),
-        ({"audit": True, "runner": "workers"}, "audit needs runner: local"),
         ({"factors": {"network.rules": ["a"]}}, "named sets of rules"),
         ({"initializers": ("orthogonal(gain=activation)",)}, "gain must be a number"),
         ({"dataset": {"load": "a b"}}, "code is named module:function"),

@@ -1,6 +1,7 @@
 """The page of an audit."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,17 +16,19 @@ from tests.shared import audited
 def page():
     layers, draws = audited.plain()
     model = audited.Model(layers, {**draws, "l1.weight": lambda _: np.full((24, 24), 0.1)})
-    model.first_pass = lambda: audited.passed(np.array([1.0, 1.1, 0.9, 1.0]), np.ones(4))
+    first = audited.passed(np.array([1.0, 1.1, 0.9, 1.0]), np.ones(4))
+    model.first_pass = lambda: replace(first, blocks=(("b.0", 1.5, 0.5), ("b.1", 2.0, np.nan)))
     found = audit.judge(look(model), "<m>:build")
     return audit_page.html(found, drawing.of_audit(found))
 
 
 def test_the_page_says_what_was_found(page):
-    """The verdict comes first, then a picture of variance, the findings, the parameters and the layers."""
+    """The verdict comes first, then a picture of variance, the findings, the parameters, the blocks and the layers."""
     places = [page.index(each) for each in ("Found 1 fault.", "figure-flow", 'id="findings"', 'id="parameters"')]
     assert places == sorted(places)
     assert "every unit has the same weights" in page
-    assert 'id="layers"' in page
+    assert page.index('id="blocks"') < page.index('id="layers"')
+    assert "variance through 2 blocks 1.5 to 2 forward." in page
     assert "&lt;m&gt;:build" in page
 
 
