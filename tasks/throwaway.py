@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+PIP = ("-m", "pip", "--disable-pip-version-check")
 
 
 class PackageError(ValueError):
@@ -50,7 +50,9 @@ def moved(package: str, version: str) -> Iterator[Path]:
         packages = sysconfig.get_path("purelib", vars={"base": folder})
         present = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
         Path(packages, "present.pth").write_text(present)
-        _called([sys.executable, *PIP, "--python", str(python), "install", "--no-deps", f"{package}=={version}"])
+        _called(
+            [sys.executable, *PIP, "--python", str(python), "install", "--quiet", "--no-deps", f"{package}=={version}"]
+        )
         yield python
 
 
