@@ -47,7 +47,7 @@ def _history(axes: Axes, each: Series, differing: Sequence[int]) -> None:
     few = len(each.values) <= FEW
     axes.plot(each.values, color=LINE, linewidth=1.2, marker="o" if few else "", markersize=3)
     for place in differing:
-        axes.axvline(place - 0.5, color="0.3", linestyle=":", linewidth=0.8)
+        axes.axvline(place - 0.5, color="0.3", linestyle=":", linewidth=1.2)
     for direction, places in each.marks.items():
         at = [place for place in places if np.isfinite(each.values[place])]
         axes.plot(at, each.values[at], linestyle="", marker=MARKERS[direction], color=COLOURS[direction], markersize=7)
@@ -65,5 +65,5 @@ def _legend(shown: Sequence[Series], differing: Sequence[int]) -> list[Line2D]:
         for each in DIRECTIONS
         if each in present
     ]
-    upgrade = Line2D([], [], color="0.3", linestyle=":", linewidth=0.8, label="the environment changed")
+    upgrade = Line2D([], [], color="0.3", linestyle=":", linewidth=1.2, label="the environment changed")
     return [Line2D([], [], color=LINE, label="each night"), *marks, *([upgrade] if differing else [])]

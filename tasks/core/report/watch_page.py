@@ -138,7 +138,7 @@ def past(nights: Sequence[Night]) -> Table:
 
 def series(history: History) -> Table:
     """Return the table of the history: a line for each study, group and measure, those with a flag tonight first."""
-    columns = ["study", "group", "measure", "all nights", "last night", "tonight", "flagged nights"]
+    columns = ["all nights", "study", "group", "measure", "last night", "tonight", "flagged nights"]
     shown = history.series[:ROWS]
     left_out = f"; {ROWS} of {len(history.series)} lines" if len(history.series) > ROWS else ""
     caption = f"History, a line for each study, group and measure{left_out}"
@@ -149,8 +149,8 @@ def _series(each: Series, names: Sequence[str]) -> list[Entry]:
     measure = watch_text.title(each.measure)
     before, tonight = [np.nan, *each.values][-2:]
     return [
+        Entry(spark(each, names), each.words),  # first, so that a phone shows it whole
         *(Entry(word, word) for word in (each.study, each.group, measure)),
-        Entry(spark(each, names), each.words),
         _number(before, each.before),
         _number(tonight, each.tonight),
         Entry(str(len(each.flagged) or ""), len(each.flagged)),
