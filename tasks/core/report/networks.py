@@ -53,7 +53,7 @@ def audited(audits: Mapping[str, Audit], link: str) -> Table:
     """Return the table of what audits found, worst first; audits: by the names of their files in the run at a link."""
     rows = [row for name, audit in audits.items() for row in _found(audit, f"{link}/artifacts/audit/{name}.html")]
     told = " ".join(f"{audit.backend} {audit.target}: {audit_text.verdict(audit)}" for audit in audits.values())
-    caption = f"Audit of each network as its author builds it, findings worst first, which stop nothing; {told}"
+    caption = f"Audit of each network as its author builds it; a finding stops no run, the worst come first. {told}"
     return Table("audit", caption, ["backend", "network", "severity", "finding", "where", "evidence", "remedy"], rows)
 
 
