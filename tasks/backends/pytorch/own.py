@@ -272,9 +272,11 @@ class OwnProgram:
             quotient = self._quotient(x, y)
         jacobians = self._jacobians(x)
         found = torch.stack([*scores, quotient])
-        arrays = (layers, found, jacobians, state, *gradients)
-        *told, first = (each[None].detach().cpu().numpy().astype(np.float32) for each in arrays)
-        return Start(*told, dict(zip(self.kernels, first, strict=True)))
+        told, first = (
+            [each[None].detach().cpu().numpy().astype(np.float32) for each in arrays]
+            for arrays in ((layers, found, jacobians, state), gradients)
+        )
+        return Start(*told, gradients=dict(zip(self.kernels, first, strict=True)))
 
     def _signals(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor], Tensor, list[Tensor]]:
         """Return the signals of each layer, the loss with the largest class share, the state, and the gradients."""
