@@ -268,13 +268,15 @@ class OwnProgram:
     def probe(self) -> Start:
         x, y = (each[: memory.PROBED_ROWS] for each in self.data[0])
         with probing(self.model), sdpa_kernel(SDPBackend.MATH):
-            layers, scores, state, gradients = self._signals(x, y)
+            layers, told, state, gradients = self._signals(x, y)
             quotient = self._quotient(x, y)
         jacobians = self._jacobians(x)
-        found = torch.stack([*scores, quotient])
+        found = torch.stack([*told, quotient])
         arrays = (layers, found, jacobians, state, *gradients)
-        *told, first = (each[None].detach().cpu().numpy().astype(np.float32) for each in arrays)
-        return Start(*told, dict(zip(self.kernels, first, strict=True)))
+        at_start, scores, derivatives, states, *first = (
+            each[None].detach().cpu().numpy().astype(np.float32) for each in arrays
+        )
+        return Start(at_start, scores, derivatives, states, dict(zip(self.kernels, first, strict=True)))
 
     def _signals(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor], Tensor, list[Tensor]]:
         """Return the signals of each layer, the loss with the largest class share, the state, and the gradients."""

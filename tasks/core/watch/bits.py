@@ -89,15 +89,16 @@ class Beside:
         return tuple(self._flags())
 
     def _flags(self) -> Iterator[Flag]:
-        group = [name for name in self.cells if name != "seed"]
+        group = [str(name) for name in self.cells if name != "seed"]
         for values, cells in self.cells.groupby(group, sort=False):
             found = [self.differences[at] for at in cells.index if at in self.differences]
             if found:
-                levels = [f"{name} {value}" for name, value in zip(group[1:-1], values[1:-1], strict=True)]
+                backend, *chosen, initializer = map(str, values)
+                levels = [f"{name} {value}" for name, value in zip(group[1:-1], chosen, strict=True)]
                 counted = f"{len(found)} of {len(cells)} cells are not bit-equal"
                 yield Flag(
                     level="bits",
-                    group=" · ".join([values[0], *levels, values[-1]]),
+                    group=" · ".join([backend, *levels, initializer]),
                     measure="",
                     direction="changed",
                     against=self.against,
@@ -143,12 +144,12 @@ def _told(before: Recorded, after: Recorded, keys: set[str]) -> dict[str, tuple[
     """Return by key the first epoch in which anything differs, and in words the layer or the curve that does."""
     one, other = (night.by_key(night.history, "epoch") for night in (before, after))
     named = {KEY, "status", *_names(before.findings.cells), *_names(after.findings.cells)}
-    told = [name for name in one if name in other and name not in named]
+    told = [str(name) for name in one if name in other and name not in named]
     both = one[one[KEY].isin(keys)][[KEY, *told]].merge(other[[KEY, *told]], on=[KEY, "epoch"])
-    unequal = pd.DataFrame({name: _unequal(both, name) for name in told if name != "epoch"})
-    firsts = both[unequal.any(axis=1)].drop_duplicates(KEY)
+    unequal = {name: _unequal(both, name) for name in told if name != "epoch"}
+    firsts = both[pd.DataFrame(unequal, both.index).any(axis=1)].drop_duplicates(KEY)
     return {
-        key: (epoch, _where(epoch, [name for name in unequal if unequal.loc[at, name]]))
+        key: (epoch, _where(epoch, [name for name, where in unequal.items() if where[at]]))
         for at, key, epoch in zip(firsts.index, firsts[KEY], firsts["epoch"], strict=True)
     }
 
