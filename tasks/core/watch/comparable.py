@@ -26,10 +26,13 @@ def incomparable(before: Study, tonight: Study, was: Environment, environment: E
     >>> incomparable(Study(), Study(seeds=5), cpu, cpu | {"data": {"iris": "b"}})
     ['Study, seeds: 10 before, 5 after', 'Data, iris: a before, b after']
     """
-    studies = [each.model_dump(mode="json", exclude=IMMATERIAL) for each in (before, tonight)]
-    data = [dict(_mapping(each, "data")) for each in (was, environment)]
+    one, other = (each.model_dump(mode="json", exclude=IMMATERIAL) for each in (before, tonight))
     machines = [{"device": device(each), "initbench": _release(each)} for each in (was, environment)]
-    return [*differing("Study", *studies), *differing("Data", *data), *differing("Environment", *machines)]
+    return [
+        *differing("Study", one, other),
+        *differing("Data", _mapping(was, "data"), _mapping(environment, "data")),
+        *differing("Environment", machines[0], machines[1]),
+    ]
 
 
 def attributed(was: Environment, environment: Environment) -> list[str]:
