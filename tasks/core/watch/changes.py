@@ -53,7 +53,7 @@ def flags(night: Sequence[Tonight]) -> list[tuple[Flag, ...]]:
 
 
 def _once(flags: Sequence[Flag]) -> tuple[Flag, ...]:
-    nearest = {}
+    nearest: dict[object, Flag] = {}
     for flag in sorted(flags, key=lambda flag: NEAREST.index(flag.against)):
         nearest.setdefault((flag.level, flag.group, flag.measure, flag.direction, flag.p is None), flag)
     return tuple(nearest.values())
@@ -74,7 +74,7 @@ class Means:
     @classmethod
     def of(cls, tonight: Tonight, reference: Reference) -> "Means":
         """Return a test of each group and measure in which some cell differs from the reference."""
-        differences = {name: own - _mean(reference, name) for name, own in tonight.own.scaled.items()}
+        differences = {name: own - _mean(reference, name) for name, own in tonight.cells.scaled.items()}
         apart = {name: np.where(np.abs(each) < EQUAL, 0.0, each) for name, each in differences.items()}
         found = [
             (group, measure, apart[measure.name][group.places])
@@ -127,7 +127,7 @@ class Means:
 
 
 def _mean(reference: Reference, measure: str) -> Array:
-    return inference.mean(np.stack([night.scaled[measure] for night in reference.those], axis=-1))
+    return inference.mean(np.stack([each.scaled[measure] for each in reference.those], axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ class Counts:
     def of(cls, tonight: Tonight, reference: Reference) -> "Counts":
         """Return a test of each group and state that some cell has come to or left."""
         found = []
-        before, now = reference.those[0].state, tonight.own.state
+        before, now = reference.those[0].state, tonight.cells.state
         known = (before != "") & (now != "")
         for state in (facts.HEALTHY, DIVERGED):
             come, left = known & (now == state) & (before != state), known & (now != state) & (before == state)

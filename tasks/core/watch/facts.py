@@ -34,10 +34,10 @@ def facts(tonight: Tonight) -> Iterator[Flag]:
 
 def _failures(tonight: Tonight, reference: Reference, group: Group) -> Iterator[Flag]:
     """Yield a flag if cells fail that ran before, or the other way round."""
-    before, now = (each.status[group.places] for each in (reference.those[0], tonight.own))
+    before, now = (each.status[group.places] for each in (reference.those[0], tonight.cells))
     newly, no_longer = (now == FAILED) & ~pd.isna(before) & (before != FAILED), (before == FAILED) & (now != FAILED)
     if newly.any():
-        reason = tonight.cells["reason"].iloc[group.places[newly][0]]
+        reason = tonight.cells.rows["reason"].iloc[group.places[newly][0]]
         words = f"{newly.sum()} of {len(now)} cells fail that ran before: {reason}"
         yield _flag(reference, group, FINISHED.name, "worse", words)
     if no_longer.any():
@@ -47,7 +47,7 @@ def _failures(tonight: Tonight, reference: Reference, group: Group) -> Iterator[
 
 def _turned(tonight: Tonight, reference: Reference, group: Group) -> Iterator[Flag]:
     """Yield a flag if half of the group, and TOGETHER cells, went from one state to another one, and none came back."""
-    before, now = (each.state[group.places] for each in (reference.those[0], tonight.own))
+    before, now = (each.state[group.places] for each in (reference.those[0], tonight.cells))
     pairs = Counter((was, is_) for was, is_ in zip(before, now, strict=True) if was and is_)
     moved = Counter({pair: n for pair, n in pairs.items() if pair[0] != pair[1]})
     for (was, is_), n in moved.most_common(1):
@@ -63,10 +63,10 @@ def _started(tonight: Tonight, reference: Reference, group: Group) -> Iterator[F
     Then their initial weights, their rows or their network changed. In a cell that explodes rounding may grow from
     layer to layer, so such cells do not count.
     """
-    nights = tonight.own, reference.those[0]
+    nights = tonight.cells, reference.those[0]
     places = group.places[np.all([night.state[group.places] != "exploding" for night in nights], axis=0)]
     for name in STARTING:
-        one, other = (night.cells[name].to_numpy(np.float64)[places] for night in nights)
+        one, other = (night.rows[name].to_numpy(np.float64)[places] for night in nights)
         known = (one > 0) & (other > 0) & np.isfinite(one) & np.isfinite(other)
         change = np.log(one[known] / other[known])
         apart = int((np.abs(change) > np.log1p(ROUNDING)).sum())
@@ -91,7 +91,7 @@ def claims(tonight: Tonight) -> Iterator[Flag]:
     nights = [*first, *reversed(tonight.recent[:RECENT]), tonight.cells]
     if len(nights) < 2 or not tonight.study.checks:
         return
-    judged = [checks.judge(tonight.study.checks, cells) for cells in nights]
+    judged = [checks.judge(tonight.study.checks, each.rows) for each in nights]
     held = np.array([(rows["result"] == checks.HELD).to_numpy() for rows in judged])
     turned = held[1:] != held[:-1]
     for at in np.flatnonzero(turned.sum(0) == 1):

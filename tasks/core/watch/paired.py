@@ -47,54 +47,53 @@ class Level:
 
 
 @dataclass(frozen=True, eq=False)
-class Night:
-    """A study's cells of one night, in the order of tonight's; if the night lacks a cell, all of the cell is NaN."""
+class Cells:
+    """A study's cells of one night, as a table with the columns `columns.CELLS`."""
 
-    cells: pd.DataFrame
+    rows: pd.DataFrame
 
     @cached_property
     def scaled(self) -> dict[str, Array]:
         """Each repeatable measure of the cells, on the scale on which it is compared, (cells,) by its name."""
         kept = [each for each in MEASURES if each.repeatable]
-        return {each.name: each.scaled(values(self.cells, each).to_numpy(np.float64)) for each in kept}
+        return {each.name: each.scaled(values(self.rows, each).to_numpy(np.float64)) for each in kept}
 
     @cached_property
     def status(self) -> Words:
-        return self.cells["status"].to_numpy(object)
+        return self.rows["status"].to_numpy(object)
 
     @cached_property
     def state(self) -> Words:
         """The state of each cell: its health, or `diverged`; empty if the cell did not run."""
-        health = self.cells["health"].to_numpy(object)
+        health = self.rows["health"].to_numpy(object)
         return np.select([self.status == "finished", self.status == DIVERGED], [health, DIVERGED], "")
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What tonight is held against: one night or several; nights: over how many a difference came about."""
+    """What tonight is held against: the cells of one night or of several, in the order of tonight's cells.
+
+    If a night lacks a cell, all of the cell is NaN. nights: over how many nights a difference came about.
+    """
 
     against: Against
     nights: int
-    those: Sequence[Night]
+    those: Sequence[Cells]
 
 
 @dataclass(frozen=True, eq=False)
 class Tonight:
-    """One study of a night with comparable nights before it, as tables with the columns `columns.CELLS`.
+    """One study of a night with comparable nights before it.
 
     recent: the nights since the baseline, newest first; the baseline is one of them while it is recent, and the first
     RECENT count. baseline: the night that was accepted last, so many nights ago as `age` says.
     """
 
     study: Study
-    cells: pd.DataFrame
-    recent: Sequence[pd.DataFrame] = ()
-    baseline: pd.DataFrame | None = None
+    cells: Cells
+    recent: Sequence[Cells] = ()
+    baseline: Cells | None = None
     age: int = 1
-
-    @cached_property
-    def own(self) -> Night:
-        return Night(self.cells)
 
     @cached_property
     def references(self) -> list[Reference]:
@@ -112,24 +111,27 @@ class Tonight:
         """The references that are one night; a mean of several has no states."""
         return [each for each in self.references if len(each.those) == 1]
 
-    def _paired(self, before: pd.DataFrame) -> Night:
+    def _paired(self, before: Cells) -> Cells:
         """Return a night's cells in the order of tonight's; comparable nights have the same grid.
 
         What a group has picked of a tuned setting does not count: two values that do as well may change places.
         """
-        keys = ["backend", *factors(self.cells), "initializer", "seed"]
-        if before[keys].equals(self.cells[keys]):
-            return Night(before)
-        return Night(before.set_index(keys).reindex(pd.MultiIndex.from_frame(self.cells[keys])).reset_index())
+        keys = ["backend", *factors(self.cells.rows), "initializer", "seed"]
+        tonight = self.cells.rows[keys]
+        if before.rows[keys].equals(tonight):
+            return before
+        return Cells(before.rows.set_index(keys).reindex(pd.MultiIndex.from_frame(tonight)).reset_index())
 
     @cached_property
     def levels(self) -> list[Level]:
         """Tonight's cells by backend and level, with the margins of the last reference, which is the steadiest one."""
-        names, cells = factors(self.cells), self.cells.reset_index(drop=True)
-        before = self.references[-1].those[0].cells if self.references else cells
-        known = before.reset_index(drop=True)[[*IDENTITY, *names, *(each.name for each in MEASURES)]]
+        cells = self.cells.rows.reset_index(drop=True)
+        names = factors(cells)
+        before = self.references[-1].those[0].rows.reset_index(drop=True) if self.references else cells
+        known = before[[*IDENTITY, *names, *(each.name for each in MEASURES)]]
         found = []
-        for places in cells.groupby(["backend", *names], sort=False).indices.values():
+        for grouped in cells.groupby(["backend", *names], sort=False).indices.values():
+            places = np.asarray(grouped)
             own = known.iloc[places]
             judged = measures(own[own["status"].notna()], self.study.margins)
             those = [each for each in judged if each.repeatable and not (each.of_classes and real(own))]

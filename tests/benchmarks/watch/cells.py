@@ -8,10 +8,9 @@ import pandas as pd
 
 from tasks.core.design import grid
 from tasks.core.design.columns import cell_columns
-from tasks.core.design.initializers import BACKENDS
 from tasks.core.training import datasets
-from tasks.core.watch.paired import RECENT, Tonight
-from tests.benchmarks.watch.rounding import FILE, MEASURED, STATES, STUDIES, WAYS
+from tasks.core.watch.paired import RECENT, Cells, Tonight
+from tests.benchmarks.watch.rounding import FAULTS, FILE, MEASURED, STATES, STUDIES
 
 SEEDS = {"iris": 10, "digits": 5, "brink": 10, "normalized": 10}  # of a night, drawn from those that were trained
 WATCHED = ("iris", "digits", "brink", "normalized")
@@ -48,17 +47,32 @@ def trained(name, backend, way):
     )
 
 
-def night(name, seeds, ways):
+@cache
+def ways(name, backend):
+    """Return the ways in which a backend's cells of a study were trained, in each of which they round otherwise."""
+    return [
+        way
+        for start, way in (key.rsplit("/", 1) for key in stored())
+        if start == f"{name}/{backend}" and way not in FAULTS
+    ]
+
+
+def night(name, seeds, chosen):
     """Return the cells of a study with these seeds, each backend as it was trained in its way."""
-    parts = [trained(name, backend, way) for backend, way in zip(BACKENDS, ways, strict=True)]
+    parts = [trained(name, backend, way) for backend, way in zip(STUDIES[name].backends, chosen, strict=True)]
     return pd.concat([part[part["seed"].isin(seeds)] for part in parts], ignore_index=True)
 
 
 def mixed(rng, name, seeds):
     """Return the cells of a study with these seeds, each of them as it was trained in a way of its own."""
-    every = [night(name, seeds, (way,) * len(BACKENDS)) for way in WAYS]
-    cells = len(every[0])
-    return pd.concat(every, ignore_index=True).iloc[rng.integers(len(every), size=cells) * cells + np.arange(cells)]
+    found = []
+    for backend in STUDIES[name].backends:
+        every = [trained(name, backend, way) for way in ways(name, backend)]
+        every = [part[part["seed"].isin(seeds)] for part in every]
+        cells = len(every[0])
+        rows = rng.integers(len(every), size=cells) * cells + np.arange(cells)
+        found.append(pd.concat(every, ignore_index=True).iloc[rows])
+    return pd.concat(found, ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,7 @@ class Series:
     """A study's nights, the oldest first, which is the baseline."""
 
     name: str
-    nights: list[pd.DataFrame]
+    nights: list[Cells]
 
     def tonight(self, at):
         """Return night number `at`, with the nights before it."""
@@ -80,14 +94,12 @@ def quiet(rng, name, nights, *, cellwise):
     A night has one way of rounding in each backend, as after an upgrade; or, cellwise, another one in every cell, as on
     a machine that is not deterministic.
     """
-    seeds = rng.permutation(STUDIES[name].seeds)[: SEEDS[name]]
-    ways = list(WAYS)
-    return Series(
-        name,
-        [
-            mixed(rng, name, seeds).reset_index(drop=True)
-            if cellwise
-            else night(name, seeds, [ways[at] for at in rng.integers(len(ways), size=len(BACKENDS))])
-            for _ in range(nights)
-        ],
-    )
+    study = STUDIES[name]
+    seeds = rng.permutation(study.seeds)[: SEEDS[name]]
+
+    def drawn():
+        if cellwise:
+            return mixed(rng, name, seeds)
+        return night(name, seeds, [rng.choice(ways(name, backend)) for backend in study.backends])
+
+    return Series(name, [Cells(drawn()) for _ in range(nights)])

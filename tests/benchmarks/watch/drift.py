@@ -1,6 +1,6 @@
 """How soon a slow drift is found, by pairing with a baseline and by a CUSUM: `python -m tests.benchmarks.watch.drift`.
 
-Every night the losses of a backend grow by the same share. A number behind it is that of series, 30 unless given. Both
+Every night the losses of a backend grow by the same share. A number behind it is that of series, 6 unless given. Both
 methods raise an alarm in one quiet night in 100: the watch by its tests, the CUSUM by a threshold that is taken from
 quiet series. The README has the last result.
 """
@@ -12,11 +12,11 @@ from tabulate import tabulate
 
 from tasks.core.design.columns import MEASURES_BY_NAME
 from tasks.core.watch import changes
-from tasks.core.watch.paired import Tonight
+from tasks.core.watch.paired import Cells, Tonight
 from tests.benchmarks.watch.cells import Series, quiet
 
-NIGHTS, FIRST = 60, 8  # of the first nights a CUSUM learns mean and standard deviation
-RATES = (0.001, 0.0025, 0.005, 0.01)
+NIGHTS, FIRST = 50, 8  # of the first nights a CUSUM learns mean and standard deviation
+RATES = (0.0025, 0.005, 0.01)
 SLACK = 0.5  # of a CUSUM, in standard deviations
 BACKEND, MEASURE = "pytorch", "test_loss"
 NEVER = "never"
@@ -26,9 +26,10 @@ def drifting(rng, name, rate):
     """Draw a study's nights, from the first of which a loss grows by a share a night."""
     series = quiet(rng, name, NIGHTS, cellwise=False)
     nights = []
-    for at, cells in enumerate(series.nights):
+    for at, night in enumerate(series.nights):
+        cells = night.rows
         factor = np.where(cells["backend"] == BACKEND, (1 + rate) ** max(at - FIRST + 1, 0), 1.0)
-        nights.append(cells.assign(**{MEASURE: cells[MEASURE] * factor}))
+        nights.append(Cells(cells.assign(**{MEASURE: cells[MEASURE] * factor})))
     return Series(name, nights)
 
 
@@ -47,8 +48,8 @@ def contrasts(series):
     """Return each night's mean logarithm of the loss, of each group and of all of a backend, (groups, nights)."""
     scaled = MEASURES_BY_NAME[MEASURE].scaled
     found = []
-    for cells in series.nights:
-        finished = cells[(cells["status"] == "finished")]
+    for night in series.nights:
+        finished = night.rows[night.rows["status"] == "finished"]
         logs = finished.assign(log=scaled(finished[MEASURE].to_numpy(np.float64)))
         groups = logs.groupby(["backend", "initializer"])["log"].mean()
         found.append([*groups, *logs.groupby("backend")["log"].mean()])
@@ -106,7 +107,7 @@ def _told(nights):
 
 
 if __name__ == "__main__":
-    series = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    series = int(sys.argv[1]) if len(sys.argv) > 1 else 6
     rows = []
     for name in ("iris", "digits"):
         height = threshold(name, max(10 * series, 100))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
-from tasks.core.design.initializers import BACKENDS
 from tasks.core.watch import changes
+from tasks.core.watch.paired import Cells
 from tests.benchmarks.watch import rivals
-from tests.benchmarks.watch.cells import WATCHED, Series, night, quiet
+from tests.benchmarks.watch.cells import STUDIES, WATCHED, Series, night, quiet
 
 BEFORE, AFTER = 8, 4  # nights
 BACKEND = "pytorch"
@@ -38,7 +38,7 @@ class Change:
     def planted(self, rng, cells):
         """Return the cells of a night with the change."""
         if self.fault:
-            cells = night(self.study, cells["seed"].unique(), (self.fault,) * len(BACKENDS))
+            cells = night(self.study, cells["seed"].unique(), (self.fault,) * len(STUDIES[self.study].backends))
         if not self.measure:
             return cells
         meant = (cells["backend"] == BACKEND) & (cells["initializer"] == (self.initializer or cells["initializer"]))
@@ -74,20 +74,18 @@ CHANGES = (
 def drawn(rng, change):
     """Draw the series of all studies, one of them with a change."""
     series = [quiet(rng, name, BEFORE + AFTER, cellwise=False) for name in WATCHED]
-    return [
-        Series(each.name, [*each.nights[:BEFORE], *(change.planted(rng, one) for one in each.nights[BEFORE:])])
-        if each.name == change.study
-        else each
-        for each in series
-    ]
+    place = WATCHED.index(change.study)
+    nights = series[place].nights
+    changed = [Cells(change.planted(rng, each.rows)) for each in nights[BEFORE:]]
+    series[place] = Series(change.study, [*nights[:BEFORE], *changed])
+    return series
 
 
 def found(change, studies):
     """Return of each night with the change whether it is found, by method."""
     place = WATCHED.index(change.study)
     ours = [changes.flags([each.tonight(at) for each in studies])[place] for at in range(BEFORE, BEFORE + AFTER)]
-    nights = [each.nights for each in studies]
-    others = {name: method(nights)[BEFORE - 1 :] for name, method in rivals.every().items()}
+    others = {name: told[BEFORE - 1 :] for name, told in rivals.raised([each.nights for each in studies]).items()}
     return {"the watch": list(map(bool, ours)), **others}
 
 

@@ -36,8 +36,8 @@ def alarms(rng, nights, *, cellwise):
         raised = ours(studies)
         found["the watch"] += sum(map(bool, raised))
         levels.update(flag.level for night in raised for flag in night)
-        for name, method in rivals.every().items():
-            found[name] += sum(method([each.nights for each in studies]))
+        for name, nightly in rivals.raised([each.nights for each in studies]).items():
+            found[name] += sum(nightly)
     return found, levels
 
 

@@ -1,9 +1,10 @@
 """What others do to a night: a t-test on cells that are not paired, t-tests on means, and Otava.
 
-Each takes the nights of all studies, one list of tables by study, and tells of each night whether it raises an alarm.
+Each takes the nights of all studies, of each study a list of arrays as `by_group` returns them, and tells of each night
+but the first whether it raises an alarm.
 """
 
-from functools import cache
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,26 +16,37 @@ from tasks.core.watch.changes import ALPHA
 from tasks.core.watch.paired import RECENT
 
 MEASURED = [measure.name for measure in MEASURES if measure.repeatable]
+PRIMARY = [MEASURED.index(name) for name in RANKED]
+OTAVA = find_spec("otava") is not None
 GROUPED = ["backend", "initializer"]
 
 
-def cells(night, measures=MEASURED):
-    """Return measures of each group's cells, (groups x measures, cells)."""
-    found = [group[list(measures)].to_numpy().T for _, group in night.groupby(GROUPED, sort=False)]
-    return np.concatenate(found)
+def raised(studies):
+    """Return by method whether it raises an alarm in each night but the first; studies: their nights."""
+    arrays = [[by_group(night.rows) for night in nights] for nights in studies]
+    methods = {
+        "Welch's t, cells not paired, Holm": unpaired,
+        "t on means of a week, Holm": partial(on_means, holm=True),
+        "t on means of a week, 5 % each": partial(on_means, holm=False),
+    }
+    return {name: method(arrays) for name, method in (methods | ({"Otava on means": otava} if OTAVA else {})).items()}
 
 
-def means(nights, measures=MEASURED):
-    """Return the mean of each group and measure, (groups x measures, nights); without those that some night lacks."""
-    found = np.array([inference.mean(cells(night, measures)) for night in nights]).T
-    return found[np.isfinite(found).all(1)]
+def by_group(rows):
+    """Return the measures of each group's cells, (groups x measures, cells)."""
+    measured = rows[MEASURED].to_numpy(np.float64)
+    return np.concatenate([measured[at].T for at in rows.groupby(GROUPED, sort=False).indices.values()])
+
+
+def means(nights):
+    """Return the mean of each group and measure, (groups x measures, nights), NaN where no cell has a number."""
+    return np.array([inference.mean(night) for night in nights]).T
 
 
 def unpaired(studies):
     """Return of each night but the first whether Welch's t-test tells it from the last night, after Holm at ALPHA."""
     return [
-        inference.holm(np.concatenate([_welch(cells(nights[at]), cells(nights[at - 1])) for nights in studies])).min()
-        < ALPHA
+        inference.holm(np.concatenate([_welch(nights[at], nights[at - 1]) for nights in studies])).min() < ALPHA
         for at in range(1, len(studies[0]))
     ]
 
@@ -52,6 +64,7 @@ def on_means(studies, *, holm):
     them, raise no alarm.
     """
     found = np.concatenate([means(nights) for nights in studies])
+    found = found[np.isfinite(found).all(1)]
     return [at > 2 and _off(found[:, max(at - RECENT, 0) : at], found[:, at], holm) for at in range(1, found.shape[1])]
 
 
@@ -64,11 +77,6 @@ def _off(before, now, holm):
     return bool(inference.holm(p).min() < ALPHA if holm else p.min() < inference.ALPHA)
 
 
-@cache
-def has_otava():
-    return find_spec("otava") is not None
-
-
 def otava(studies):
     """Return of each night but the first whether Otava, with its defaults, reports a change that it had not reported.
 
@@ -76,8 +84,9 @@ def otava(studies):
     """
     from otava.analysis import compute_change_points
 
-    found = np.concatenate([means(nights, RANKED) for nights in studies])
-    moving, nights = found[np.ptp(found, axis=1) > 0], found.shape[1]
+    found = np.concatenate([means(nights).reshape(-1, len(MEASURED), len(nights))[:, PRIMARY] for nights in studies])
+    found = found.reshape(-1, found.shape[-1])
+    moving, nights = found[np.ptp(found, axis=1) > 0], found.shape[1]  # NaN is not above 0
     raised = np.zeros(nights, bool)
     for series in moving:
         known = set()
@@ -86,13 +95,3 @@ def otava(studies):
             raised[at] |= any(not {each - 1, each, each + 1} & known for each in now)
             known |= now
     return raised[1:].tolist()
-
-
-def every():
-    """Return the methods by name."""
-    found = {
-        "Welch's t, cells not paired, Holm": unpaired,
-        "t on means of a week, Holm": lambda studies: on_means(studies, holm=True),
-        "t on means of a week, 5 % each": lambda studies: on_means(studies, holm=False),
-    }
-    return found | ({"Otava on means": otava} if has_otava() else {})

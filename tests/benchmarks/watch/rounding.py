@@ -34,7 +34,11 @@ BRINK = "random_normal(std=0.265)"
 STUDIES = {
     "iris": Study(seeds=20),
     "digits": Study(
-        name="digits", dataset="digits", initializers=("glorot_uniform", "he_normal", "orthogonal", "zeros"), seeds=8
+        name="digits",
+        dataset="digits",
+        backends=("pytorch",),
+        initializers=("glorot_uniform", "he_normal", "orthogonal", "zeros"),
+        seeds=8,
     ),
     "brink": load("remedies")
     .at((("network.activation", "relu"), ("remedy", "none")))
@@ -48,17 +52,26 @@ STUDIES = {
     ),
     "normalized": Study(
         name="normalized",
+        backends=("pytorch",),
         network=Network(hidden=(64, 32), normalization="batch"),
         initializers=("glorot_uniform", "he_normal", "orthogonal"),
     ),
 }
+ALONE = "one thread"
+SSE = {"MKL_CBWR": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+PLAIN = {"ATEN_CPU_CAPABILITY": "default", "TF_ENABLE_ONEDNN_OPTS": "0"}
 WAYS = {
-    "one thread": {},
-    "two threads": {"THREADS": "2"},
-    "default kernels": {"ATEN_CPU_CAPABILITY": "default", "TF_ENABLE_ONEDNN_OPTS": "0"},
-    "SSE 4": {"MKL_CBWR": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
-    "compatible": {"MKL_CBWR": "COMPATIBLE", "TF_ENABLE_ONEDNN_OPTS": "0", "THREADS": "2"},
+    "pytorch": {
+        ALONE: {},
+        "two threads": {"TRAINER_THREADS": "2"},
+        "default kernels": PLAIN,
+        "SSE 4": SSE,
+    },
+    "keras": {ALONE: {}, "default kernels": PLAIN, "SSE 4": SSE},
 }
+"""Of each backend the ways to round, with the variables of the environment that choose them."""
+DIGITS = tuple(f"last digit {k}" for k in range(1, 5))
+"""More ways: start weights of which some are larger or smaller by a last digit, as other instructions draw them."""
 FAULTS = {"variance": "iris", "weights": "iris", "order": "iris", "momentum": "normalized"}
 """The study whose cells are trained with each fault; those of `normalized` compile a program of their own."""
 HE = named("he_normal").law.under("relu")
@@ -68,8 +81,11 @@ MOMENTUM = 0.01  # of a batch normalization, in place of 0.1
 
 @contextmanager
 def planted(framework, fault):
-    """Plant a fault: a law, a stream of seeds or a batch normalization is not what it was."""
-    own = framework.native, seeds.STREAMS
+    """Plant a fault: a law, a stream of seeds or a batch normalization is not what it was; or change last digits."""
+    own, drawn = (framework.native, seeds.STREAMS), batch.initial_weights
+    if fault in DIGITS:
+        rng = np.random.default_rng(DIGITS.index(fault))
+        batch.initial_weights = lambda *given: [_jittered(rng, array) for array in drawn(*given)]
     if fault == "variance":
         framework.native = lambda law, *given: own[0](law, *given) * (SCALE if law == HE else 1)
     if fault in ("weights", "order"):
@@ -79,15 +95,24 @@ def planted(framework, fault):
         for module in ("cell", "network"):
             importlib.import_module(f"{framework.__name__}.{module}").NEWEST = MOMENTUM
     yield
-    framework.native, seeds.STREAMS = own
+    (framework.native, seeds.STREAMS), batch.initial_weights = own, drawn
+
+
+def _jittered(rng, array):
+    return array * (1 + np.finfo(np.float32).eps * rng.integers(-1, 2, array.shape)).astype(np.float32)
 
 
 def trained(backend, way):
-    """Train a backend's cells of all studies in a way, or with all faults if there is no way; return rows by study."""
+    """Train a backend's cells of all studies in a way; alone also with changed digits and with each fault."""
     framework = importlib.import_module(f"tasks.backends.{backend}")
-    framework.setup(int(os.environ.get("THREADS", "1")))
+    framework.setup(int(os.environ.get("TRAINER_THREADS", "1")))
+    studies = [name for name, study in STUDIES.items() if backend in study.backends]
+    asked = [(name, way) for name in studies]
+    if way == ALONE:
+        asked += [(name, digit) for digit in DIGITS for name in studies if name != "digits"]  # which takes long
+        asked += [(name, fault) for fault, name in FAULTS.items() if name in studies]
     found = {}
-    for name, label in [(name, way) for name in STUDIES] if way else [(name, fault) for fault, name in FAULTS.items()]:
+    for name, label in asked:
         study = STUDIES[name]
         cells = [cell for cell in grid.cells(study) if cell.backend == backend]
         with planted(framework, label):
@@ -111,19 +136,17 @@ def _row(outcome, target):
 
 def main(backend):
     """Train a backend's cells in every way and with every fault, and add them to the file."""
-    found = {}
-    for way in (*WAYS, ""):
+    for way, own in WAYS[backend].items():
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "cells.npz")
-            own = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"} | WAYS.get(way, {})
             command = [sys.executable, "-m", __spec__.name, backend, way, str(out)]
+            own = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"} | own
             subprocess.run(command, check=True, env=os.environ | own)
-            with np.load(out) as stored:
-                found |= {name: array.astype(np.float32) for name, array in stored.items()}
-        print(f"{backend}, {way or 'faults'}: {time.perf_counter() - begun:.0f} s", flush=True)  # noqa: T201
-    known = dict(np.load(FILE)) if FILE.exists() else {}
-    np.savez_compressed(FILE, **(known | found))
+            found = {name: array.astype(np.float32) for name, array in np.load(out).items()}
+        known = dict(np.load(FILE)) if FILE.exists() else {}
+        np.savez_compressed(FILE, **(known | found))
+        print(f"{backend}, {way}: {time.perf_counter() - begun:.0f} s", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 from tasks.core.design.settings import Check
 from tasks.core.design.study import Study
 from tasks.core.watch.changes import flags
-from tasks.core.watch.paired import Tonight
+from tasks.core.watch.paired import Cells, Tonight
 from tests.shared.samples import THREE, noisy
 
 STUDY = Study(initializers=THREE)
@@ -24,7 +24,7 @@ def he(cells, count=10, **values):
 def told(cells, before, study=STUDY):
     return [
         (flag.level, flag.group, flag.direction, flag.words)
-        for flag in flags([Tonight(study, cells, [before])])[0]
+        for flag in flags([Tonight(study, Cells(cells), [Cells(before)])])[0]
         if flag.p is None
     ]
 
@@ -88,7 +88,8 @@ def test_a_claim_that_no_longer_holds_is_told():
     lost = held.assign(test_accuracy=held["test_accuracy"].where(held["initializer"] != "he_normal", 0.5))
 
     def said(cells, *recent, baseline=None):
-        found = flags([Tonight(study, cells, recent, baseline, age=9)])[0]
+        known = None if baseline is None else Cells(baseline)
+        found = flags([Tonight(study, Cells(cells), [*map(Cells, recent)], known, age=9)])[0]
         return [(flag.group, flag.direction, flag.against, flag.nights) for flag in found if flag.level == "checks"]
 
     both = ("pytorch", "keras")
