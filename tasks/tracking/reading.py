@@ -120,7 +120,7 @@ def paced(benchmark: Benchmark) -> pd.DataFrame:
         {"backend": json.loads(row["params"])["backend"], "ended": row["ended"] / 1000, **json.loads(row["metrics"])}
         for row in rows.to_dict("records")
     ]
-    return pd.DataFrame(told, columns=pace.PACED).dropna()
+    return pd.DataFrame(told, columns=[*pace.PACED]).dropna()
 
 
 def read_files(benchmark: Benchmark, cells: pd.DataFrame, *names: str) -> list[pd.DataFrame]:

@@ -208,7 +208,7 @@ def test_fewer_cells_train_where_memory_runs_out(monkeypatch):
     class Framework:
         OUT_OF_MEMORY = MemoryError
 
-    def train(backend, settings, cells, rates, *, clock):
+    def train(backend, settings, cells, rates, **clocks):
         sizes.append(len(cells))
         if len(cells) > most:
             raise MemoryError

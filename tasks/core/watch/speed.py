@@ -105,7 +105,7 @@ def _gains(rows: Array) -> Array:
     n = rows.shape[1]
     before = np.arange(LEAST, n - LEAST + 1)
     sums = np.cumsum(rows - rows.mean(1, keepdims=True), axis=1)[:, LEAST - 1 : n - LEAST]
-    return np.square(sums) * n / (before * (n - before))
+    return np.asarray(np.square(sums) * n / (before * (n - before)), np.float64)
 
 
 def _p_value(values: Array, best: float, alpha: float) -> float:
