@@ -35,7 +35,8 @@ def feed(nights: Sequence[Night], *, name: str, link: str) -> bytes:
     for night in reversed(nights[-ENTRIES:]):
         _entry(ET.SubElement(root, "entry"), night, name)
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    written: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written
 
 
 def _entry(entry: ET.Element, night: Night, name: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from tasks.core.design.columns import MEASURES_BY_NAME
 from tasks.core.report.watch_text import ALL, ranked, title
@@ -175,7 +176,7 @@ def strip(verdicts: Sequence[Verdict]) -> Markup:
     ).format(len(verdicts), TALLEST, Markup().join(paths))
 
 
-def _scaled(values: Array) -> tuple[Array, Array]:
+def _scaled(values: Array) -> tuple[NDArray[np.int_], Array]:
     """Return the column of each value, and its height in steps from the top, NaN where there is no value."""
     finite = np.where(np.isfinite(values), values, np.nan)
     count = len(values)
@@ -187,7 +188,7 @@ def _scaled(values: Array) -> tuple[Array, Array]:
     return columns, np.round((high - finite) / (high - low) * HEIGHT)
 
 
-def _path(columns: Array, scaled: Array) -> str:
+def _path(columns: NDArray[np.int_], scaled: Array) -> str:
     """Return the path through a line's points; it breaks at a column without a value."""
     drawn = ""
     for run in _unbroken(_points(columns, scaled)):
@@ -212,7 +213,7 @@ def _unbroken(points: Iterable[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     return found
 
 
-def _points(columns: Array, scaled: Array) -> Iterator[tuple[int, int]]:
+def _points(columns: NDArray[np.int_], scaled: Array) -> Iterator[tuple[int, int]]:
     """Yield the points of a line: of each column the lowest and the highest value, in the order in which they came."""
     for column in np.unique(columns):
         heights = scaled[columns == column]

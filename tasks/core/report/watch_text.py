@@ -204,8 +204,8 @@ def _change(flag: Flag) -> str:
         return f"had {abs(size):.3g} % {more} {of}{_between(*_unsigned(size, *ends), unit=' %')}"
     known = MEASURES_BY_NAME.get(flag.measure)
     verb = ("gained" if more == "more" else "lost") if known and known.higher_is_better else "had"
-    size = f"{abs(flag.size):.3g}{f' {more}' if verb == 'had' else ''}"
-    return f"{verb} {size} {of}{_between(*_unsigned(flag.size, flag.low, flag.high))}"
+    told = f"{abs(flag.size):.3g}{f' {more}' if verb == 'had' else ''}"
+    return f"{verb} {told} {of}{_between(*_unsigned(flag.size, flag.low, flag.high))}"
 
 
 def _unsigned(size: float, low: float, high: float) -> tuple[float, float]:
