@@ -219,7 +219,7 @@ def _night(study: str, runner: str) -> Night:
 def _audited(model: Watched, mark: Mapping[str, str]) -> Audited:
     fence.check()
     try:
-        night = Audited(str(model), again=audit_again(model, prefect_tags() | mark))
+        night = Audited(str(model), again=audit_again(model, {**prefect_tags(), **mark}))
     except Exception as error:  # of any kind: the other models are still audited
         night = Audited(str(model), _line(error))
     get_run_logger().info("audit %s: %s", night.name, night.fault or "Completed")

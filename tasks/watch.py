@@ -19,7 +19,7 @@ from tasks.core.statistics.findings import Findings
 from tasks.core.watch import bits, comparable, judge, speed
 from tasks.core.watch.judge import Held
 from tasks.core.watch.night import Night
-from tasks.core.watch.paired import RECENT, Tonight
+from tasks.core.watch.paired import RECENT, Cells, Tonight
 from tasks.core.watch.values import paces, values
 from tasks.tracking import benchmarks, nights, reading
 from tasks.tracking.nights import FEED, PAGE, Entry, Kept
@@ -159,13 +159,13 @@ def _tonight(study: str, known: Known, chain: Sequence[Kept]) -> Tonight:
     age = next((at for at, each in enumerate(chain, 1) if study in each.accepted), len(chain))
     recent = [_cells(each, study) for each in chain[: min(age, RECENT)]]
     baseline = recent[-1] if age <= RECENT else _cells(chain[age - 1], study)
-    return Tonight(known.findings.study, known.findings.cells, recent, baseline, age)
+    return Tonight(known.findings.study, Cells(known.findings.cells), recent, baseline, age)
 
 
-def _cells(night: Kept, study: str) -> pd.DataFrame:
+def _cells(night: Kept, study: str) -> Cells:
     """Return the cells of a study in a night on record."""
     benchmark, _ = benchmarks.opened(night.studies[study].run_id)
-    return benchmarks.table(benchmark, CELLS)
+    return Cells(benchmarks.table(benchmark, CELLS))
 
 
 def _with_speed(
