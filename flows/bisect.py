@@ -125,7 +125,7 @@ def _elsewhere(python: Path, study: Study, cells: Sequence[str]) -> Hashes | str
     asked = json.dumps({"study": study.model_dump(mode="json"), "cells": cells})
     done = subprocess.run([python, "-m", "flows.bisect"], input=asked, capture_output=True, text=True)
     if done.returncode:
-        return [*done.stderr.strip().splitlines(), "it was killed"][-1 if done.stderr.strip() else 0]
+        return ["it was killed", *done.stderr.strip().splitlines()][-1]
     hashes: Hashes = json.loads(done.stdout.splitlines()[-1])
     return hashes
 

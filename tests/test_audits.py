@@ -17,7 +17,7 @@ def night(stored, monkeypatch):
 
     def run(name, label):
         monkeypatch.setattr(audits, "looked", lambda target, slots: look(audited.Model(*audited.plain(label=label)), 2))
-        return audits.audit_again.fn(Watched(build=name), {"prefect.flow_run_id": "f"})
+        return audits.audit_again.fn(Watched(build=name), {"prefect.flow_run_id": "f", store.NIGHTLY: "yes"})
 
     return run
 

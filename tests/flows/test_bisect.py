@@ -44,6 +44,7 @@ def packages(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(offered))
     monkeypatch.setenv(user_code.FOLDERS, "")
+    monkeypatch.setenv("PYTHONPATH", str(Path(bisect.__file__).parents[1]))
     monkeypatch.chdir(tmp_path)
     Path("mine_model.py").write_text(MODEL)
     Path("mine.yaml").write_text(STUDY)

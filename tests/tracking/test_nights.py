@@ -31,8 +31,8 @@ def year(stored):
             runs.Run(
                 name=each.name,
                 status="FINISHED",
-                started=now + at,
-                ended=now + at,
+                started=now - YEAR + at,
+                ended=now - YEAR + at,
                 tags={nights.NIGHT: each.name, **{f"{nights.STUDY}{study}": entry for study in STUDIES}},
                 params={},
                 points=[],
