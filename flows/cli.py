@@ -256,7 +256,10 @@ def compare(run_a: str, run_b: str, out: Path | None) -> None:
 @cli.command()
 @click.argument("night", metavar="NIGHT|latest")
 @click.option(
-    "--study", "studies", multiple=True, help="A study whose baseline the night becomes; by default all of it."
+    "--study",
+    "studies",
+    multiple=True,
+    help="A study whose baseline the night becomes; by default all of the night's.",
 )
 @click.option("--why", required=True, help="Why the numbers of that night are the right ones.")
 def accept(night: str, studies: tuple[str, ...], why: str) -> None:
@@ -267,8 +270,8 @@ def accept(night: str, studies: tuple[str, ...], why: str) -> None:
     from tasks.tracking import nights
 
     with refusing():
-        chosen = nights.accept(night, studies, why)
-    click.echo(f"{night} is the baseline of {', '.join(chosen)}: {why}")
+        name, chosen = nights.accept(night, studies, why)
+    click.echo(f"{name} is the baseline of {', '.join(chosen)}: {why}")
 
 
 @cli.command()
@@ -295,9 +298,9 @@ def bisect(study: str, package: str, good: str, bad: str, changes: tuple[str, ..
 @click.option("--keep", type=click.IntRange(min=1), default=30, show_default=True, help="Newest nights that keep all.")
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted; delete nothing.")
 def prune(keep: int, dry_run: bool) -> None:
-    """Delete the files that cells of old nights have left: weights, predictions, curves and signals.
+    """Delete the weights and predictions of cells of old nights.
 
-    Reports, tables, digests and pages stay for ever, and so do all files of nights with a flag, of baselines and of
+    Reports, tables, numbers and pages stay for ever, and so do all files of nights with a flag, of baselines and of
     champions.
     """
     from tasks.tracking import pruning

@@ -26,7 +26,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Cancelled, Completed
 from prefect.types._datetime import now
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 from tabulate import tabulate
 
 from flows import form, studies
@@ -44,6 +44,7 @@ from tasks.tracking import benchmarks, pruning
 from tasks.tracking.store import NIGHTLY, Benchmark
 
 ARTIFACT = "nightly"
+KEEP = 30  # nights whose cells keep all files
 ALONE = "nothing to hold against"  # of a study without a result, or with none in the last nightly
 STUDIES = tuple(name for name in studies.names() if name != "controls")  # the others train the controls along
 
@@ -90,6 +91,13 @@ class Audited:
     fault: str = ""
     again: Again | None = None
 
+    @property
+    def told(self) -> watch.Audited:
+        """What the watch takes from it."""
+        again = self.again
+        changes = again.changes if again and again.before else None
+        return watch.Audited(self.name, self.fault, changes, again.run.link if again else "")
+
     def row(self) -> dict[str, str]:
         """Return the audit's row of the table."""
         again, before = self.again, self.again.before if self.again else None
@@ -124,7 +132,6 @@ def nightly(
     audits: Annotated[tuple[Watched, ...], AfterValidator(watched_once)] = (),
     as_night: bool = False,
     on_change: Literal["warn", "fail"] = "warn",
-    keep: Annotated[int, Field(ge=1)] = 30,
 ) -> State[None] | None:
     """Train each study anew in a flow run of its own, and publish a table that compares each with its last nightly.
 
@@ -138,7 +145,6 @@ def nightly(
         audits: Models to audit on this machine. The table tells what changed since the last night.
         as_night: Whether this run is a night. The schedule says so of its own runs.
         on_change: The final state if the watch finds a change: warn completes, and fail fails.
-        keep: How many of the newest nights keep the files of all cells. Flagged nights and baselines keep theirs.
 
     Raises:
         FailedStudiesError: if a study or an audit failed; the others are done and everything is published first.
@@ -155,7 +161,7 @@ def nightly(
         audited = [_audited(model, mark) for model in audits]
         fence.check()
         _publish(nights, audited)
-        watched = _watched(nights, keep) if as_night else None
+        watched = _watched(nights, audited) if as_night else None
     if failed := "; ".join(filter(None, (_failed("studies", nights), _failed("audits", audited)))):
         raise FailedStudiesError(failed)
     if watched is None:
@@ -165,11 +171,16 @@ def nightly(
     return Completed(message=watch_text.headline(watched))
 
 
-def _watched(rows: Sequence[Night], keep: int) -> watching.Night:
-    """Hold the studies of the night against the nights before, and delete the files of old cells."""
+def _watched(rows: Sequence[Night], audited: Sequence[Audited]) -> watching.Night:
+    """Hold the studies and audits of the night against the nights before, and delete the files of old cells."""
     asked = [watch.Asked(each.name, each.tonight.run_id if each.tonight else None, each.fault) for each in rows]
-    found = watch.watch(_due(), now("UTC").isoformat(), asked, prefect_tags())
-    pruning.prune(pruning.old(keep))
+    audits = [each.told for each in audited]
+    found = watch.watch(_due(), now("UTC"), asked, audits, prefect_tags())
+    fence.check()
+    try:
+        pruning.prune(pruning.old(KEEP))
+    except Exception as error:  # the night is on record, and the next one deletes them
+        get_run_logger().warning("The files of old cells could not be deleted: %s", _line(error))
     return found
 
 
@@ -228,7 +239,9 @@ def _audited(model: Watched, mark: Mapping[str, str]) -> Audited:
 
 def _trained(study: str, runner: str) -> Night:
     before = benchmarks.last_nightly(study)
-    state = benchmark(study, fresh=True, advanced={"runner": runner, "record": "group"}, return_state=True)
+    # each backend trains the cells of a level as one batch, so that the same cells are together every night
+    advanced = {"runner": runner, "record": "group", "max_tasks": 1}
+    state = benchmark(study, fresh=True, advanced=advanced, return_state=True)
     found = state.result(raise_on_failure=False)
     fault = "" if state.is_completed() else _line(state.message)
     tonight = found.result if isinstance(found, BenchmarkError) else found

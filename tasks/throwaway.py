@@ -60,9 +60,10 @@ def _called(command: Sequence[str]) -> str:
     """Return what pip prints.
 
     Raises:
-        PackageError: if it fails, in its last line.
+        PackageError: if it fails, in its first error.
     """
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise PackageError(f"pip: {[*done.stderr.strip().splitlines(), 'it failed'][0]}")
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise PackageError(f"pip: {[*errors, 'it failed'][0]}")
     return done.stdout

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from itertools import takewhile
 
 import pandas as pd
 from prefect import task
@@ -13,14 +12,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from tasks import comparison, fence
-from tasks.core.report import drawing, watch_feed, watch_page, watch_text
+from tasks.core.report import audit_text, drawing, watch_feed, watch_page, watch_text
 from tasks.core.report.watch_history import History
 from tasks.core.statistics.findings import Findings
+from tasks.core.training.outcome import first_line
 from tasks.core.watch import bits, comparable, judge, speed
 from tasks.core.watch.judge import Held
 from tasks.core.watch.night import Night
 from tasks.core.watch.paired import RECENT, Cells, Tonight
 from tasks.core.watch.values import paces, values
+from tasks.core.watch.watched import Flag, Watched
 from tasks.tracking import benchmarks, nights, reading
 from tasks.tracking.nights import FEED, PAGE, Entry, Kept
 from tasks.tracking.store import CELLS, Benchmark
@@ -35,6 +36,16 @@ class Asked:
     study: str
     run_id: str | None
     fault: str
+
+
+@dataclass(frozen=True)
+class Audited:
+    """An audit of the night. fault: why there is none; changes: since the last night, None if there was none."""
+
+    name: str
+    fault: str = ""
+    changes: str | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,23 +76,24 @@ class Known:
 
 
 @task(cache_policy=NO_CACHE)
-def watch(due: datetime, at: str, asked: Sequence[Asked], tags: Mapping[str, str]) -> Night:
+def watch(
+    due: datetime, at: datetime, asked: Sequence[Asked], audits: Sequence[Audited], tags: Mapping[str, str]
+) -> Night:
     """Hold the studies of a night against the nights before, keep the night in MLflow, and show it in Prefect.
 
-    due: when the night was due. Its date is the night's name, with the time if another night has that date. at: the
-    time now, as RFC 3339 writes it. tags: those of the night's run.
+    due: when the night was due; its date is the night's name. at: the time now, which is the name if a night of that
+    date or of a later one is on record. tags: those of the night's run.
     """
     fence.check()
     past = nights.nights()
-    date, time = f"{due:%Y-%m-%d}", f"{due:%Y-%m-%d %H:%M:%S}"
-    name = time if any(each.name == date for each in past) else date
+    name = _named(due, at, [each.name for each in past])
     known = {each.study: Known.of(each.run_id) for each in asked if each.run_id}
     told, history = nights.book()
-    history = _continued(history, name, known.values())
-    held = [_held(each, known.get(each.study), past) for each in asked]
+    history = _continued(history[history["night"] != name], name, known.values())
+    held = _with_speed([_held(each, known.get(each.study), past) for each in asked], history, name, known, past)
     run, book = nights.opened(tags)
-    tonight = Night(name, judge.watched(_with_speed(held, history, name, known, past)), at, run.file_link(PAGE))
-    whole = (*told, tonight)
+    tonight = Night(name, (*judge.watched(held), *map(_audited, audits)), at.isoformat(), run.file_link(PAGE))
+    whole = (*(each for each in told if each.name != name), tonight)
     shown = History.of(history, whole)
     nights.keep(
         run,
@@ -96,6 +108,24 @@ def watch(due: datetime, at: str, asked: Sequence[Asked], tags: Mapping[str, str
     return tonight
 
 
+def _named(due: datetime, now: datetime, taken: Sequence[str]) -> str:
+    """Return the name of a night: the date on which it was due or, if that is not after all other nights, the time."""
+    date = f"{due:%Y-%m-%d}"
+    return date if all(each < date for each in taken) else f"{now:%Y-%m-%d %H:%M:%S}"
+
+
+def _audited(audit: Audited) -> Watched:
+    """Return what a night says of an audit."""
+    name = f"audit of {audit.name}"
+    if audit.fault:
+        return Watched(name, "failed", differing=(audit.fault,))
+    if audit.changes is None:
+        return Watched(name, "first night", link=audit.link)
+    changed = Flag("audit", "", "", "changed", "last night", audit.changes)
+    flags = () if audit.changes == audit_text.UNCHANGED else (changed,)
+    return Watched(name, "changed" if flags else "quiet", flags, link=audit.link)
+
+
 def _continued(history: pd.DataFrame, name: str, known: Iterable[Known]) -> pd.DataFrame:
     """Return the history of all nights so far, and of tonight, whose name is given."""
     rows = [values(name, each.findings, benchmarks.metrics(each.benchmark), each.benchmark.link) for each in known]
@@ -108,18 +138,11 @@ def _show(night: Night) -> None:
     headline = watch_text.headline(night)
     create_markdown_artifact(watch_text.markdown(night), key="watch", description=headline)
     create_link_artifact(night.link, key="watch-page", link_text=f"The night of {night.name}", description=headline)
-    for flag, study in watch_text.ranked(night.watched):
+    for study, text, payload in watch_text.notices(night):
         emit_event(
             EVENT,
             resource={"prefect.resource.id": f"initbench.study.{study}", "prefect.resource.name": study},
-            payload={
-                "night": night.name,
-                "level": flag.level,
-                "direction": flag.direction,
-                "text": watch_text.sentence(flag, study),
-                "evidence": watch_text.evidence(flag),
-                "link": night.link,
-            },
+            payload={"night": night.name, "text": text, "link": night.link, **payload},
         )
 
 
@@ -131,32 +154,33 @@ def _held(asked: Asked, known: Known | None, past: Sequence[Kept]) -> Held:
     before = [each for each in past if asked.study in each.studies]
     if not before:
         return found
-    last = Known.of(before[0].studies[asked.study].run_id)
-    if before[0].studies[asked.study].identity != known.identity:
+    try:
+        return _beside(found, known, before)
+    except Exception as error:  # it is gone, or of another release: the other studies are held all the same
+        return replace(found, incomparable=(f"the last night cannot be read: {first_line(error)}",))
+
+
+def _beside(found: Held, known: Known, before: Sequence[Kept]) -> Held:
+    """Return a study of the night beside the nights that have it, newest first, if they are comparable."""
+    study = found.study
+    last = Known.of(before[0].studies[study].run_id)
+    chain = nights.comparable(study, known.identity, before)
+    if not chain:
         differing = comparable.incomparable(
             last.findings.study, known.findings.study, last.environment, known.environment
         )
-        return replace(found, incomparable=tuple(differing))
+        return replace(found, incomparable=(*differing,) or ("initbench describes the study otherwise since then",))
     return replace(
         found,
         attributed=tuple(comparable.attributed(last.environment, known.environment)),
-        tonight=_tonight(asked.study, known, _comparable(asked.study, known, past)),
+        tonight=_tonight(study, known, chain),
         bits=bits.beside(last.recorded, known.recorded),
     )
 
 
-def _comparable(study: str, known: Known, past: Sequence[Kept]) -> list[Kept]:
-    """Return the nights of a study that are comparable with tonight, newest first, up to the first one that is not."""
-    own = (each for each in past if study in each.studies)
-    return [*takewhile(lambda each: each.studies[study].identity == known.identity, own)]
-
-
 def _tonight(study: str, known: Known, chain: Sequence[Kept]) -> Tonight:
-    """Return tonight's cells beside those of the nights since the baseline, which end a chain of comparable ones.
-
-    The baseline is the newest night that was accepted, else the first of them.
-    """
-    age = next((at for at, each in enumerate(chain, 1) if study in each.accepted), len(chain))
+    """Return tonight's cells beside those of the nights since the baseline, of a chain of comparable ones."""
+    age = nights.age(study, chain)
     recent = [_cells(each, study) for each in chain[: min(age, RECENT)]]
     baseline = recent[-1] if age <= RECENT else _cells(chain[age - 1], study)
     return Tonight(known.findings.study, Cells(known.findings.cells), recent, baseline, age)
@@ -174,7 +198,7 @@ def _with_speed(
     """Return the studies of the night with the flags of their speed."""
     paced = {}
     for study, each in known.items():
-        names = [night.name for night in reversed(_comparable(study, each, past))]
+        names = [night.name for night in reversed(nights.comparable(study, each.identity, past))]
         paced[study] = paces(history, study, [*names, tonight])
     series = sum(len(each[-1].measures) for each in paced.values())
     return [replace(each, speed=speed.flags(paced.get(each.study, ()), series)) for each in held]

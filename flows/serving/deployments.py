@@ -45,6 +45,7 @@ from tasks.remote import FLOW
 
 HERE = ("benchmark", "nightly")  # the deployments that the worker of `initbench up` serves
 POOL = "initbench"  # the work pool of the worker that `initbench up` runs
+EDITED = ("audits", "on_change")  # parameters of the nightly that stay as somebody has set them in Prefect's page
 TAG = "initbench"  # infra/prefect.yaml tags every deployment with it, and Prefect their flow runs
 HEARTBEAT = "heartbeat"  # a running flow run sends this event every 30 s, as infra/prefect.yaml says
 # states of a flow run that a worker has taken and not yet started
@@ -128,7 +129,8 @@ def _deployment(listed: dict[str, Any]) -> RunnerDeployment:
 def _parameters(deployment: str) -> dict[str, Any]:
     """Return the parameters that a deployment has on the server; none if it is not there."""
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        return client.read_deployment_by_name(deployment).parameters
+        known = client.read_deployment_by_name(deployment).parameters
+        return {name: value for name, value in known.items() if name in EDITED}
     return {}
 
 

@@ -9,16 +9,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from pydantic import ConfigDict, TypeAdapter
 
 from tasks.core.watch.night import Night
-from tasks.tracking import recording, runs, store
+from tasks.core.watch.values import COLUMNS
+from tasks.tracking import places, recording, runs, store
 from tasks.tracking.store import NIGHTLY, Recorded, StoreError
 
 WATCH = "watch"  # name of the experiment, after `initbench/`
@@ -27,7 +28,7 @@ BOOK = "initbench.book"  # tag of the run that holds all nights
 STUDY = "initbench.study."  # tag of a night's run, with a study's name: its benchmark, and its identity, as JSON
 ACCEPTED = "initbench.accepted."  # tag of a night's run, with a study's name: why the study's baseline is this night
 PAGE, FEED, NIGHTS, HISTORY = "watch.html", "watch.xml", "nights.json", "history.parquet"
-COLUMNS = ("night", "study", "group", "measure", "value", "link")  # of the history, which has a row for each number
+LISTED = 7  # nights that are named where a night is not on record
 
 _nights = TypeAdapter(tuple[Night, ...], config=ConfigDict(ser_json_inf_nan="constants"))
 
@@ -71,15 +72,28 @@ def _tags(tags: Mapping[str, str], start: str) -> dict[str, str]:
     return {name.removeprefix(start): value for name, value in tags.items() if name.startswith(start)}
 
 
+def comparable(study: str, identity: str, past: Sequence[Kept]) -> list[Kept]:
+    """Return the nights of a study with this identity, newest first, up to the first night with another one."""
+    own = (each for each in past if study in each.studies)
+    return [*takewhile(lambda each: each.studies[study].identity == identity, own)]
+
+
+def age(study: str, chain: Sequence[Kept]) -> int:
+    """Return how many nights ago the baseline of a study was, in a chain of comparable nights, newest first.
+
+    The baseline is the night that was accepted or, before any is, the first one.
+    """
+    return next((at for at, each in enumerate(chain, 1) if study in each.accepted), len(chain))
+
+
 def book() -> tuple[tuple[Night, ...], pd.DataFrame]:
     """Return what all nights so far have said, oldest first, and their history, with the columns COLUMNS."""
     client = store.client(store.uri())
     run_id = _book(client)
-    if run_id is None:
-        return (), pd.DataFrame(columns=COLUMNS)
-    return _nights.validate_json(_bytes(client, run_id, NIGHTS)), pd.read_parquet(
-        BytesIO(_bytes(client, run_id, HISTORY))
-    )
+    if run_id is None or NIGHTS not in {file.path for file in client.list_artifacts(run_id)}:
+        return (), pd.DataFrame(columns=COLUMNS)  # the first night was not kept to its end
+    history = pd.read_parquet(BytesIO(_bytes(client, run_id, HISTORY)))
+    return _nights.validate_json(_bytes(client, run_id, NIGHTS)), history
 
 
 def _book(client: MlflowClient) -> str | None:
@@ -133,12 +147,10 @@ def keep(
     held = BytesIO()
     history.to_parquet(held, index=False)
     own = {PAGE: page.encode()}
-    book = {NIGHTS: _nights.dump_json(tuple(night)), HISTORY: held.getvalue(), FEED: feed, PAGE: page.encode()}
-    for each, files in ((run, own), (shared, book)):
-        with TemporaryDirectory() as folder:
-            for name, content in files.items():
-                Path(folder, name).write_bytes(content)
-            client.log_artifacts(each.run_id, folder)
+    # the history first, then the nights: a book that holds nights is whole
+    files = {HISTORY: held.getvalue(), FEED: feed, **own, NIGHTS: _nights.dump_json(tuple(night))}
+    for each, contents in ((run, own), (shared, files)):
+        places.put(client.get_run(each.run_id).info.artifact_uri, run.uri, contents)
     for study, entry in studies.items():
         client.set_tag(run.run_id, f"{STUDY}{study}", json.dumps({"run_id": entry.run_id, "identity": entry.identity}))
     client.set_tag(run.run_id, "initbench.verdict", tonight.verdict)
@@ -147,8 +159,10 @@ def keep(
     client.set_tag(run.run_id, NIGHT, tonight.name)
 
 
-def accept(name: str, studies: Sequence[str], why: str) -> list[str]:
-    """Make a night the baseline of studies, of all that it has if none is named; return their names.
+def accept(name: str, studies: Sequence[str], why: str) -> tuple[str, list[str]]:
+    """Make a night the baseline of studies, of all that it has if none is named; return its name and theirs.
+
+    Nights that were accepted before are it no longer.
 
     Raises:
         StoreError: if there is no such night, or it has no result of a study.
@@ -156,17 +170,17 @@ def accept(name: str, studies: Sequence[str], why: str) -> list[str]:
     known = nights()
     found = next((each for each in known if name in (each.name, "latest")), None)
     if found is None:
-        listed = ", ".join(each.name for each in known[:7]) or "none"
+        listed = ", ".join(each.name for each in known[:LISTED]) or "none"
         raise StoreError(f"a night is the name of one on record, or `latest`; the newest are {listed}; got {name!r}")
     for study in studies:
         if study not in found.studies:
-            raise StoreError(
-                f"{found.name} has results of {', '.join(sorted(found.studies)) or 'no study'}; got {study!r}"
-            )
+            has = ", ".join(sorted(found.studies)) or "no study"
+            raise StoreError(f"{found.name} has results of {has}; got {study!r}")
     chosen = list(studies) or sorted(found.studies)
-    try:
-        for study in chosen:
-            store.client(found.recorded.uri).set_tag(found.recorded.run_id, f"{ACCEPTED}{study}", why)
-    except MlflowException as error:
-        raise StoreError(f"{found.name} cannot be marked; MLflow says: {error}") from None
-    return chosen
+    client = store.client(found.recorded.uri)
+    for study in chosen:
+        for each in known:
+            if study in each.accepted:
+                client.delete_tag(each.recorded.run_id, f"{ACCEPTED}{study}")
+        client.set_tag(found.recorded.run_id, f"{ACCEPTED}{study}", why)
+    return found.name, chosen

@@ -1,24 +1,22 @@
-"""Old nights are thinned: what their cells left in files goes, and all that was found of them stays.
+"""Old nights are thinned: weights and predictions of their cells go, and all that was found of them stays.
 
-A night keeps its report, its tables with the digest of every cell, and its page for ever. The files of cells (weights,
-predictions, curves and signals) are kept of the newest nights, of every night that was flagged or accepted, of the
-baselines, and of the champions.
+A night keeps its page, its report, its tables, and every number and digest of its cells for ever. The files of cells are
+kept of the newest nights, of every night that was flagged or accepted, of the baselines, and of the champions.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tasks.core.watch.night import Night
 from tasks.tracking import nights, parts, store
 from tasks.tracking.nights import Kept
-from tasks.tracking.registry import CHAMPION
-from tasks.tracking.store import BENCHMARK, PARENT
-
-FOLDERS = (parts.CELLS, parts.MODELS)  # of a benchmark's run: what holds cells
-PRUNED = "initbench.pruned"  # tag of a benchmark whose cells have no files any more
+from tasks.tracking.registry import CELL, CHAMPION
+from tasks.tracking.store import BENCHMARK, PARENT, PRUNED
 
 
 @dataclass(frozen=True)
@@ -33,25 +31,22 @@ class Old:
 
 
 def old(keep: int) -> list[Old]:
-    """Return what is old, the oldest night first; keep: how many of the newest nights keep all files."""
+    """Return what is old, the oldest night first; keep: how many of a study's newest nights keep all files."""
     client, kept = store.client(store.uri()), nights.nights()
     told, _ = nights.book()
-    spared = _champions(client) | {run for each in kept for run in _spared(each, kept, told)}
-    found = [
-        (each.name, study, entry.run_id)
-        for each in reversed(kept[keep:])
-        for study, entry in each.studies.items()
-        if entry.run_id not in spared
-    ]
-    models = {each.run_id for each in client.search_model_versions()}
-    listed = ((*each, _places(client, each[-1], models)) for each in found)
-    return [
-        Old(night, study, run_id, tuple(sizes), sum(sizes.values())) for night, study, run_id, sizes in listed if sizes
-    ]
+    spared = _champions(client) | _baselines(kept) | _flagged(kept, told)
+    models = {each.run_id for each in _all(client.search_model_versions)}
+    found = []
+    for study in dict.fromkeys(name for each in kept for name in each.studies):
+        own = [each for each in kept if study in each.studies]
+        asked = [(each.name, each.studies[study].run_id) for each in own[keep:]]
+        found += [(name, study, run_id) for name, run_id in asked if run_id not in spared]
+    listed = [(*each, _places(client, each[-1], models)) for each in sorted(found)]
+    return [Old(night, study, run, tuple(sizes), sum(sizes.values())) for night, study, run, sizes in listed if sizes]
 
 
 def prune(asked: Sequence[Old]) -> None:
-    """Delete the files of old cells, and mark their benchmarks."""
+    """Delete the files of old cells, and mark their benchmarks, whose cells are used by no later one then."""
     client = store.client(store.uri())
     for each in asked:
         client.set_tag(each.run_id, PRUNED, "yes")
@@ -59,23 +54,41 @@ def prune(asked: Sequence[Old]) -> None:
             get_artifact_repository(place, tracking_uri=client.tracking_uri).delete_artifacts()
 
 
-def _spared(night: Kept, kept: Sequence[Kept], told: Sequence[Night]) -> Iterator[str]:
-    """Yield the benchmarks of a night that keep their files: flagged, accepted, or the first of comparable nights."""
-    verdicts = {each.study: each for one in told if one.name == night.name for each in one.watched}
-    for study, entry in night.studies.items():
-        chain = [each for each in kept if study in each.studies and each.studies[study].identity == entry.identity]
-        flagged = study in verdicts and bool(verdicts[study].flags)
-        if flagged or study in night.accepted or chain[-1] is night:
-            yield entry.run_id
+def _flagged(kept: Sequence[Kept], told: Sequence[Night]) -> set[str]:
+    """Return the benchmarks of nights that had a flag or were accepted."""
+    flags = {(night.name, each.study) for night in told for each in night.watched if each.flags}
+    every = ((night, study, entry.run_id) for night in kept for study, entry in night.studies.items())
+    return {run for night, study, run in every if (night.name, study) in flags or study in night.accepted}
+
+
+def _baselines(kept: Sequence[Kept]) -> set[str]:
+    """Return the benchmarks of the nights that the next night of a study is held against first."""
+    found = set()
+    for study in {name for each in kept for name in each.studies}:
+        newest = next(each for each in kept if study in each.studies)
+        chain = nights.comparable(study, newest.studies[study].identity, kept)
+        found.add(chain[nights.age(study, chain) - 1].studies[study].run_id)
+    return found
 
 
 def _champions(client: MlflowClient) -> set[str]:
-    """Return the benchmarks that made the models which have the alias `champion`."""
+    """Return the benchmarks of the models that have the alias `champion`: which crowned it, and which has its cell."""
     found = set()
-    for model in client.search_registered_models():
+    for model in _all(client.search_registered_models):
         if version := model.aliases.get(CHAMPION):
-            found.add(client.get_model_version(model.name, str(version)).tags.get(BENCHMARK, ""))
+            tags = client.get_model_version(model.name, str(version)).tags
+            found |= {tags.get(BENCHMARK, ""), parts.run_of(tags.get(CELL, ""))}
     return found
+
+
+def _all(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield all that a search finds, page by page."""
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
 
 
 def _places(client: MlflowClient, run_id: str, models: Container[str]) -> Mapping[str, int]:
@@ -83,10 +96,13 @@ def _places(client: MlflowClient, run_id: str, models: Container[str]) -> Mappin
 
     models: the runs of registered models, which keep their files.
     """
-    run = client.get_run(run_id)
+    try:
+        run = client.get_run(run_id)
+    except MlflowException:  # somebody has deleted it
+        return {}
     cells = store.search(client, [run.info.experiment_id], f"tags.`{PARENT}` = '{run_id}'")
     own = [str(cell.info.artifact_uri) for cell in cells if cell.info.run_id not in models]
-    roots = [*(f"{run.info.artifact_uri}/{name}" for name in FOLDERS), *own]
+    roots = [f"{run.info.artifact_uri}/{parts.MODELS}", *own]
     sizes = {root: _size(client, root) for root in roots}
     return {root: size for root, size in sizes.items() if size}
 

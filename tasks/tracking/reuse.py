@@ -13,7 +13,7 @@ from mlflow.utils.uri import is_local_uri
 from tasks.core.design.grid import Batch
 from tasks.tracking import parts, places, runs, store
 from tasks.tracking.runs import Seen
-from tasks.tracking.store import DATA, GROUPED, REUSABLE, REVOKED
+from tasks.tracking.store import DATA, GROUPED, PRUNED, REUSABLE, REVOKED
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _in_parts(client: MlflowClient, experiment: Experiment, keys: set[str], pare
     found: dict[str, str] = {}
     query = f"tags.`{GROUPED}` = 'yes'" + (f" AND attributes.run_id = '{parent}'" if parent else "")
     for run in [*store.search(client, [experiment.experiment_id], query)][::-1]:
-        if REVOKED not in run.data.tags:
+        if not {REVOKED, PRUNED} & run.data.tags.keys():
             cells = parts.rows(store.uri(), run.info.run_id, ["key", "run_id", "status"])
             there = cells[cells["key"].isin(keys) & cells["status"].isin(REUSABLE)]
             found |= dict(zip(there["key"], there["run_id"], strict=True))

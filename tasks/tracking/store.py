@@ -30,6 +30,7 @@ NIGHTLY = "initbench.nightly"  # tag of the runs of a nightly, in MLflow and in 
 QUESTION = "initbench.question"  # tag of a benchmark's run: a hash of its study without its seeds
 SEEDS = "initbench.seeds"  # and of its seeds
 GROUPED = "initbench.grouped"  # tag of a benchmark whose cells have no runs of their own
+PRUNED = "initbench.pruned"  # tag of a benchmark whose cells have no weights any more
 REVOKED = "initbench.revoked"  # tag of such a benchmark that says why its cells are not to be used again
 PARENT = "mlflow.parentRunId"  # tag of a cell's run: the run id of its benchmark
 KEY, SETTINGS = "initbench.cell", "initbench.settings"  # tags of a cell: its key, and that of its batch

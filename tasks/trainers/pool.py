@@ -26,6 +26,7 @@ from tasks.trainers import memory
 from tasks.trainers.process import Slot, Trainer, TrainerError, UnusableSlotError
 
 MAX_BATCH = 128  # cells trained together; with more cells, memory grows and a cell gets no cheaper
+ALONE = 64  # cells of a task that need no others to train fast; who trains together is then not left to chance
 MOST_HELD = 4 * MAX_BATCH  # trained cells that wait to be recorded; trainers wait while there are more
 QUIET = 0.2  # seconds without a further request, after which a batch counts as complete
 
@@ -213,6 +214,7 @@ class Pool:
 
     def _can_join(self, other: _Request, first: _Request) -> bool:
         same = other.shared == first.shared and first.settings.own is None
+        same &= max(len(other.cells), len(first.cells)) < ALONE
         return same and self._suspects.isdisjoint((*other.cells, *first.cells))
 
     def _train_together(self, trainer: Trainer, requests: Sequence[_Request]) -> None:

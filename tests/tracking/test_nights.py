@@ -79,8 +79,10 @@ def test_a_year(year):
 def test_accepting(year):
     """A night becomes the baseline of the studies that are named, or of all; what it has no result of is refused."""
     name = year[0][-3].name
-    assert nights.accept(name, STUDIES[:1], "better data") == STUDIES[:1]
+    assert nights.accept(name, STUDIES[:1], "better data") == (name, STUDIES[:1])
     assert nights.nights()[2].accepted == {STUDIES[0]: "better data"}
-    assert nights.accept("latest", (), "all is well") == sorted(STUDIES)
+    newest, chosen = nights.accept("latest", (), "all is well")
+    assert (newest, chosen) == (year[0][-1].name, sorted(STUDIES))
+    assert not nights.nights()[2].accepted  # a baseline is the night that was accepted last, older or newer
     with pytest.raises(store.StoreError, match=r"has results of study0, .*; got 'other'"):
         nights.accept(name, ["other"], "x")

@@ -19,6 +19,7 @@ ROWS = 40  # of the table; JSON and the page have all
 ALIKE = 5  # findings of one kind that are told one by one
 NAMES = 6  # parts of a finding that are named
 BRIEF = 3  # findings, or changes, that a line tells
+UNCHANGED = "Nothing changed."
 UNKNOWN = ("no known law", "mean ")  # how the laws begin of which only moments are told
 HEADERS = ("", "parameter", "shape", "law", "SD", "SD/He")
 
@@ -137,7 +138,7 @@ def changes(compared: Compared) -> str:
     told = [f"{each.name}: {each.what} {each.before}, now {each.after}" for each in compared.changes]
     gone, new = compared.only
     told += [f"{name}: gone" for name in gone] + [f"{name}: new" for name in new]
-    return _first(told) or "Nothing changed."
+    return _first(told) or UNCHANGED
 
 
 def _first(told: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ JUDGED |= {"changed": "changed", "not comparable": "was not comparable"}
 WENT = re.compile(r"(?:Environment, )?(?:packages\.)?(?P<what>.+): (?P<before>.+) before, (?P<after>.+) after")
 ALL = "all initializers"  # in an initializer's place in the name of a group
 AGAINST = {"baseline": "the baseline"}
+POSTED: tuple[Verdict, ...] = ("failed", "not comparable")  # verdicts that are posted without a flag
 FAR = 2.0  # a ratio above this is told as a factor, and one below in per cent
 MARKS = re.compile(r"[\\`*<|]")  # which Markdown would take for its own
 
@@ -92,6 +93,24 @@ def ranked(watched: Iterable[Watched]) -> list[tuple[Flag, str]]:
         flags,
         key=lambda told: (DIRECTIONS.index(told[0].direction), LEVELS.index(told[0].level), told[0].p or 0.0),
     )
+
+
+def notices(night: Night) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield what to post of a night: a study, a sentence about it, and of a flag what else is known.
+
+    Of a study the first TOLD flags are posted, and how many more there are; without flags, that it failed or that it is
+    not comparable.
+    """
+    for watched in night.watched:
+        flags = ranked([watched])
+        for flag, study in flags[:TOLD]:
+            more = {"level": flag.level, "direction": flag.direction, "evidence": evidence(flag)}
+            yield study, sentence(flag, study), more
+        if len(flags) > TOLD:
+            yield watched.study, f"{watched.study}: {len(flags) - TOLD} more flags", {}
+        if not flags and watched.verdict in POSTED:
+            why = "; ".join(map(went, watched.differing))
+            yield watched.study, f"{watched.study} {JUDGED[watched.verdict]}{f': {why}' if why else ''}", {}
 
 
 def sentence(flag: Flag, study: str) -> str:

@@ -25,7 +25,7 @@ from tasks.core.watch import facts
 from tasks.core.watch.paired import DIVERGED, Group, Reference, Tonight
 from tasks.core.watch.watched import Against, Flag
 
-ALPHA = 0.01  # the share of quiet nights that may raise a flag, over all studies of a night
+ALPHA = 0.005  # the share of quiet nights that may raise a flag, over all studies of a night; speed has another half
 EQUAL = 1e-12  # a smaller difference comes from averaging nights that are equal
 NEAREST: tuple[Against, ...] = ("last night", "recent nights", "baseline")
 

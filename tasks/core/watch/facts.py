@@ -17,6 +17,7 @@ from tasks.core.watch.watched import Direction, Flag
 from tasks.core.watch.watched import Level as Kind
 
 HEALTHY, FAILED = "healthy", "failed"
+LEAST = 3  # nights, tonight among them, of which a claim must have held or failed on all but the last
 TOGETHER = 3  # so many cells, and half of the group, must change their state alike
 STARTING = ("first_loss", "jacobian_mean_square")  # signals before training: rounding has no steps over which to grow
 ROUNDING = 0.01  # relative; what a signal before training differs by beyond this is not rounding
@@ -89,7 +90,7 @@ def claims(tonight: Tonight) -> Iterator[Flag]:
     """
     first = [] if tonight.baseline is None else [tonight.baseline]
     nights = [*first, *reversed(tonight.recent[:RECENT]), tonight.cells]
-    if len(nights) < 2 or not tonight.study.checks:
+    if len(nights) < LEAST or not tonight.study.checks:
         return
     judged = [checks.judge(tonight.study.checks, each.rows) for each in nights]
     held = np.array([(rows["result"] == checks.HELD).to_numpy() for rows in judged])

@@ -21,7 +21,7 @@ from tasks.core.watch.watched import Flag
 
 Array = NDArray[np.float64]
 
-RATE = 0.01  # quiet nights in which speed raises anything, over all series of all studies together
+RATE = 0.005  # quiet nights in which speed raises anything, over all series of all studies together
 WINDOW = 60  # nights in which a step is looked for, the newest ones
 KEPT = 2 * WINDOW  # nights that are looked at; a step found in one of them moves those before it
 LEAST = 2  # nights on each side of a step

@@ -81,7 +81,7 @@ def test_one_cell_is_not_news():
 def test_the_studies_of_a_night_share_the_errors():
     """Evidence that is enough for the only study of a night is not enough among five."""
     cells = noisy(initializers=("he_normal",), backends=(PYTORCH,))
-    noise = np.random.default_rng(0).permutation(np.linspace(-0.05, 0.4, len(cells)))
+    noise = np.random.default_rng(0).permutation(np.linspace(-0.04, 0.4, len(cells)))
     night = tonight(cells.assign(test_loss=cells["test_loss"] * np.exp(noise)), cells)
     (p,) = changes.Means.of(night, night.references[0]).p
     assert changes.ALPHA / 5 < p < changes.ALPHA
