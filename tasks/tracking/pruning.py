@@ -1,7 +1,7 @@
 """Old nights are thinned: weights and predictions of their cells go, and all that was found of them stays.
 
-A night keeps its page, its report, its tables, and every number and digest of its cells for ever. The files of cells are
-kept of the newest nights, of every night that was flagged or accepted, of the baselines, and of the champions.
+A night keeps its page, its report, its tables, and every number and digest of its cells for ever. The files of cells
+are kept of the newest nights, of every night that was flagged or accepted, of the baselines, and of the champions.
 """
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
