@@ -124,6 +124,15 @@ def test_studies_of_the_same_settings_train_together(pool, monkeypatch):
     assert [len(outcomes) for outcomes in (one, two)] == [3, 3]
 
 
+def test_large_tasks_train_alone(pool, monkeypatch):
+    """A task with many cells is a batch of its own, so that chance does not decide with whom they train."""
+    monkeypatch.setattr(pools, "ALONE", 3)
+    sizes = sizes_trained(pool, monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: pool.train(SETTINGS, CELLS[:3]), range(2)))
+    assert sizes == [3, 3]
+
+
 def test_levels_train_apart(pool, monkeypatch):
     """Cells of one study at two levels of a factor are two batches, each at its own level."""
     sizes = sizes_trained(pool, monkeypatch)
