@@ -164,12 +164,12 @@ def test_the_watch(night, trainers, monkeypatch, folder, capsys):
     night("fine")
     assert nights.book()[0][-1].verdict == "quiet"
     assert nights.nights()[1].accepted == {"fine": "the new loss is right"}
-    night_two = kept[1]
+    night_two, night_one = kept[1:]  # neither is the baseline any more
     command = ("prune", "--keep", "1", "--dry-run")
     status, said = called(command, monkeypatch, capsys)
     assert status == 0
-    assert said.out.startswith(f"{night_two.name}  fine ")
-    assert said.out.endswith(" MiB of 1 nights\n")
+    assert [line.partition("  ")[0] for line in said.out.splitlines()[:2]] == [night_one.name, night_two.name]
+    assert said.out.endswith(" MiB of 2 nights\n")
     benchmark, _ = benchmarks.opened(night_two.studies["fine"].run_id)
     before = benchmarks.table(benchmark, "cells.csv")
     called(command[:-1], monkeypatch, capsys)
