@@ -161,7 +161,7 @@ def nightly(
         audited = [_audited(model, mark) for model in audits]
         fence.check()
         _publish(nights, audited)
-        watched = _watched(nights, audited) if as_night else None
+        watched = _watched(nights, audited) if as_night and (nights or audited) else None
     if failed := "; ".join(filter(None, (_failed("studies", nights), _failed("audits", audited)))):
         raise FailedStudiesError(failed)
     if watched is None:

@@ -26,6 +26,7 @@ from tests.shared.postgres import free_port
 from tests.shared.running import ANSWER_SECONDS, INITBENCH, descendants, up
 
 RUN = 300_000  # milliseconds
+NIGHT = {"studies": [], "as_night": True}
 
 
 @pytest.fixture(scope="module")
@@ -183,12 +184,12 @@ def test_what_only_the_study_refuses(running, eventually):
 def test_nights_that_were_missed(running, eventually):
     """Of several nights that are due only the last runs, and one that was due while it ran does not run after it."""
     now = datetime.now(UTC)
-    last, before = (started(running, "nightly", {"studies": []}, f"{now - timedelta(days=days)}") for days in (1, 2))
+    last, before = (started(running, "nightly", NIGHT, f"{now - timedelta(days=days)}") for days in (1, 2))
     last_run = ended(running, last, eventually)
     assert last_run["state"]["type"] == "COMPLETED", last_run["state"]
     assert ended(running, before, eventually)["state"]["message"].startswith("It is the turn of a later night: ")
     meanwhile = datetime.fromisoformat(last_run["end_time"]) - timedelta(seconds=0.1)
-    overrun = ended(running, started(running, "nightly", {"studies": []}, f"{meanwhile}"), eventually)
+    overrun = ended(running, started(running, "nightly", NIGHT, f"{meanwhile}"), eventually)
     assert overrun["state"]["type"] == "CANCELLED"
     assert overrun["state"]["message"] == f"The last night was still at work: {last_run['name']}"
 
@@ -207,6 +208,7 @@ def test_deployments(running, monkeypatch, capsys):
     (schedule,) = before["nightly"]["schedules"]
     assert schedule["schedule"]["cron"] == "0 2 * * *"
     assert schedule["schedule"]["timezone"] == "Europe/Paris"
+    assert schedule["parameters"] == {"as_night": True}
     limits = {name: each["global_concurrency_limit"] for name, each in before.items()}
     assert limits["nightly"]["limit"] == limits["benchmark"]["limit"] == 1
     assert before["nightly"]["concurrency_options"]["collision_strategy"] == "ENQUEUE"
