@@ -4,7 +4,6 @@ Every version is tried in a throw-away environment: the present one, with this p
 without Prefect and MLflow, so nothing is recorded.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from tasks import throwaway
 from tasks.cells import trainers
 from tasks.core.design import grid
 from tasks.core.design.study import Study
+from tasks.core.training.bits import Bits, digests
 from tasks.core.training.outcome import Outcome
 
 Hashes = Mapping[str, str]
@@ -154,10 +154,7 @@ def _hashed(outcome: Outcome) -> str:
     """Return a hash of all curves and final weights of a cell."""
     if outcome.trained is None:
         raise ValueError(f"{outcome.cell}: {outcome.reason}")
-    digest = hashlib.sha256(outcome.status.encode())
-    for name, values in (*outcome.trained.curves.items(), *outcome.trained.weights.items()):
-        digest.update(name.encode() + values.tobytes())
-    return digest.hexdigest()[:16]
+    return Bits(end=digests(dict(outcome.trained.curves.items()) | outcome.trained.weights)).whole
 
 
 def main() -> None:

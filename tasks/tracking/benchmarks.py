@@ -133,8 +133,13 @@ def _files(client: MlflowClient, run_id: str) -> set[str]:
 
 def text(client: MlflowClient, run_id: str, name: str) -> str:
     """Return the text in a file of a run."""
+    return content(client, run_id, name).decode()
+
+
+def content(client: MlflowClient, run_id: str, name: str) -> bytes:
+    """Return what is in a file of a run."""
     with tempfile.TemporaryDirectory() as folder:
-        return Path(client.download_artifacts(run_id, name, folder)).read_text()
+        return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
 
 
 def environment(benchmark: Benchmark) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import takewhile
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -19,7 +17,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from tasks.core.watch.night import Night
 from tasks.core.watch.values import COLUMNS
-from tasks.tracking import places, recording, runs, store
+from tasks.tracking import benchmarks, places, recording, runs, store
 from tasks.tracking.store import NIGHTLY, Recorded, StoreError
 
 WATCH = "watch"  # name of the experiment, after `initbench/`
@@ -92,8 +90,8 @@ def book() -> tuple[tuple[Night, ...], pd.DataFrame]:
     run_id = _book(client)
     if run_id is None or NIGHTS not in {file.path for file in client.list_artifacts(run_id)}:
         return (), pd.DataFrame(columns=COLUMNS)  # the first night was not kept to its end
-    history = pd.read_parquet(BytesIO(_bytes(client, run_id, HISTORY)))
-    return _nights.validate_json(_bytes(client, run_id, NIGHTS)), history
+    history = pd.read_parquet(BytesIO(benchmarks.content(client, run_id, HISTORY)))
+    return _nights.validate_json(benchmarks.content(client, run_id, NIGHTS)), history
 
 
 def _book(client: MlflowClient) -> str | None:
@@ -101,11 +99,6 @@ def _book(client: MlflowClient) -> str | None:
     experiment = store.active_experiment(client, WATCH)
     ids = [experiment.experiment_id] if experiment else []
     return next((str(run.info.run_id) for run in store.search(client, ids, f"tags.`{BOOK}` = 'yes'")), None)
-
-
-def _bytes(client: MlflowClient, run_id: str, name: str) -> bytes:
-    with TemporaryDirectory() as folder:
-        return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
 
 
 def opened(tags: Mapping[str, str]) -> tuple[Recorded, Recorded]:
@@ -134,7 +127,7 @@ def opened(tags: Mapping[str, str]) -> tuple[Recorded, Recorded]:
 def keep(
     run: Recorded,
     shared: Recorded,
-    night: Sequence[Night],
+    told: Sequence[Night],
     studies: Mapping[str, Entry],
     *,
     page: str,
@@ -143,12 +136,12 @@ def keep(
 ) -> None:
     """Keep the last of these nights in its run, and all of them in the book; studies: its benchmarks by study."""
     client = store.client(run.uri)
-    tonight = night[-1]
+    tonight = told[-1]
     held = BytesIO()
     history.to_parquet(held, index=False)
     own = {PAGE: page.encode()}
     # the history first, then the nights: a book that holds nights is whole
-    files = {HISTORY: held.getvalue(), FEED: feed, **own, NIGHTS: _nights.dump_json(tuple(night))}
+    files = {HISTORY: held.getvalue(), FEED: feed, **own, NIGHTS: _nights.dump_json(tuple(told))}
     for each, contents in ((run, own), (shared, files)):
         places.put(client.get_run(each.run_id).info.artifact_uri, run.uri, contents)
     for study, entry in studies.items():

@@ -4,9 +4,8 @@ A night keeps its page, its report, its tables, and every number and digest of i
 are kept of the newest nights, of every night that was flagged or accepted, of the baselines, and of the champions.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -35,7 +34,7 @@ def old(keep: int) -> list[Old]:
     client, kept = store.client(store.uri()), nights.nights()
     told, _ = nights.book()
     spared = _champions(client) | _baselines(kept) | _flagged(kept, told)
-    models = {each.run_id for each in _all(client.search_model_versions)}
+    models = {each.run_id for each in store.pages(client.search_model_versions)}
     found = []
     for study in dict.fromkeys(name for each in kept for name in each.studies):
         own = [each for each in kept if study in each.studies]
@@ -74,21 +73,11 @@ def _baselines(kept: Sequence[Kept]) -> set[str]:
 def _champions(client: MlflowClient) -> set[str]:
     """Return the benchmarks of the models that have the alias `champion`: which crowned it, and which has its cell."""
     found = set()
-    for model in _all(client.search_registered_models):
+    for model in store.pages(client.search_registered_models):
         if version := model.aliases.get(CHAMPION):
             tags = client.get_model_version(model.name, str(version)).tags
             found |= {tags.get(BENCHMARK, ""), parts.run_of(tags.get(CELL, ""))}
     return found
-
-
-def _all(search: Callable[..., Any]) -> Iterator[Any]:
-    """Yield all that a search finds, page by page."""
-    token = None
-    while True:
-        page = search(page_token=token)
-        yield from page
-        if not (token := page.token):
-            return
 
 
 def _places(client: MlflowClient, run_id: str, models: Container[str]) -> Mapping[str, int]:

@@ -7,11 +7,12 @@ the threads in which tasks run.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 from mlflow import MlflowClient
@@ -283,12 +284,16 @@ def experiments(client: MlflowClient) -> list[str]:
 
 def search(client: MlflowClient, experiment_ids: Sequence[str], query: str) -> Iterator[Run]:
     """Yield the runs of experiments that match a query, the newest first."""
+    if experiment_ids:
+        order = ["attributes.start_time DESC"]
+        yield from pages(partial(client.search_runs, [*experiment_ids], query, max_results=PAGE, order_by=order))
+
+
+def pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield all that one of MLflow's searches finds, page by page."""
     token = None
-    while experiment_ids:
-        page = client.search_runs(
-            [*experiment_ids], query, max_results=PAGE, order_by=["attributes.start_time DESC"], page_token=token
-        )
+    while True:
+        page = search(page_token=token)
         yield from page
-        token = page.token
-        if not token:
+        if not (token := page.token):
             return

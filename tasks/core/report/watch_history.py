@@ -12,9 +12,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tasks.core.design.columns import MEASURES_BY_NAME
-from tasks.core.report.watch_text import ALL, ranked, title
+from tasks.core.report.watch_text import ranked, title
 from tasks.core.statistics.inference import Array
 from tasks.core.watch.night import Night
+from tasks.core.watch.paired import ALL
 from tasks.core.watch.watched import VERDICTS, Direction, Flag, Verdict, Watched
 
 KEYS = ["study", "group", "measure"]

@@ -9,6 +9,7 @@ from tabulate import tabulate
 from tasks.core.design.columns import MEASURES_BY_NAME, TITLES
 from tasks.core.report.details import FRAMEWORKS
 from tasks.core.watch.night import Night
+from tasks.core.watch.paired import ALL
 from tasks.core.watch.watched import Direction, Flag, Level, Verdict, Watched
 
 TOLD = 10  # flags of a study that are told one by one; the page's table has all
@@ -19,7 +20,6 @@ LEVELS: tuple[Level, ...] = ("results", "health", "checks", "audit", "speed", "b
 JUDGED: dict[Verdict, str] = {"failed": "failed", "not deterministic": "was not deterministic"}
 JUDGED |= {"changed": "changed", "not comparable": "was not comparable"}
 WENT = re.compile(r"(?:Environment, )?(?:packages\.)?(?P<what>.+): (?P<before>.+) before, (?P<after>.+) after")
-ALL = "all initializers"  # in an initializer's place in the name of a group
 AGAINST = {"baseline": "the baseline"}
 POSTED: tuple[Verdict, ...] = ("failed", "not comparable")  # verdicts that are posted without a flag
 FAR = 2.0  # a ratio above this is told as a factor, and one below in per cent
