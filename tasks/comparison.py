@@ -22,7 +22,7 @@ from tasks.core.statistics.findings import CONTROLS, Findings
 from tasks.core.statistics.side_by_side import SideBySide
 from tasks.core.watch import pace
 from tasks.tracking import benchmarks, reading, recording
-from tasks.tracking.store import Benchmark
+from tasks.tracking.store import CELLS, TUNING, Benchmark
 from tasks.trainers import pool
 
 BESIDE, PAGE = "compare", "compare.html"  # the folder in a benchmark's run, and the page, that hold it against another
@@ -161,8 +161,8 @@ def recall(run_id: str) -> tuple[Benchmark, Findings]:
         StoreError: if there is no such benchmark, or some of its cells were deleted.
     """
     benchmark, study = benchmarks.opened(run_id)
-    result = _recalled(study, benchmark, "cells.csv")
-    picking = _recalled(study.tuning(), benchmark, "tuning.csv").cells if study.tune else None
+    result = _recalled(study, benchmark, CELLS)
+    picking = _recalled(study.tuning(), benchmark, TUNING).cells if study.tune else None
     judged = benchmarks.table(benchmark, "checks.csv")
     controls = judged[judged["part"] == CONTROLS] if "part" in judged else judged[:0]
     others = controls if len(controls) else None

@@ -10,14 +10,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tasks.core.design.grid import Platform
+from tasks.core.design.grid import ABSENT, Platform
 from tasks.core.design.initializers import BACKENDS, Backend
 from tasks.core.training.backend import DETERMINISTIC, TF32
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn")  # draw weights and orders of rows, split and scale, in every backend
 PACKAGES = ("initbench", "torch", "tensorflow", "keras", *LIBRARIES, "pandas", "mlflow", "prefect")
 FRAMEWORK_PACKAGES: dict[Backend, tuple[str, ...]] = {"pytorch": ("torch",), "keras": ("keras", "tensorflow")}
-ABSENT = "not installed"
 
 ROUNDING = (
     "ATEN_CPU_CAPABILITY",
@@ -129,7 +128,7 @@ def describe(threads: int) -> dict[str, object]:
         "deterministic": DETERMINISTIC,
         "rounding": rounding(threads),
         "gpus": [gpu.__dict__ for gpu in gpus()],
-        "commit": _output(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]),
+        "commit": _output(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]),
     }
 
 

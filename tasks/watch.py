@@ -12,9 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from tasks import comparison, fence
+from tasks.core.design.grid import UNTUNED, Picks
+from tasks.core.design.study import Study
 from tasks.core.report import audit_text, drawing, watch_feed, watch_page, watch_text
 from tasks.core.report.watch_history import History
 from tasks.core.statistics.findings import Findings
+from tasks.core.statistics.side_by_side import keyed
 from tasks.core.training.outcome import first_line
 from tasks.core.watch import bits, comparable, judge, speed
 from tasks.core.watch.judge import Held
@@ -24,7 +27,7 @@ from tasks.core.watch.values import paces, values
 from tasks.core.watch.watched import Flag, Watched
 from tasks.tracking import benchmarks, nights, reading
 from tasks.tracking.nights import FEED, PAGE, Entry, Kept
-from tasks.tracking.store import CELLS, Benchmark
+from tasks.tracking.store import CELLS, TUNING, Benchmark
 
 EVENT = "initbench.flag"  # a Prefect event, one for each flag
 
@@ -63,11 +66,21 @@ class Known:
         return cls(benchmark, findings, benchmarks.environment(benchmark))
 
     @property
-    def recorded(self) -> bits.Recorded:
-        """The bits and the history of every cell."""
-        cells = self.findings.cells
+    def studies(self) -> tuple[Study, ...]:
+        """The study and, if it tunes, the one in which its initializers pick."""
+        study = self.findings.study
+        return (study, study.tuning()) if study.tune else (study,)
+
+    @property
+    def recorded(self) -> list[bits.Recorded]:
+        """The bits and the history of every cell, one entry for each of the studies."""
+        found = self.findings
+        cells = ((found.cells, found.picks), (found.tuning_cells, UNTUNED))
+        return [self._recorded(study, *own) for study, own in zip(self.studies, cells, strict=False)]
+
+    def _recorded(self, study: Study, cells: pd.DataFrame, picks: Picks) -> bits.Recorded:
         (history,) = reading.read_files(self.benchmark, cells, "history.csv")
-        return bits.Recorded(self.findings, reading.read_bits(self.benchmark, cells), history)
+        return bits.Recorded(keyed(study, cells, picks), reading.read_bits(self.benchmark, cells), history)
 
     @cached_property
     def identity(self) -> str:
@@ -174,22 +187,35 @@ def _beside(found: Held, known: Known, before: Sequence[Kept]) -> Held:
         found,
         attributed=tuple(comparable.attributed(last.environment, known.environment)),
         tonight=_tonight(study, known, chain),
-        bits=bits.beside(last.recorded, known.recorded),
+        bits=tuple(bits.beside(*pair) for pair in zip(last.recorded, known.recorded, strict=True)),
     )
 
 
-def _tonight(study: str, known: Known, chain: Sequence[Kept]) -> Tonight:
-    """Return tonight's cells beside those of the nights since the baseline, of a chain of comparable ones."""
+def _tonight(study: str, known: Known, chain: Sequence[Kept]) -> tuple[Tonight, ...]:
+    """Return tonight's cells beside those of the nights since the baseline, of a chain of comparable ones.
+
+    If the study tunes, the cells by which its initializers pick come next.
+    """
     age = nights.age(study, chain)
-    recent = [_cells(each, study) for each in chain[: min(age, RECENT)]]
-    baseline = recent[-1] if age <= RECENT else _cells(chain[age - 1], study)
-    return Tonight(known.findings.study, Cells(known.findings.cells), recent, baseline, age)
+    past = [_cells(each.studies[study].run_id) for each in chain[: min(age, RECENT)]]
+    baseline = past[-1] if age <= RECENT else _cells(chain[age - 1].studies[study].run_id)
+    tonight = _parts(known.findings.study, known.findings.cells, known.findings.tuning_cells)
+    return tuple(
+        Tonight(part, cells, recent, first, age)
+        for part, cells, recent, first in zip(known.studies, tonight, zip(*past, strict=True), baseline, strict=True)
+    )
 
 
-def _cells(night: Kept, study: str) -> Cells:
-    """Return the cells of a study in a night on record."""
-    benchmark, _ = benchmarks.opened(night.studies[study].run_id)
-    return Cells(benchmarks.table(benchmark, CELLS))
+def _cells(run_id: str) -> tuple[Cells, ...]:
+    """Return the cells of a study in a night on record and, if the study tunes, those by which initializers picked."""
+    benchmark, study = benchmarks.opened(run_id)
+    picking = benchmarks.table(benchmark, TUNING) if study.tune else pd.DataFrame()
+    return _parts(study, benchmarks.table(benchmark, CELLS), picking)
+
+
+def _parts(study: Study, cells: pd.DataFrame, picking: pd.DataFrame) -> tuple[Cells, ...]:
+    own = Cells.of(study, cells, picking)
+    return (own, Cells(picking)) if study.tune else (own,)
 
 
 def _with_speed(

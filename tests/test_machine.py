@@ -1,6 +1,7 @@
 import pytest
 
 from tasks import machine
+from tasks.core.design.grid import ABSENT
 
 LISTED = "0, GPU-a, NVIDIA H200, 580.1\n1, GPU-b, NVIDIA H200, 580.1\n"
 
@@ -73,6 +74,6 @@ def test_which_frameworks_are_here(monkeypatch):
     assert machine.has("pytorch")
     assert machine.has("keras")
     there = machine._version
-    monkeypatch.setattr(machine, "_version", lambda name: machine.ABSENT if name == "tensorflow" else there(name))
+    monkeypatch.setattr(machine, "_version", lambda name: ABSENT if name == "tensorflow" else there(name))
     assert machine.has("pytorch")
     assert not machine.has("keras")

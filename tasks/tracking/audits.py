@@ -49,7 +49,5 @@ def keep(found: Audit, files: Mapping[str, str], tags: Mapping[str, str]) -> Rec
         points=[(name, 0, value) for name, value in counts.items()],
         files={name: text.encode() for name, text in {SNAPSHOT: found.to_json(), **files}.items()},
     )
-    (run_id,) = runs.write(client.tracking_uri, experiment, [run])
-    if isinstance(run_id, Exception):
-        raise run_id
+    (run_id,) = runs.written(client.tracking_uri, experiment, [run])
     return Recorded(client.tracking_uri, experiment, run_id)

@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,21 @@ from pydantic import ValidationError
 from tasks import documents
 from tasks.core.audit.audit import Audit
 from tasks.core.design.faults import faults
+from tasks.core.design.grid import ABSENT
 from tasks.core.design.study import Study
 from tasks.core.training.outcome import first_line
 from tasks.tracking import store
-from tasks.tracking.store import AUDITS, BENCHMARK, CELLS, NIGHTLY, QUESTION, SEEDS, Benchmark, StoreError
+from tasks.tracking.store import (
+    AUDITS,
+    BENCHMARK,
+    CELLS,
+    MACHINES,
+    NIGHTLY,
+    QUESTION,
+    SEEDS,
+    Benchmark,
+    StoreError,
+)
 
 ID_LENGTH = 32  # hexadecimal digits of a run id
 LISTED = 4  # benchmarks that are named where the start of an id means several
@@ -143,9 +154,35 @@ def content(client: MlflowClient, run_id: str, name: str) -> bytes:
 
 
 def environment(benchmark: Benchmark) -> dict[str, Any]:
-    """Return the recorded description of the machine that a benchmark ran on."""
-    found: dict[str, Any] = json.loads(text(store.client(benchmark.uri), benchmark.run_id, "environment.json"))
-    return found
+    """Return the recorded description of the machine that trained a benchmark's cells, and of its data.
+
+    If workers trained them, it is that of their machines, joined.
+    """
+    client = store.client(benchmark.uri)
+    found: dict[str, Any] = json.loads(text(client, benchmark.run_id, "environment.json"))
+    files = [file.path for file in client.list_artifacts(benchmark.run_id, MACHINES)]
+    return found | joined([json.loads(text(client, benchmark.run_id, file)) for file in files])
+
+
+def joined(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one description of several machines: an entry that is not the same on all has all values that there are.
+
+    >>> machines = {"packages": {"torch": "2.13", "keras": ABSENT}}, {"packages": {"torch": "2.14", "keras": "3.15"}}
+    >>> joined(machines)
+    {'packages': {'torch': '2.13 and 2.14', 'keras': '3.15'}}
+    """
+    names = dict.fromkeys(name for each in machines for name in each)
+    return {name: _joined([each[name] for each in machines if name in each]) for name in names}
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Mapping):
+        return joined(values)
+    if isinstance(values[0], list):
+        return [entry for each in values for entry in each]
+    known = [each for each in values if each != ABSENT] or values
+    alike = all(each == known[0] for each in known)
+    return known[0] if alike else " and ".join(sorted({str(each) for each in known}))
 
 
 def metrics(benchmark: Benchmark) -> dict[str, float]:

@@ -116,11 +116,8 @@ def opened(tags: Mapping[str, str]) -> tuple[Recorded, Recorded]:
         runs.Run(name=name, status="FINISHED", started=now, ended=now, tags=tags, params={}, points=[], files={})
         for name, tags in asked
     ]
-    found = runs.write(client.tracking_uri, experiment, made)
-    for each in found:
-        if isinstance(each, Exception):
-            raise each
-    night, shared = (Recorded(client.tracking_uri, experiment, str(each)) for each in (found[0], known or found[-1]))
+    found = runs.written(client.tracking_uri, experiment, made)
+    night, shared = (Recorded(client.tracking_uri, experiment, each) for each in (found[0], known or found[-1]))
     return night, shared
 
 

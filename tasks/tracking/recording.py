@@ -34,6 +34,7 @@ from tasks.tracking.store import (
     GROUPED,
     HEALTH,
     KEY,
+    MACHINES,
     PARENT,
     QUESTION,
     REASON,
@@ -290,7 +291,7 @@ def groups(benchmark: Benchmark, study: Study) -> None:
     cells = parts.rows(benchmark.uri, benchmark.run_id, ["key", "tags", "params", "metrics"])
     read = cells[["tags", "params", "metrics"]].map(json.loads)
     shown = [_shown(group) for _, group in read.groupby(read["tags"].map(itemgetter(view.GROUP)), sort=False)]
-    runs.write(benchmark.uri, benchmark.experiment_id, shown)
+    runs.written(benchmark.uri, benchmark.experiment_id, shown)
 
 
 def _shown(cells: pd.DataFrame) -> Run:
@@ -338,6 +339,12 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
     query = f"tags.`{PARENT}` = '{benchmark.run_id}' AND tags.`{KEY}` != ''"
     for run in store.search(client, [benchmark.experiment_id], query):
         client.log_batch(run.info.run_id, tags=tags)
+
+
+@_failures_told()
+def tell_machine(benchmark: Benchmark, machine: Mapping[str, object]) -> None:
+    """Store the description of a worker's machine in the benchmark's run; `benchmarks.environment` reads it."""
+    store.client(benchmark.uri).log_dict(benchmark.run_id, dict(machine), f"{MACHINES}/{digest(machine)[:8]}.json")
 
 
 @_failures_told()

@@ -72,6 +72,19 @@ def write(uri: str, experiment_id: str, runs: Sequence[Run]) -> list[str | Excep
     return database.write(experiment_id, runs)
 
 
+def written(uri: str, experiment_id: str, runs: Sequence[Run]) -> list[str]:
+    """Write runs into an experiment and return their ids.
+
+    Raises:
+        MlflowException: if a server refuses one of them; the others are written.
+    """
+    found = write(uri, experiment_id, runs)
+    for each in found:
+        if isinstance(each, Exception):
+            raise each
+    return [str(each) for each in found]
+
+
 def _database(client: MlflowClient) -> "Tables | None":
     """Return the tables of a client's store if it is a database, else None.
 

@@ -9,11 +9,11 @@ import pytest
 from tasks.backends import keras, pytorch
 from tasks.core.design.settings import Recipe
 from tasks.core.design.study import Study
+from tasks.core.statistics.side_by_side import keyed
 from tasks.core.training import batch, datasets, files
 from tasks.core.watch import bits
 from tests.shared import samples
 from tests.shared.programs import apart, cells_of, train
-from tests.shared.reports import findings
 
 each_framework = pytest.mark.parametrize("framework", [pytorch, keras], ids=["pytorch", "keras"])
 RATE = 0.01
@@ -37,7 +37,7 @@ def recorded(framework, outcomes):
         for found in tables
     ]
     asked = {"backends": (framework.NAME,), "initializers": ("he_normal",), "seeds": 2, "recipe": Recipe(epochs=2)}
-    return bits.Recorded(findings(cells, **asked), *named)
+    return bits.Recorded(keyed(Study(**asked), cells), *named)
 
 
 def flags(framework, one, other):

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from tasks.core.design import grid
+from tasks.core.design.grid import ABSENT
 from tasks.core.design.settings import Recipe
 from tasks.core.design.study import Study
 from tasks.core.training.outcome import Described, Outcome
@@ -229,6 +230,15 @@ def test_benchmark_records_what_it_is(parent, client):
     (data,) = run.inputs.dataset_inputs
     assert (data.dataset.name, len(data.dataset.digest)) == ("iris", 16)
     assert run.data.tags["prefect.flow_run_id"] == "f"
+
+
+def test_the_machines_of_workers_are_joined(parent):
+    """Where workers have trained, the environment is that of their machines, and the rest is the planning machine's."""
+    for machine in ({"packages": {"torch": "2.13", "keras": ABSENT}}, {"packages": {"torch": ABSENT, "keras": "3.15"}}):
+        for _ in range(2):  # two workers of one kind are told once
+            recording.tell_machine(parent, {**machine, "gpus": [{"name": "H200"}]})
+    found = benchmarks.environment(parent)
+    assert found == {"packages": {"torch": "2.13", "keras": "3.15"}, "gpus": [{"name": "H200"}] * 2}
 
 
 def test_a_benchmark_is_opened_by_the_start_of_its_id(parent, client):

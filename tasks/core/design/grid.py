@@ -51,6 +51,7 @@ Group = tuple[Backend, tuple[Level, ...], str]
 Picks = Mapping[Group, Level]
 """What each group has picked of the setting that a study tunes; empty if it tunes none."""
 UNTUNED: Picks = MappingProxyType({})
+ABSENT = "not installed"  # in place of the version of a package that a machine does not have
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from tabulate import tabulate
 
 from tasks.core.design import grid
 from tasks.core.design.columns import COMPARED, MEASURES, RANKED, RANKED_MEASURES, SIDE_BY_SIDE, TITLES
-from tasks.core.design.grid import Platform
+from tasks.core.design.grid import UNTUNED, Picks, Platform
 from tasks.core.design.initializers import BACKENDS
 from tasks.core.design.settings import source
+from tasks.core.design.study import Study
 from tasks.core.statistics import pairing
 from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
@@ -34,7 +35,8 @@ class SideBySide:
 
     @cached_property
     def _keyed(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return keyed(self.first), keyed(self.second)
+        one, other = self.first, self.second
+        return keyed(one.study, one.cells, one.picks), keyed(other.study, other.cells, other.picks)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -183,17 +185,16 @@ def _equal(both: pd.DataFrame) -> pd.Series:
     return alike
 
 
-def keyed(findings: Findings) -> pd.DataFrame:
-    """Return cells by a key of everything that decides their outcome, apart from the platform.
+def keyed(study: Study, cells: pd.DataFrame, picks: Picks = UNTUNED) -> pd.DataFrame:
+    """Return a study's cells by a key of everything that decides their outcome, apart from the platform.
 
     Two cells can have the same key, if their levels differ only in a setting that has no effect. Only the first of them
     is returned.
     """
-    study = findings.study
     nowhere = Platform(dict.fromkeys(BACKENDS, ""), "", {}, "", {source(each): source(each) for each in study.datasets})
-    keys = {cell: key for batch in grid.batches(study, nowhere, findings.picks) for cell, key in batch.keys.items()}
-    cells = findings.cells.set_index(pd.Index([keys[cell] for cell in grid.cells(study)]))
-    return cells[~cells.index.duplicated()]
+    keys = {cell: key for batch in grid.batches(study, nowhere, picks) for cell, key in batch.keys.items()}
+    named = cells.set_index(pd.Index([keys[cell] for cell in grid.cells(study)]))
+    return named[~named.index.duplicated()]
 
 
 def differing(title: str, first: Mapping[str, object], second: Mapping[str, object], path: str = "") -> list[str]:

@@ -13,9 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.design.columns import BITS
-from tasks.core.statistics.findings import Findings
 from tasks.core.statistics.measures import factors
-from tasks.core.statistics.side_by_side import keyed
 from tasks.core.watch.watched import Against, Flag
 
 KEY = "key"
@@ -47,12 +45,13 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """What a night has of a study's cells: the findings, and of each trained cell the rows BITS and its history.
+    """What a night has of a study's cells: of each trained cell the rows BITS and its history.
 
-    bits, history: with columns that name the cell, as they are read back. A cell of an earlier release has no bits.
+    cells: all cells by their keys, as `side_by_side.keyed` returns them. bits, history: with columns that name the
+    cell, as they are read back. A cell of an earlier release has no bits.
     """
 
-    findings: Findings
+    cells: pd.DataFrame
     bits: pd.DataFrame
     history: pd.DataFrame
 
@@ -61,8 +60,8 @@ class Recorded:
 
         needed: columns that a table without rows gets, too.
         """
-        names = _names(self.findings.cells)
-        keys = keyed(self.findings)[names].rename_axis(KEY).reset_index()
+        names = _names(self.cells)
+        keys = self.cells[names].rename_axis(KEY).reset_index()
         return (rows if len(rows) else rows.reindex(columns=[*names, *needed]).astype(object)).merge(keys, on=names)
 
 
@@ -110,8 +109,7 @@ def beside(before: Recorded, after: Recorded, against: Against = "last night") -
     """Hold the cells of a night against those with the same keys of another one."""
     digests = _digests(before, after)
     shared = {*digests[KEY]}
-    cells = keyed(after.findings)
-    cells = cells.loc[[key for key in cells.index if key in shared], _names(after.findings.cells)]
+    cells = after.cells.loc[[key for key in after.cells.index if key in shared], _names(after.cells)]
     apart = {stage: _first(digests, _unequal(digests, stage)) for stage in STAGES[:-1]}
     told = _told(before, after, shared)
     found = {at: _difference(key, apart, told) for at, key in enumerate(cells.index)}
@@ -143,7 +141,7 @@ def _first(rows: pd.DataFrame, chosen: pd.Series) -> dict[str, str]:
 def _told(before: Recorded, after: Recorded, keys: set[str]) -> dict[str, tuple[float, str]]:
     """Return by key the first epoch in which anything differs, and in words the layer or the curve that does."""
     one, other = (night.by_key(night.history, "epoch") for night in (before, after))
-    named = {KEY, "status", *_names(before.findings.cells), *_names(after.findings.cells)}
+    named = {KEY, "status", *_names(before.cells), *_names(after.cells)}
     told = [str(name) for name in one if name in other and name not in named]
     both = one[one[KEY].isin(keys)][[KEY, *told]].merge(other[[KEY, *told]], on=[KEY, "epoch"])
     unequal = {name: _unequal(both, name) for name in told if name != "epoch"}

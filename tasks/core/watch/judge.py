@@ -15,7 +15,8 @@ class Held:
 
     fault: why it has no result, in words. incomparable: what keeps it from being held against the last night.
     attributed: in what the environment differs from the last night, where they are comparable. tonight, bits: its cells
-    beside those of comparable nights; None if there are none. speed: the flags of its speed.
+    beside those of comparable nights; none if there are none. If the study tunes, the cells by which its initializers
+    pick come next. speed: the flags of its speed.
     """
 
     study: str
@@ -23,27 +24,27 @@ class Held:
     fault: str = ""
     incomparable: tuple[str, ...] = ()
     attributed: tuple[str, ...] = ()
-    tonight: Tonight | None = None
-    bits: Beside | None = None
+    tonight: tuple[Tonight, ...] = ()
+    bits: tuple[Beside, ...] = ()
     speed: tuple[Flag, ...] = ()
 
     @property
     def deterministic(self) -> bool:
         """Whether the cells are equal in every bit, or something in the environment may have changed them."""
-        return self.bits is None or self.bits.equal or bool(self.attributed)
+        return all(each.equal for each in self.bits) or bool(self.attributed)
 
 
 def watched(held: Sequence[Held]) -> tuple[Watched, ...]:
     """Return what a night says of each study; held: all studies of the night, because they share the alpha."""
-    compared = [each.tonight for each in held if each.tonight]
-    found = dict(zip(map(id, compared), changes.flags(compared), strict=True))
-    return tuple(_watched(each, found.get(id(each.tonight), ())) for each in held)
+    found = iter(changes.flags([tonight for each in held for tonight in each.tonight]))
+    return tuple(_watched(each, [flag for _ in each.tonight for flag in next(found)]) for each in held)
 
 
-def _watched(held: Held, results: tuple[Flag, ...]) -> Watched:
-    bits = () if held.deterministic or held.bits is None else held.bits.flags
+def _watched(held: Held, results: Sequence[Flag]) -> Watched:
+    bits = () if held.deterministic else (flag for each in held.bits for flag in each.flags)
     flags = (*results, *bits, *held.speed)
-    differing = (*([held.fault] if held.fault else []), *held.incomparable, *held.attributed)
+    picks = (line for each in held.tonight for line in each.repicked)
+    differing = (*([held.fault] if held.fault else []), *held.incomparable, *held.attributed, *picks)
     return Watched(held.study, _verdict(held, flags), flags, differing, held.link)
 
 
@@ -56,4 +57,4 @@ def _verdict(held: Held, flags: Sequence[Flag]) -> Verdict:
         return "changed"
     if held.incomparable:
         return "not comparable"
-    return "first night" if held.tonight is None else "quiet"
+    return "quiet" if held.tonight else "first night"

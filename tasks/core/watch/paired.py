@@ -1,6 +1,6 @@
 """Paired: tonight's cells of a study, beside the same cells in the nights that tonight is held against."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from tasks.core.design.columns import MEASURES, Measure
 from tasks.core.design.settings import short
 from tasks.core.design.study import Study
+from tasks.core.statistics import tuning
 from tasks.core.statistics.inference import Array
 from tasks.core.statistics.measures import factors, measures, real, values
+from tasks.core.statistics.side_by_side import differing
 from tasks.core.watch.watched import Against
 
 RECENT = 7  # nights of which the mean is a reference
@@ -48,9 +50,33 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """A study's cells of one night, as a table with the columns `columns.CELLS`."""
+    """A study's cells of one night, as a table with the columns `columns.CELLS`.
+
+    picked: what the group of each cell has picked of the setting that the study tunes; None if it tunes nothing.
+    """
 
     rows: pd.DataFrame
+    picked: pd.Series | None = None
+
+    @classmethod
+    def of(cls, study: Study, rows: pd.DataFrame, picking: pd.DataFrame) -> "Cells":
+        """Return the cells of a night; picking: the cells by which its initializers have picked, if they do."""
+        return cls(rows, tuning.with_picks(rows, tuning.tuned(study, picking))["picked"] if study.tune else None)
+
+    @cached_property
+    def index(self) -> pd.MultiIndex:
+        """What cells are paired by: backend, levels, initializer, seed, and what their group has picked."""
+        names = self.rows[["backend", *factors(self.rows), "initializer", "seed"]]
+        return pd.MultiIndex.from_frame(names if self.picked is None else names.assign(picked=self.picked))
+
+    @cached_property
+    def picks(self) -> dict[str, object]:
+        """What each group has picked, by the group's name."""
+        if self.picked is None:
+            return {}
+        cells, names = self.rows.to_dict("records"), factors(self.rows)
+        groups = (f"{_level(cell, names)} · {cell['initializer']}" for cell in cells)
+        return dict(zip(groups, self.picked, strict=True))
 
     @cached_property
     def scaled(self) -> dict[str, Array]:
@@ -111,16 +137,23 @@ class Tonight:
         """The references that are one night; a mean of several has no states."""
         return [each for each in self.references if len(each.those) == 1]
 
+    @property
+    def repicked(self) -> list[str]:
+        """A line for each group that has picked another value than last night."""
+        if self.study.tune is None or not self.recent:
+            return []
+        return differing(f"Picked {self.study.tune.title}", self.recent[0].picks, self.cells.picks)
+
     def _paired(self, before: Cells) -> Cells:
         """Return a night's cells in the order of tonight's; comparable nights have the same grid.
 
-        What a group has picked of a tuned setting does not count: two values that do as well may change places.
+        A group that has picked another value has no cells to pair: they were trained by another recipe.
         """
-        keys = ["backend", *factors(self.cells.rows), "initializer", "seed"]
-        tonight = self.cells.rows[keys]
-        if before.rows[keys].equals(tonight):
+        if before.index.equals(self.cells.index):
             return before
-        return Cells(before.rows.set_index(keys).reindex(pd.MultiIndex.from_frame(tonight)).reset_index())
+        names = [name for name in before.index.names if name in before.rows]
+        others = before.rows.drop(columns=names).set_axis(before.index)
+        return Cells(others.reindex(self.cells.index).reset_index()[[*before.rows]])
 
     @cached_property
     def levels(self) -> list[Level]:
@@ -139,9 +172,13 @@ class Tonight:
         return found
 
 
+def _level(cell: Mapping[Hashable, object], factors: Sequence[str]) -> str:
+    """Return the backend and the levels of a cell in words."""
+    return " · ".join([str(cell["backend"]), *(f"{short(name)} {cell[name]}" for name in factors)])
+
+
 def _groups(cells: pd.DataFrame, names: Sequence[str], places: Places) -> list[Group]:
-    first = cells.iloc[places[0]]
-    words = " · ".join([str(first["backend"]), *(f"{short(name)} {first[name]}" for name in names)])
+    words = _level(cells.iloc[places[0]].to_dict(), names)
     initializers = cells["initializer"].to_numpy()[places]
     own = [
         Group(f"{words} · {name}", places[initializers == name], whole=False) for name in dict.fromkeys(initializers)

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.core.statistics.side_by_side import keyed
 from tasks.core.watch import bits
 from tasks.core.watch.bits import Recorded
 from tests.shared import samples
@@ -21,7 +22,8 @@ def recorded(cells=None, **study):
         for at in range(3)
     ]
     both = (pd.concat(each).sort_index(kind="stable").reset_index(drop=True) for each in (digests, epochs))
-    return Recorded(findings(cells, seeds=2, **study), *both)
+    found = findings(cells, seeds=2, **study)
+    return Recorded(keyed(found.study, found.cells), *both)
 
 
 def planted(night, table, column, initializer="zeros", seed=0, **where):
@@ -32,7 +34,7 @@ def planted(night, table, column, initializer="zeros", seed=0, **where):
         chosen &= rows[name] == value
     assert chosen.any()
     rows.loc[chosen, column] = "other" if table == "bits" else -1.0
-    return Recorded(night.findings, **{"bits": night.bits, "history": night.history, table: rows})
+    return Recorded(night.cells, **{"bits": night.bits, "history": night.history, table: rows})
 
 
 def test_a_quiet_night_is_equal():
@@ -101,9 +103,9 @@ def test_cells_are_paired_by_their_settings():
 def test_what_has_no_digests_is_not_compared():
     """Cells that an earlier release recorded, and cells that failed, are neither equal nor different."""
     night, nothing = recorded(), pd.DataFrame()
-    old = Recorded(night.findings, night.bits.iloc[:0], night.history)
+    old = Recorded(night.cells, night.bits.iloc[:0], night.history)
     assert len(bits.beside(old, night).cells) == 0
-    assert len(bits.beside(night, Recorded(night.findings, nothing, nothing)).cells) == 0
-    some = Recorded(night.findings, night.bits[night.bits["seed"] == 1], night.history)
+    assert len(bits.beside(night, Recorded(night.cells, nothing, nothing)).cells) == 0
+    some = Recorded(night.cells, night.bits[night.bits["seed"] == 1], night.history)
     assert len(bits.beside(some, planted(night, "bits", "start_bits")).cells) == 6
     assert bits.beside(some, planted(night, "bits", "start_bits")).equal

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 from tasks.core.design.study import Study
-from tasks.core.watch import changes
+from tasks.core.watch import changes, judge
 from tasks.core.watch.paired import RECENT, Cells, Tonight
 from tests.benchmarks.watch.quiet import NIGHTS, drawn, ours
 from tests.shared.samples import THREE, noisy
+from tests.shared.tuned import LOSSES, tuning_cells
+from tests.shared.tuned import STUDY as TUNED
 
 STUDY = Study(initializers=THREE)
 PYTORCH = "pytorch"
@@ -140,3 +142,21 @@ def test_levels_are_judged_by_themselves():
     groups = {flag.group for flag in flagged(after, before)}
     assert "pytorch · depth 4 · all initializers" in groups
     assert all("depth 4" in group for group in groups)
+
+
+def test_another_pick_is_told_and_pairs_nothing():
+    """Cells of a group that has picked another value are not held against those before; the pick is told."""
+    cells = noisy(3, TUNED.initializers)
+    other = tuning_cells({**LOSSES, "he_normal": {0.001: 0.1, 0.01: 0.2, 0.1: 0.9}})
+    before, now = Cells.of(TUNED, cells, tuning_cells()), Cells.of(TUNED, times(cells, 3, "keras"), other)
+    worse = Cells.of(TUNED, times(cells, 3, "keras"), tuning_cells())
+    assert [flag.group for flag in changes.flags([Tonight(TUNED, worse, [before])])[0]]
+    repicked = Tonight(TUNED, now, [before])
+    groups = {flag.group for flag in changes.flags([repicked])[0]}
+    assert not any("he_normal" in group for group in groups)
+    assert repicked.repicked == [
+        "Picked learning rate, pytorch · he_normal: 0.01 before, 0.001 after",
+        "Picked learning rate, keras · he_normal: 0.01 before, 0.001 after",
+    ]
+    (watched,) = judge.watched([judge.Held("iris", tonight=(Tonight(TUNED, now, [before]),))])
+    assert list(watched.differing) == repicked.repicked

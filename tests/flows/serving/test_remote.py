@@ -1,6 +1,7 @@
 """Everything on PostgreSQL and with passwords, and a study that workers train, one of which is killed."""
 
 import itertools
+import json
 import os
 import signal
 import stat
@@ -8,6 +9,7 @@ import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 
 import httpx
 import pandas as pd
@@ -239,3 +241,5 @@ def test_workers(running, benchmarks):
     assert kinds == [(backend, kind) for backend in sorted(BACKENDS) for kind in ("8 cells", "model", "parity")]
     assert all(each["parent_task_run_id"] for each in parts)  # each stands below its benchmark
     assert running.secrets["MLFLOW_TRACKING_PASSWORD"] not in str(parts)
+    machines = [json.loads(file.read_text()) for file in running.folder.rglob("workers/machines/*.json")]
+    assert {each["packages"]["torch"] for each in machines} == {version("torch")}
