@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import sys
 
 import numpy as np
@@ -221,10 +222,54 @@ def test_bounds_that_cut_nothing_are_told():
         nn.init.normal_(model[2].weight, std=0.02)
         return model
 
-    found = audited(build)
-    assert [(each.severity, each.parts) for each in found.findings] == [("note", ("0.weight",))]
-    assert found.findings[0].what == "bounds that cut nothing"
-    assert found.rows[2].law == "truncated_normal(std=0.02)"
+    cut, twice = audited(build).findings
+    assert (cut.severity, cut.what, cut.parts) == ("note", "bounds that cut nothing", ("0.weight",))
+    assert (twice.what, twice.parts) == ("initialized twice", ("2.weight",))
+
+
+def test_parameters_that_are_drawn_twice_are_told():
+    """Two draws of its author's are told with their places, and so is a default that comes after one; one is not.
+
+    A draw of a part, and one of another tensor with as many values, do not count.
+    """
+
+    def init(module):
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+
+    def build():
+        inner = nn.Sequential(nn.Linear(24, 24), nn.Linear(24, 24)).apply(init)
+        model = nn.Sequential(inner, *[nn.Linear(24, 24) for _ in range(3)]).apply(init)
+        inner[1] = nn.Linear(24, 24)
+        inner[1].weight.data.uniform_(-0.1, 0.1)
+        model[1].reset_parameters()
+        model[2].weight.data[:12].normal_(std=0.02)
+        torch.empty(24, 24).normal_()
+        return model
+
+    found = {each.parts: each.evidence for each in audited(build).findings if each.what == "initialized twice"}
+    assert {*found} == {("0.0.weight",), ("1.weight",)}
+    assert re.fullmatch(
+        r"drawn in init \(test_audit_pytorch.py:\d+\), then in init \(test_audit_pytorch.py:\d+\); only .*",
+        found["0.0.weight",],
+    )
+    assert "then in the layer's own default;" in found["1.weight",]
+    assert "normal_" not in vars(torch.Tensor)
+
+
+def test_gains_are_told():
+    """Glorot's laws with a gain of PyTorch's table, by the fans of the operation."""
+
+    def build():
+        model = nn.ModuleList([nn.Linear(40, 24), nn.Conv2d(16, 16, 3), nn.Linear(24, 24)])
+        nn.init.xavier_uniform_(model[0].weight, nn.init.calculate_gain("relu"))
+        nn.init.xavier_normal_(model[1].weight, nn.init.calculate_gain("tanh"))
+        nn.init.xavier_uniform_(model[2].weight, 1.3)
+        return model
+
+    laws = [row.law for row in audited(build).rows if row.role == "kernel"]
+    assert laws[:2] == ["glorot_uniform(gain=1.414)", "glorot_normal(gain=1.667)"]
+    assert laws[2].startswith("random_uniform(bound=0.45")
 
 
 def test_the_layer_where_the_first_pass_explodes_is_named():

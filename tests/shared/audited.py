@@ -17,7 +17,8 @@ class Model:
 
     def __init__(self, layers, draws, others=None, tied=(), dtypes=None, frozen=()):
         self.layers, self.draws, self.others = Layers(tuple(layers), tied=tied), draws, others or {}
-        self.skipped, self.cuts, self.dtypes, self.built, self.frozen = (), {}, dtypes or {}, {}, frozen
+        self.skipped, self.cuts, self.places, self.frozen = (), {}, {}, frozen
+        self.dtypes, self.built = dtypes or {}, {}
 
     def build(self, seed):
         rng = np.random.default_rng(seed)

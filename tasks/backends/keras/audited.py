@@ -41,6 +41,7 @@ class Audited:
         self.others: Mapping[str, str] = {}
         self.skipped: Sequence[str] = ()
         self.cuts: Mapping[str, float] = {}  # Keras cuts at multiples of the standard deviation
+        self.places: Mapping[str, Sequence[str]] = {}  # Keras draws a variable once, when it is made
         self.model: Any = None
         self.found: dict[str, Any] = {}
         self.variables: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from tasks.backends.pytorch import initializers, losses
 from tasks.backends.pytorch.contained import contained
+from tasks.backends.pytorch.drawn import watched
 from tasks.backends.pytorch.layers import evaluated, layers, path, stored
 from tasks.backends.pytorch.seen import Seen, probing, streamed
 from tasks.core.audit.rows import NO_JACOBIANS, Rows
@@ -20,10 +21,6 @@ from tasks.core.design.layers import Kernel, Layer, Layers
 from tasks.core.training import signals
 from tasks.core.training.signals import Start
 from tasks.user_code import first_pass
-
-NOTED = 16  # values of a tensor that was cut, by which it is told whether it was drawn again since
-Cuts = dict[int, tuple[Tensor, Tensor, float]]
-"""Tensors by their id, with their first values and the nearer bound's distance from the mean, when they were cut."""
 
 
 class Audited:
@@ -41,12 +38,13 @@ class Audited:
         self.others: Mapping[str, str] = {}
         self.skipped: Sequence[str] = ()
         self.cuts: Mapping[str, float] = {}
+        self.places: Mapping[str, Sequence[str]] = {}
         self.model: Any = None
         self.modules: dict[str, nn.Module] = {}
 
     def build(self, seed: int) -> None:
         self.model, self.modules = None, {}  # so that no two models are held at once
-        with contained(seed), _watched() as cuts:
+        with contained(seed), watched() as drawn:
             model = self.builder()
         if not isinstance(model, nn.Module):
             refuse(self.backend, "torch.nn.Module", model)
@@ -60,7 +58,8 @@ class Audited:
         self.frozen = {name for name, each in named.items() if not each.requires_grad}
         self.modules = dict(model.named_modules())
         self.layers = self._listed()
-        self.cuts = {name: bound for name, each in named.items() if (bound := _bound(cuts, each)) is not None}
+        self.cuts = {name: bound for name, each in named.items() if (bound := drawn.bound(each)) is not None}
+        self.places = {name: drawn.places(each) for name, each in named.items()}
         self._list_others(named)
 
     def _listed(self, *inputs: Any) -> Layers:
@@ -152,34 +151,6 @@ class Audited:
         found = torch.from_numpy(np.ascontiguousarray(x))
         kind = next((each.dtype for each in self.model.parameters() if each.is_floating_point()), torch.float32)
         return found.to(kind) if found.is_floating_point() else found.long()
-
-
-@contextmanager
-def _watched() -> Iterator[Cuts]:
-    """Note, for a while, at which bounds `trunc_normal_` cuts which tensors."""
-    seen: Cuts = {}
-    own = nn.init._no_grad_trunc_normal_
-
-    def noting(tensor: Tensor, mean: float, std: float, a: float, b: float, *more: Any, **named: Any) -> Tensor:
-        given = own(tensor, mean, std, a, b, *more, **named)
-        seen[id(tensor)] = tensor, _first(tensor), min(abs(a - mean), abs(b - mean))
-        return given
-
-    nn.init._no_grad_trunc_normal_ = noting
-    try:
-        yield seen
-    finally:
-        nn.init._no_grad_trunc_normal_ = own
-
-
-def _bound(cuts: Cuts, tensor: Tensor) -> float | None:
-    """Return how far from the mean a tensor was cut, None if it was not, or was drawn again since."""
-    cut, first, bound = cuts.get(id(tensor), (None, None, 0.0))
-    return bound if cut is tensor and first is not None and torch.equal(first, _first(tensor)) else None
-
-
-def _first(tensor: Tensor) -> Tensor:
-    return tensor.detach().flatten()[:NOTED].clone()
 
 
 @contextmanager

@@ -210,6 +210,22 @@ def cut_nothing(judged: Judged) -> Iterator[Finding]:
             )
 
 
+def drawn_twice(judged: Judged) -> Iterator[Finding]:
+    """Find parameters that their author's code drew more than once: only the last draw counts."""
+    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for part in judged.seen.parts:
+        if len(part.drawn) > 1:
+            found[part.drawn].append(part.name)
+    for places, names in found.items():
+        yield Finding(
+            severity="note",
+            what="initialized twice",
+            parts=tuple(names),
+            evidence=f"drawn in {', then in '.join(places)}; only the last draw counts",
+            remedy="initialize each parameter in one place; look whether the last law is the one that is meant",
+        )
+
+
 def parts_not_orthogonal(judged: Judged) -> Iterator[Finding]:
     """Find a recurrent or grouped kernel that is orthogonal as a whole, while its gates or groups are not."""
     near = laws.NEARLY
@@ -365,7 +381,7 @@ OF_LAWS = (units_alike, wrong_fans, parts_not_orthogonal, left_at_default, biase
 """Kinds whose doubts and notes are settled where a rule asked for the law, and the part has it."""
 KINDS: Sequence[Callable[[Judged], Iterator[Finding]]] = (
     *(not_finite, not_as_asked, not_reproducible, same_values, units_alike, wrong_fans, parts_not_orthogonal),
-    *(left_at_default, same_under_every_seed, biases_not_zero, lost_precision, cut_nothing, tied),
+    *(left_at_default, same_under_every_seed, biases_not_zero, lost_precision, cut_nothing, drawn_twice, tied),
 )
 
 

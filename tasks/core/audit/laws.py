@@ -7,7 +7,7 @@ probability `level` at most. Constants, identities and orthogonal matrices are t
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -40,6 +40,7 @@ MOMENTS = 200  # values, from which on the second moment is tested: of fewer its
 POOLED = 20_000  # values of type bfloat16 that are held: of more, the steps between its numbers would show
 EXACT = {"float16": 2e-3, "bfloat16": 1e-2}  # how near to a constant or to orthogonal values must be, relatively
 NEARLY = 1e-4  # of any other type
+GAINS = (math.sqrt(2), 5 / 3, 3 / 4)  # that PyTorch's calculate_gain gives for ReLU, tanh and SELU
 CUSTOM = (0.02, 0.01, 0.05, 1.0)  # standard deviations that authors set whatever the fans are
 SHIFTED = 6.0  # standard errors, beyond which a mean is not that of a law around zero
 KURTOSIS = {Normal: 3.0, TruncatedNormal: 2.365537, Uniform: 1.8}
@@ -105,7 +106,7 @@ def fit(part: Part, backend: Backend, alpha: float) -> Fit:
         found.insert(0, Match(f"{backend}_default", "none", usual, p_value(usual, values)))
     if found:
         return Fit(str(found[0]), tuple(found), as_usual)
-    return Fit(_unregistered(values, alpha))
+    return Fit(_with_gain(part, backend, values, alpha) or _unregistered(values, alpha))
 
 
 def _told(part: Part) -> str | None:
@@ -234,6 +235,21 @@ def _second_moment(law: Law, values: Values) -> float:
     away = (ratio - 1) / math.sqrt((KURTOSIS[type(law)] - 1) / values.size)  # in standard deviations
     at = max(shape + math.sqrt(shape) * away, 0.0)
     return 2 * min(float(gammainc(shape, at)), float(gammaincc(shape, at)), 0.5)
+
+
+def _with_gain(part: Part, backend: Backend, values: Values, alpha: float) -> str | None:
+    """Return the law of Glorot or LeCun that values fit best with one of GAINS, by the fans of the operation."""
+    if part.fans is None:
+        return None
+    fits = {}
+    for label, base in registered():
+        if label.startswith(("glorot", "lecun")):
+            name, comma, cut = label.partition(",")
+            for gain in GAINS:
+                law = replace(base, scale=base.scale * gain**2).without_fans(*part.fans, backend)
+                fits[f"{name}(gain={gain:.4g}){comma}{cut}"] = p_value(law, values, alpha)
+    best = max(fits, key=fits.__getitem__)
+    return best if fits[best] >= alpha else None
 
 
 def _unregistered(values: Values, alpha: float) -> str:

@@ -60,7 +60,8 @@ class Part:
     values; again: the hash when the first seed builds once more. spread: singular values of the matrices that the layer
     multiplies by, whole: those of the whole parameter as a matrix. identity: the factor of a partial identity, if it is
     one. alike: whether all outputs have the same weights. units: of a recurrent layer's state. cut:
-    how far from the mean its values were cut when they were drawn, if that was seen. frozen: whether training leaves it
+    how far from the mean its values were cut when they were drawn, if that was seen. drawn: where its parameter was
+    drawn, apart from the layer's first default, if that was seen. frozen: whether training leaves it
     as it is.
     """
 
@@ -93,6 +94,7 @@ class Part:
     groups: int = 1
     units: int = 0
     cut: float | None = None
+    drawn: tuple[str, ...] = ()
     frozen: bool = False
 
     @property
@@ -224,6 +226,8 @@ class Auditable(Protocol):
     """What is left out, in words."""
     cuts: Mapping[str, float]
     """How far from the mean parameters were cut when they were drawn, by name, as far as that is seen."""
+    places: Mapping[str, Sequence[str]]
+    """Where parameters were drawn, by name, in order, apart from a layer's first default, as far as that is seen."""
     frozen: Collection[str]
     """The names of parameters that training leaves as they are."""
 
@@ -276,7 +280,8 @@ def look(model: Auditable, seeds: int = SEEDS) -> Seen:
         raise ValueError("a model must have parameters of real numbers; it has none")
     _read(model, gathered)
     first = model.first_pass()
-    found, cuts, frozen = (model.layers, tuple(model.skipped)), dict(model.cuts), {*model.frozen}
+    found, frozen = (model.layers, tuple(model.skipped)), {*model.frozen}
+    cuts, places = dict(model.cuts), dict(model.places)
     for seed in range(1, seeds):
         model.build(seed)
         _same(model, spots)
@@ -287,6 +292,7 @@ def look(model: Auditable, seeds: int = SEEDS) -> Seen:
         replace(
             each.part(again[each.spot.part.name]),
             cut=cuts.get(each.spot.part.parameter),
+            drawn=tuple(places.get(each.spot.part.parameter, ())),
             frozen=each.spot.part.parameter in frozen,
         )
         for each in gathered
