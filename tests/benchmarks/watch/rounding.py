@@ -1,8 +1,8 @@
 """Train real cells under many ways of rounding: `python -m tests.benchmarks.watch.rounding` writes `rounding.npz`.
 
-The name of a backend behind it trains that one alone. Each way is a number of threads, and variables by which libraries
-choose their instructions, in a process of its own. The same cells are also trained once with each of some faults
-planted. It takes some minutes.
+The name of a backend behind it trains that one alone, and ways behind that these alone. Each way is a number of
+threads, and variables by which libraries choose their instructions, in a process of its own. The same cells are also
+trained once with each of some faults planted. It takes some minutes.
 """
 
 import importlib
@@ -58,16 +58,17 @@ STUDIES = {
     ),
 }
 ALONE = "one thread"
+TWO = {"TRAINER_THREADS": "2"}
 SSE = {"MKL_CBWR": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
 PLAIN = {"ATEN_CPU_CAPABILITY": "default", "TF_ENABLE_ONEDNN_OPTS": "0"}
 WAYS = {
     "pytorch": {
         ALONE: {},
-        "two threads": {"TRAINER_THREADS": "2"},
+        "two threads": TWO,
         "default kernels": PLAIN,
         "SSE 4": SSE,
     },
-    "keras": {ALONE: {}, "default kernels": PLAIN, "SSE 4": SSE},
+    "keras": {ALONE: {}, "two threads": TWO, "default kernels": PLAIN, "SSE 4": SSE},
 }
 """Of each backend the ways to round, with the variables of the environment that choose them."""
 DIGITS = tuple(f"last digit {k}" for k in range(1, 5))
@@ -134,9 +135,10 @@ def _row(outcome, target):
     return [STATES.index(state), *(known[name] for name in MEASURED)]
 
 
-def main(backend):
-    """Train a backend's cells in every way and with every fault, and add them to the file."""
-    for way, own in WAYS[backend].items():
+def main(backend, *ways):
+    """Train a backend's cells in these ways, or in every way and with every fault, and add them to the file."""
+    for way in ways or WAYS[backend]:
+        own = WAYS[backend][way]
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "cells.npz")
@@ -150,9 +152,11 @@ def main(backend):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        backend, way, out = sys.argv[1:]
-        np.savez(out, **trained(backend, way))
-    else:
-        for each in sys.argv[1:] or BACKENDS:
-            main(each)
+    match sys.argv[1:]:
+        case [backend, way, out] if out.endswith(".npz"):
+            np.savez(out, **trained(backend, way))
+        case []:
+            for each in BACKENDS:
+                main(each)
+        case [backend, *chosen]:
+            main(backend, *chosen)
