@@ -54,9 +54,10 @@ def _train(part: remote.Train, benchmark: Benchmark) -> Sequence[str]:
     _check_alike(part, platform)
     whole = Batch.of(part.settings, part.cells, platform, part.target, part.record)
     known = reuse.find(part.study, [whole], benchmark.run_id if part.fresh else None).run_ids
-    recording.tell_machine(benchmark, machine.describe(threads()))
     batches = whole.without(known).cut(most=1)
     known |= settle(batches, train_cells.map(batches, unmapped(benchmark)), benchmark)
+    if batches:
+        recording.tell_machine(benchmark, part.backend, machine.describe(threads()))
     return [known[key] for key in whole.keys.values()]
 
 

@@ -101,7 +101,7 @@ def parent(stored):
     from tasks.core.design.study import Study
     from tasks.tracking import recording
 
-    with recording.benchmark(Study(seeds=2), {"packages": {}}, {"prefect.flow_run_id": "f"}) as run:
+    with recording.benchmark(Study(seeds=2), {"packages": {}, "planned": "here"}, {"prefect.flow_run_id": "f"}) as run:
         yield run
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -156,12 +157,16 @@ def content(client: MlflowClient, run_id: str, name: str) -> bytes:
 def environment(benchmark: Benchmark) -> dict[str, Any]:
     """Return the recorded description of the machine that trained a benchmark's cells, and of its data.
 
-    If workers trained them, it is that of their machines, joined.
+    If workers trained them, it is that of their machines, joined; `mixed` lists the backends whose workers' machines
+    are not alike, so that chance decides which of them trains a cell.
     """
     client = store.client(benchmark.uri)
     found: dict[str, Any] = json.loads(text(client, benchmark.run_id, "environment.json"))
     files = [file.path for file in client.list_artifacts(benchmark.run_id, MACHINES)]
-    return found | joined([json.loads(text(client, benchmark.run_id, file)) for file in files])
+    backends = Counter(Path(file).name.rpartition("-")[0] for file in files)
+    mixed = sorted(backend for backend, count in backends.items() if count > 1)
+    told = joined([json.loads(text(client, benchmark.run_id, file)) for file in files])
+    return found | told | ({"mixed": mixed} if mixed else {})
 
 
 def joined(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -180,7 +185,7 @@ def _joined(values: Sequence[Any]) -> Any:
         return joined(values)
     if isinstance(values[0], list):
         return [entry for each in values for entry in each]
-    known = [each for each in values if each != ABSENT] or values
+    known = [each for each in values if each not in (ABSENT, "")] or values
     alike = all(each == known[0] for each in known)
     return known[0] if alike else " and ".join(sorted({str(each) for each in known}))
 
@@ -193,7 +198,8 @@ def metrics(benchmark: Benchmark) -> dict[str, float]:
 
 def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
     """Return a table that was published with a benchmark."""
-    return pd.read_csv(StringIO(text(store.client(benchmark.uri), benchmark.run_id, name)))
+    written = text(store.client(benchmark.uri), benchmark.run_id, name)
+    return pd.read_csv(StringIO(written), float_precision="round_trip")
 
 
 def audits(benchmark: Benchmark) -> dict[str, Audit]:

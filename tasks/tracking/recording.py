@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from tasks import documents
 from tasks.core.design.grid import Batch, digest
+from tasks.core.design.initializers import Backend
 from tasks.core.design.own import ArrayFile, Loaded
 from tasks.core.design.settings import CsvFile, Data, short, source
 from tasks.core.design.study import Study
@@ -284,6 +285,7 @@ def _files(trained: Trained) -> dict[str, bytes]:
     }
 
 
+@_failures_told()
 def groups(benchmark: Benchmark, study: Study) -> None:
     """Show the cells that a benchmark has recorded without runs: in a run for each group, with the seed as step."""
     if study.record != "group":
@@ -342,9 +344,10 @@ def revoke(benchmark: Benchmark, reason: str) -> None:
 
 
 @_failures_told()
-def tell_machine(benchmark: Benchmark, machine: Mapping[str, object]) -> None:
+def tell_machine(benchmark: Benchmark, backend: Backend, machine: Mapping[str, object]) -> None:
     """Store the description of a worker's machine in the benchmark's run; `benchmarks.environment` reads it."""
-    store.client(benchmark.uri).log_dict(benchmark.run_id, dict(machine), f"{MACHINES}/{digest(machine)[:8]}.json")
+    name = f"{backend}-{digest(machine)[:8]}.json"
+    store.client(benchmark.uri).log_dict(benchmark.run_id, dict(machine), f"{MACHINES}/{name}")
 
 
 @_failures_told()

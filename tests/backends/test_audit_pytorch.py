@@ -245,10 +245,13 @@ def test_parameters_that_are_drawn_twice_are_told():
         model[1].reset_parameters()
         model[2].weight.data[:12].normal_(std=0.02)
         torch.empty(24, 24).normal_()
+        torch.vmap(lambda row: torch.empty_like(row).normal_(), randomness="different")(torch.zeros(2, 2))
+        model[3].double()
+        nn.init.normal_(model[3].weight, std=0.02)
         return model
 
     found = {each.parts: each.evidence for each in audited(build).findings if each.what == "initialized twice"}
-    assert {*found} == {("0.0.weight",), ("1.weight",)}
+    assert {*found} == {("0.0.weight",), ("1.weight",), ("3.weight",)}
     assert re.fullmatch(
         r"drawn in init \(test_audit_pytorch.py:\d+\), then in init \(test_audit_pytorch.py:\d+\); only .*",
         found["0.0.weight",],
@@ -261,15 +264,18 @@ def test_gains_are_told():
     """Glorot's laws with a gain of PyTorch's table, by the fans of the operation."""
 
     def build():
-        model = nn.ModuleList([nn.Linear(40, 24), nn.Conv2d(16, 16, 3), nn.Linear(24, 24)])
+        model = nn.ModuleList([nn.Linear(40, 24), nn.Conv2d(24, 32, 3, 2), nn.Linear(48, 48), nn.Linear(10, 10)])
         nn.init.xavier_uniform_(model[0].weight, nn.init.calculate_gain("relu"))
         nn.init.xavier_normal_(model[1].weight, nn.init.calculate_gain("tanh"))
-        nn.init.xavier_uniform_(model[2].weight, 1.3)
+        for layer in model[2:]:
+            nn.init.xavier_uniform_(layer.weight, 1.3)
         return model
 
-    laws = [row.law for row in audited(build).rows if row.role == "kernel"]
-    assert laws[:2] == ["glorot_uniform(gain=1.414)", "glorot_normal(gain=1.667)"]
-    assert laws[2].startswith("random_uniform(bound=0.45")
+    laws = {row.name: row.law for row in audited(build).rows}
+    assert laws["0.weight"] == "glorot_uniform(gain=1.414)"
+    assert laws["1.weight"] == "glorot_normal(gain=1.667)"
+    assert laws["2.weight"].startswith("random_uniform(bound=0.32")
+    assert "gain" not in laws["3.weight"]  # of few values: 1.3 is not told as √2
 
 
 def test_the_layer_where_the_first_pass_explodes_is_named():

@@ -45,7 +45,9 @@ def main():
             rows.append(row(running, client, name, "workers", number))
         others[0].terminate()
         others[0].wait(STOP_SECONDS)
-        rows.append(row(running, client, "a second worker of PyTorch joins", "workers", 1, joins=True))
+        rows.append(
+            row(running, client, "two workers of Keras, a second one of PyTorch joins", "workers", 1, joins=True)
+        )
         print(tabulate(pd.DataFrame(rows), "keys", "github", floatfmt=".3g", showindex=False))  # noqa: T201
 
 
@@ -72,13 +74,13 @@ def await_workers(running, count):
 
 def row(running, client, title, runner, times, *, joins=False):
     """Train the study, with so many times the seeds, and return what it took."""
-    name = title.replace(" ", "-")
+    name = title.lower().replace(" ", "-")
     file = running.folder / f"{name}.yaml"
     file.write_text(STUDY.format(name=name, seeds=SEEDS * times, runner=runner))
     process = subprocess.Popen([INITBENCH, "run", file, "--no-parity"], cwd=running.folder, env=client)
     with ExitStack() as stack:
         if joins:
-            while not parts(running, name, "pytorch", ended=True):
+            while process.poll() is None and not parts(running, name, "pytorch", ended=True):
                 time.sleep(1)
             stack.enter_context(worker(client, "pytorch"))
         assert process.wait() == 0
@@ -87,7 +89,7 @@ def row(running, client, title, runner, times, *, joins=False):
     (whole,) = store.search_runs([experiment.experiment_id], "tags.initbench.benchmark = 'yes'")
     seconds, cells = (whole.info.end_time - whole.info.start_time) / 1000, 16 * SEEDS * times
     at_once = {backend: most_at_once(parts(running, name, backend)) for backend in ("pytorch", "keras")}
-    return {
+    found = {
         "who trains": title,
         "cells": cells,
         "seconds": seconds,
@@ -95,12 +97,18 @@ def row(running, client, title, runner, times, *, joins=False):
         "parts of PyTorch at once": at_once["pytorch"],
         "of Keras": at_once["keras"],
     }
+    print(found, flush=True)  # noqa: T201
+    return found
 
 
 def parts(running, name, backend, *, ended=False):
     """Return when the parts of a benchmark ran, as pairs of start and end; with `ended`, only of those that have."""
-    begun = pd.Timestamp(next(each["start_time"] for each in flow_runs(running) if name in each["name"]))
-    found = [each for each in flow_runs(running) if each["work_pool_name"] == backend and each["start_time"]]
+    known = [each for each in flow_runs(running) if each["start_time"]]
+    own = [pd.Timestamp(each["start_time"]) for each in known if name in each["name"]]
+    if not own:
+        return []
+    begun = min(own)
+    found = [each for each in known if each["work_pool_name"] == backend]
     spans = [(pd.Timestamp(each["start_time"]), each["end_time"]) for each in found]
     return [(start, pd.Timestamp(end)) for start, end in spans if start >= begun and (end or not ended)]
 

@@ -236,9 +236,9 @@ def test_the_machines_of_workers_are_joined(parent):
     """Where workers have trained, the environment is that of their machines, and the rest is the planning machine's."""
     for machine in ({"packages": {"torch": "2.13", "keras": ABSENT}}, {"packages": {"torch": ABSENT, "keras": "3.15"}}):
         for _ in range(2):  # two workers of one kind are told once
-            recording.tell_machine(parent, {**machine, "gpus": [{"name": "H200"}]})
-    found = benchmarks.environment(parent)
-    assert found == {"packages": {"torch": "2.13", "keras": "3.15"}, "gpus": [{"name": "H200"}] * 2}
+            recording.tell_machine(parent, "pytorch", {**machine, "gpus": [{"name": "H200"}]})
+    joined = {"packages": {"torch": "2.13", "keras": "3.15"}, "gpus": [{"name": "H200"}] * 2}
+    assert benchmarks.environment(parent) == {"planned": "here", **joined, "mixed": ["pytorch"]}
 
 
 def test_a_benchmark_is_opened_by_the_start_of_its_id(parent, client):

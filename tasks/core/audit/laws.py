@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.audit.defaults import default, own_fans
-from tasks.core.audit.sample import Part
+from tasks.core.audit.sample import Part, error_of_std
 from tasks.core.design.initializers import (
     CUT,
     LSUV,
@@ -41,6 +41,7 @@ POOLED = 20_000  # values of type bfloat16 that are held: of more, the steps bet
 EXACT = {"float16": 2e-3, "bfloat16": 1e-2}  # how near to a constant or to orthogonal values must be, relatively
 NEARLY = 1e-4  # of any other type
 GAINS = (math.sqrt(2), 5 / 3, 3 / 4)  # that PyTorch's calculate_gain gives for ReLU, tanh and SELU
+NEAR = 3.0  # standard errors, within which a standard deviation must be that of a law with a gain
 CUSTOM = (0.02, 0.01, 0.05, 1.0)  # standard deviations that authors set whatever the fans are
 SHIFTED = 6.0  # standard errors, beyond which a mean is not that of a law around zero
 KURTOSIS = {Normal: 3.0, TruncatedNormal: 2.365537, Uniform: 1.8}
@@ -238,16 +239,19 @@ def _second_moment(law: Law, values: Values) -> float:
 
 
 def _with_gain(part: Part, backend: Backend, values: Values, alpha: float) -> str | None:
-    """Return the law of Glorot or LeCun that values fit best with one of GAINS, by the fans of the operation."""
-    if part.fans is None:
-        return None
-    fits = {}
-    for label, base in registered():
-        if label.startswith(("glorot", "lecun")):
+    """Return the law of Glorot or LeCun that values fit best with one of GAINS, by the fans of the operation.
+
+    The standard deviation must be as near as chance explains, because an author may have set any other one.
+    """
+    root, fits = math.sqrt(float(np.mean(values**2))), {"": 0.0}
+    for fans in filter(None, (part.fans, part.unstrided)):
+        for label, base in registered():
             name, comma, cut = label.partition(",")
-            for gain in GAINS:
-                law = replace(base, scale=base.scale * gain**2).without_fans(*part.fans, backend)
-                fits[f"{name}(gain={gain:.4g}){comma}{cut}"] = p_value(law, values, alpha)
+            for gain in GAINS if name.startswith(("glorot", "lecun")) else ():
+                law = replace(base, scale=base.scale * gain**2).without_fans(*fans, backend)
+                error = error_of_std(KURTOSIS[type(law)], values.size)
+                if abs(root / math.sqrt(law.variance(1, 1)) - 1) < NEAR * error:
+                    fits[f"{name}(gain={gain:.4g}){comma}{cut}"] = p_value(law, values, alpha)
     best = max(fits, key=fits.__getitem__)
     return best if fits[best] >= alpha else None
 

@@ -57,7 +57,7 @@ def _content(night: Night) -> str:
     for each in night.watched:
         lines = [watch_text.sentence(*flag) for flag in watch_text.ranked([each])]
         more = [f"and {len(lines) - watch_text.TOLD} more"] if len(lines) > watch_text.TOLD else []
-        shown = [*lines[: watch_text.TOLD], *more, *map(watch_text.went, each.differing)]
+        shown = [*lines[: watch_text.TOLD], *more, *map(watch_text.went, (*each.differing, *each.picked))]
         items = Markup().join(Markup("<li>{}</li>").format(line) for line in shown)
         if items:
             words.append(Markup("<p>{}</p><ul>{}</ul>").format(each.study, items))

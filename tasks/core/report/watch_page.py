@@ -30,13 +30,17 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Told:
-    """What the page tells of a study: its heading, its flags in sentences, how many more there are, its picture."""
+    """What the page tells of a study: its heading, its flags in sentences, how many more there are, its picture.
+
+    differing: in what its environment differs. picked: which of its initializers picked another value.
+    """
 
     name: str
     heading: str
     flags: list[tuple[Direction, str, str]]
     more: int
     differing: list[str]
+    picked: list[str]
     link: str
     picture: tuple["Picture", Markup] | None
 
@@ -45,7 +49,8 @@ def html(nights: Sequence[Night], history: History, pictures: Mapping[str, "Pict
     """Return the page of the last of the nights, the earlier ones being its past; pictures: by study."""
     tonight = nights[-1]
     verdict = watch_text.judged(tonight.watched, tonight.verdict)
-    told = [_told(each, pictures.get(each.study)) for each in tonight.watched if each.flags or each.differing]
+    news = [each for each in tonight.watched if each.flags or each.differing or each.picked]
+    told = [_told(each, pictures.get(each.study)) for each in news]
     tables = [studies(tonight), flags(tonight), past(nights), series(history)]
     return page.rendered(
         template="watch.html",
@@ -79,7 +84,8 @@ def _told(watched: Watched, picture: "Picture | None") -> Told:
             for flag, study in flags[: watch_text.TOLD]
         ],
         more=max(len(flags) - watch_text.TOLD, 0),
-        differing=[watch_text.went(line) for line in watched.differing],
+        differing=[*map(watch_text.went, watched.differing)],
+        picked=[*map(watch_text.went, watched.picked)],
         link=watched.link,
         picture=(picture, Markup(picture.embedded)) if picture else None,  # noqa: S704  # drawn here
     )

@@ -22,6 +22,7 @@ JUDGED |= {"changed": "changed", "not comparable": "was not comparable"}
 WENT = re.compile(r"(?:Environment, )?(?:packages\.)?(?P<what>.+): (?P<before>.+) before, (?P<after>.+) after")
 AGAINST = {"baseline": "the baseline"}
 POSTED: tuple[Verdict, ...] = ("failed", "not comparable")  # verdicts that are posted without a flag
+PICKED = "Initializers that picked another value"
 FAR = 2.0  # a ratio above this is told as a factor, and one below in per cent
 MARKS = re.compile(r"[\\`*<|]")  # which Markdown would take for its own
 
@@ -195,7 +196,7 @@ def _shown(watched: Watched) -> str:
 
 def _told(watched: Watched) -> Iterator[str]:
     """Yield the parts of a study: its flags, and in what the environment differs."""
-    if not watched.flags and not watched.differing:
+    if not watched.flags and not watched.differing and not watched.picked:
         return
     yield f"### {_plain(watched.study)}: {judged([watched], watched.verdict)}"
     flags = ranked([watched])
@@ -207,10 +208,9 @@ def _told(watched: Watched) -> Iterator[str]:
         lines.append(f"- and {len(flags) - TOLD} more, which the page lists")
     if lines:
         yield "\n".join(lines)
-    if watched.differing:
-        yield "What differs in the environment:\n\n" + "\n".join(
-            f"- {_plain(went(line))}" for line in watched.differing
-        )
+    for title, those in (("What differs in the environment", watched.differing), (PICKED, watched.picked)):
+        if those:
+            yield f"{title}:\n\n" + "\n".join(f"- {_plain(went(line))}" for line in those)
 
 
 def _change(flag: Flag) -> str:

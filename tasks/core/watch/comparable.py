@@ -49,12 +49,15 @@ def attributed(was: Environment, environment: Environment) -> list[str]:
     """Return a line for all in which two comparable nights differ, and which may have changed their numbers.
 
     It may be packages, Python, the kernel, the processor and how many there are, precision, threads and variables that
-    decide how sums are rounded, a GPU's driver, and the commit of initbench.
+    decide how sums are rounded, a GPU's driver, and the commit of initbench. If a backend's workers have unlike
+    machines, that is told as well, because another one may have trained a cell.
 
     >>> attributed({"packages": {"torch": "2.12"}, "gpus": []}, {"packages": {"torch": "2.13"}, "gpus": []})
     ['Environment, packages.torch: 2.12 before, 2.13 after']
     """
-    return differing("Environment", _causes(was), _causes(environment))
+    both = dict.fromkeys([*_mixed(was), *_mixed(environment)])
+    mixed = [f"the workers of {backend} have unlike machines, and chance decides which one trains" for backend in both]
+    return [*differing("Environment", _causes(was), _causes(environment)), *mixed]
 
 
 def device(environment: Environment) -> str:
@@ -64,6 +67,11 @@ def device(environment: Environment) -> str:
     ('H200', 'cpu')
     """
     return " and ".join(_of_gpus(environment, "name")) or "cpu"
+
+
+def _mixed(environment: Environment) -> Sequence[str]:
+    found = environment.get("mixed", ())
+    return found if isinstance(found, list) else ()
 
 
 def _causes(environment: Environment) -> dict[str, object]:

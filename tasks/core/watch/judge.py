@@ -1,12 +1,14 @@
 """What a night says of its studies: whether each can be held against the nights before, and what changed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from tasks.core.watch import changes
 from tasks.core.watch.bits import Beside
 from tasks.core.watch.paired import Tonight
 from tasks.core.watch.watched import Flag, Verdict, Watched
+
+PICKING = "while picking"  # in the name of a group of cells by which an initializer picks a setting
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +39,23 @@ class Held:
 def watched(held: Sequence[Held]) -> tuple[Watched, ...]:
     """Return what a night says of each study; held: all studies of the night, because they share the alpha."""
     found = iter(changes.flags([tonight for each in held for tonight in each.tonight]))
-    return tuple(_watched(each, [flag for _ in each.tonight for flag in next(found)]) for each in held)
+    return tuple(_watched(each, [next(found) for _ in each.tonight]) for each in held)
 
 
-def _watched(held: Held, results: Sequence[Flag]) -> Watched:
-    bits = () if held.deterministic else (flag for each in held.bits for flag in each.flags)
-    flags = (*results, *bits, *held.speed)
-    picks = (line for each in held.tonight for line in each.repicked)
-    differing = (*([held.fault] if held.fault else []), *held.incomparable, *held.attributed, *picks)
-    return Watched(held.study, _verdict(held, flags), flags, differing, held.link)
+def _watched(held: Held, results: Sequence[Sequence[Flag]]) -> Watched:
+    bits = [] if held.deterministic else [each.flags for each in held.bits]
+    flags = (*_named(results), *_named(bits), *held.speed)
+    differing = (*([held.fault] if held.fault else []), *held.incomparable, *held.attributed)
+    picked = tuple(line for each in held.tonight for line in each.repicked)
+    return Watched(held.study, _verdict(held, flags), flags, differing, held.link, picked)
+
+
+def _named(parts: Sequence[Sequence[Flag]]) -> Iterator[Flag]:
+    """Yield the flags of compared cells, then those of cells that pick, whose groups are told apart by their names."""
+    for part, flags in enumerate(parts):
+        for flag in flags:
+            backend, *rest = flag.group.split(" · ")
+            yield replace(flag, group=" · ".join([backend, PICKING, *rest])) if part else flag
 
 
 def _verdict(held: Held, flags: Sequence[Flag]) -> Verdict:

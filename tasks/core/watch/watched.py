@@ -38,10 +38,14 @@ class Flag:
 
 @dataclass(frozen=True)
 class Watched:
-    """One study of a night: its verdict, its flags, and the lines in which the environment differs from before."""
+    """One study of a night: its verdict, its flags, and the lines in which the environment differs from before.
+
+    picked: a line for each group that has picked another value of a tuned setting than last night.
+    """
 
     study: str
     verdict: Verdict
     flags: tuple[Flag, ...] = ()
     differing: tuple[str, ...] = ()
     link: str = ""
+    picked: tuple[str, ...] = ()

@@ -153,10 +153,13 @@ def test_another_pick_is_told_and_pairs_nothing():
     assert [flag.group for flag in changes.flags([Tonight(TUNED, worse, [before])])[0]]
     repicked = Tonight(TUNED, now, [before])
     groups = {flag.group for flag in changes.flags([repicked])[0]}
+    assert "keras · zeros" in groups
     assert not any("he_normal" in group for group in groups)
     assert repicked.repicked == [
         "Picked learning rate, pytorch · he_normal: 0.01 before, 0.001 after",
         "Picked learning rate, keras · he_normal: 0.01 before, 0.001 after",
     ]
-    (watched,) = judge.watched([judge.Held("iris", tonight=(Tonight(TUNED, now, [before]),))])
-    assert list(watched.differing) == repicked.repicked
+    picking = Tonight(TUNED.tuning(), Cells(times(tuning_cells(), 3)), [Cells(tuning_cells())])
+    (watched,) = judge.watched([judge.Held("iris", tonight=(repicked, picking))])
+    assert (list(watched.picked), watched.differing) == (repicked.repicked, ())
+    assert any(flag.group.startswith("pytorch · while picking · learning_rate 0.01 ") for flag in watched.flags)

@@ -47,6 +47,14 @@ def test_what_is_attributed():
     ]
 
 
+def test_unlike_machines_of_workers_are_told():
+    """Where chance decides which of two unlike machines trains a cell, it may be the cause of what differs."""
+    mixed = ENVIRONMENT | {"mixed": ["keras"]}
+    (line,) = attributed(mixed, mixed)
+    assert line == attributed(ENVIRONMENT, mixed)[-1]
+    assert line.startswith("the workers of keras have unlike machines")
+
+
 def test_settings_that_change_no_number_do_not_count():
     """How a study is recorded, spread over tasks and judged keeps no nights apart; its recipe does."""
     judged = Study(record="group", max_tasks=1, margins={"test_loss": 0.2}, controls=None)
