@@ -198,8 +198,7 @@ def metrics(benchmark: Benchmark) -> dict[str, float]:
 
 def table(benchmark: Benchmark, name: str) -> pd.DataFrame:
     """Return a table that was published with a benchmark."""
-    written = text(store.client(benchmark.uri), benchmark.run_id, name)
-    return pd.read_csv(StringIO(written), float_precision="round_trip")
+    return pd.read_csv(StringIO(text(store.client(benchmark.uri), benchmark.run_id, name)))
 
 
 def audits(benchmark: Benchmark) -> dict[str, Audit]:

@@ -32,8 +32,10 @@ recipe: {{epochs: 2}}
 controls: null
 dataset: {dataset}
 """
-
-
+TUNES = """
+split: {validation_fraction: 0.25}
+tune: {recipe.learning_rate: [0.0012345678901234567, 0.1], seeds: 2}
+"""
 MODEL = """
 from torch import nn
 
@@ -49,10 +51,11 @@ WATCHED = {"build": "watched:build", "options": {"width": 24}, "shape": (16,)}
 
 @pytest.fixture
 def night(folder, monkeypatch):
-    """Return a function that runs the nightly over one study that works and, first, one that does not."""
+    """Return a function that runs the nightly over studies, of which one works, one tunes and one is broken."""
     shipped = folder / "studies"
     shipped.mkdir()
     (shipped / "fine.yaml").write_text(SMALL.format(name="fine", dataset="iris"))
+    (shipped / "tuned.yaml").write_text(SMALL.format(name="tuned", dataset="iris") + TUNES)
     (shipped / "broken.yaml").write_text(SMALL.format(name="broken", dataset="{path: absent.csv, target: a}"))
     monkeypatch.setattr(studies, "FOLDER", shipped)
     (folder / "watched.py").write_text(MODEL.format(law="kaiming_normal"))
@@ -184,3 +187,16 @@ def test_the_watch(night, trainers, monkeypatch, folder, capsys):
     status, said = called(("accept", "yesterday", "--why", "x"), monkeypatch, capsys)
     assert status == 2
     assert said.err.startswith("error: a night is the name of one on record, or `latest`; the newest are ")
+
+
+def test_cells_that_pick_are_watched(night, trainers, monkeypatch):
+    """Of a study that tunes, the cells by which initializers pick are held against the night before as well."""
+    night("tuned")
+    night("tuned")
+    monkeypatch.setattr(trainers, "trained", worse(trainers.trained))
+    night("tuned")
+    _, quiet, (tuned,) = (each.watched for each in nights.book()[0])
+    assert [(each.verdict, each.differing, each.picked) for each in quiet] == [("quiet", (), ())]
+    changed = {flag.group for flag in tuned.flags if flag.level == "bits"}
+    picking = {f"pytorch · while picking · learning_rate {rate} · he_normal" for rate in (0.0012345678901234567, 0.1)}
+    assert (tuned.verdict, changed) == ("not deterministic", {"pytorch · he_normal", *picking})
