@@ -60,6 +60,12 @@ HOME_PORT = 4200  # the default port of `initbench up` and `prefect server start
 # The shell runs the server, and ends with it. It ends the server when its own input closes, which happens whenever this
 # process ends, even if it is killed.
 SUPERVISE = 'exec 3<&0; "$@" 3<&- & server=$!; (cat <&3; kill $server) >/dev/null 2>&1 & wait $server; kill $! 2>&-'
+# A private server registers none of Prefect's types of blocks: nothing here uses them, and of two servers that register
+# them at once in a new database one ends. It leaves no note that they are there, so `prefect server start` adds them.
+NO_BLOCKS = {
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
 CHUNK = 2**12  # bytes of the private server's log
 TAIL = 8  # how many such chunks are kept, to tell why it ended
 RAISED = re.compile(r"[\w.]+(Error|Exception): ")  # how the last line of a traceback begins
@@ -267,7 +273,7 @@ def _start_private() -> Private:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**tuning(), **os.environ},
+        env={**tuning(), **NO_BLOCKS, **os.environ},
         start_new_session=True,  # Ctrl-C must not end the server: the flow still reports to it
     )
     log: deque[bytes] = deque(maxlen=TAIL)

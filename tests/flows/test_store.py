@@ -116,6 +116,9 @@ def test_commands_together(folder, eventually):
     eventually(lambda: not any(Path(f"/proc/{process}").exists() for process in processes), 30)
     kept = states()
     assert (kept.count("RUNNING"), kept.count("FINISHED")) == (1, 5)
+    with closing(sqlite3.connect(folder / "prefect" / "prefect.db")) as database:  # of two that add some, one ends
+        assert database.execute("SELECT * FROM block_type").fetchall() == []
+    assert not (folder / "prefect" / "memo_store.toml").exists()
 
     (folder / "mlruns").rename(folder / "away")
     (folder / "mlruns").touch()
