@@ -6,7 +6,6 @@ several nights were due while no worker was there to run them, only the newest r
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -35,8 +34,7 @@ from flows.result import BenchmarkError, BenchmarkResult
 from flows.serving.server import end_with_worker, served_flow
 from tasks import comparison, fence, watch
 from tasks.audits import PAGE, Again, audit_again
-from tasks.cells import prefect_tags, trainers
-from tasks.core.design.initializers import BACKENDS
+from tasks.cells import prefect_tags
 from tasks.core.design.own import Watched, watched_once
 from tasks.core.report import audit_text, watch_text
 from tasks.core.watch import night as watching
@@ -154,9 +152,8 @@ def nightly(
     end_with_worker()
     if replaced := as_night and _replaced():
         return Cancelled(message=replaced)
-    frameworks = trainers(BACKENDS) if runner == "local" else nullcontext()  # so that frameworks load once a night
     mark = {NIGHTLY: "yes"} if as_night else {}
-    with frameworks, tags(*mark, *runtime.flow_run.tags):  # Prefect does not give a flow's tags to its subflows
+    with tags(*mark, *runtime.flow_run.tags):  # Prefect does not give a flow's tags to its subflows
         nights = [_night(study, runner) for study in studies]
         audited = [_audited(model, mark) for model in audits]
         fence.check()
@@ -239,7 +236,8 @@ def _audited(model: Watched, mark: Mapping[str, str]) -> Audited:
 
 def _trained(study: str, runner: str) -> Night:
     before = benchmarks.last_nightly(study)
-    # each backend trains the cells of a level as one batch, so that the same cells are together every night
+    # Each backend trains the cells of a level as one batch, so that the same cells are together every night. Each study
+    # has trainers of its own, so that every one starts alike, and memory does not grow from study to study.
     advanced = {"runner": runner, "record": "group", "max_tasks": 1}
     state = benchmark(study, fresh=True, advanced=advanced, return_state=True)
     found = state.result(raise_on_failure=False)
