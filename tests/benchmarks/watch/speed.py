@@ -116,6 +116,7 @@ def table(rng, measured, count):
             found = finds(method, first_of(series, share))
             told[f"{factor - 1:.0%} found"], told[f"{factor - 1:.0%}, nights"] = found
         rows.append(told)
+        print(told, file=sys.stderr, flush=True)  # noqa: T201
     return tabulate(rows, headers="keys", floatfmt=".3g", tablefmt="github")
 
 
