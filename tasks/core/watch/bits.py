@@ -152,14 +152,14 @@ def _told(before: Recorded, after: Recorded, keys: set[str]) -> dict[str, tuple[
     }
 
 
-def _where(epoch: int, unequal: list[str]) -> str:
+def _where(epoch: float, unequal: list[str]) -> str:
     """Return an epoch with the first layer that differs in it or, if no layer does, a curve.
 
-    >>> _where(3, ["test_loss", "gradient_norm/layer_002", "update_ratio/layer_001"])
+    >>> _where(3.0, ["test_loss", "gradient_norm/layer_002", "update_ratio/layer_001"])
     'epoch 3, layer 1'
     """
     layers = sorted(int(name.rpartition("_")[2]) for name in unequal if "/layer_" in name)
-    return f"epoch {epoch}, layer {layers[0]}" if layers else f"epoch {epoch}, {unequal[0].replace('_', ' ')}"
+    return f"epoch {epoch:g}, layer {layers[0]}" if layers else f"epoch {epoch:g}, {unequal[0].replace('_', ' ')}"
 
 
 def _difference(key: str, apart: dict[str, dict[str, str]], told: dict[str, tuple[float, str]]) -> Difference | None:
