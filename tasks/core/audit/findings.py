@@ -25,7 +25,6 @@ FEW = 0.2  # share of the layers, up to which they are exceptions among the othe
 STUCK = ("vanishing", "dead", "symmetric")  # first passes in which a kernel of zeros may be the reason
 OTHERS = 3  # layers at least, of which an exception is one
 ZEROS = 0.01  # share of values that are zero, above which a random law in low precision has lost its smallest values
-CLOSE = 3.0  # standard errors, within which two standard deviations may be one
 BEYOND = 5.0  # standard deviations, beyond which a bound cuts nothing: one normal value in two million lies there
 SMALLEST = {"float16": 6e-8, "bfloat16": 9.2e-41}  # the smallest numbers of types in low precision
 LOSES = 100.0  # smallest numbers in a standard deviation, of which a random law loses no more than ZEROS
@@ -188,7 +187,7 @@ def _everywhere(judged: Judged, part: Part) -> bool:
         for other in judged.kernels
         if other.counted != part.counted and other.std > 0 and part.std > 0
         if all(match.fans == "none" for match in judged.fits[other.name].matches)
-        if abs(math.log(other.std / part.std)) < CLOSE * (_error(other) + _error(part))
+        if abs(math.log(other.std / part.std)) < laws.CLOSE * (_error(other) + _error(part))
     ]
     return len({other.parameter for other in twins}) > 1
 

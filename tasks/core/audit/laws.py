@@ -41,7 +41,7 @@ POOLED = 20_000  # values of type bfloat16 that are held: of more, the steps bet
 EXACT = {"float16": 2e-3, "bfloat16": 1e-2}  # how near to a constant or to orthogonal values must be, relatively
 NEARLY = 1e-4  # of any other type
 GAINS = (math.sqrt(2), 5 / 3, 3 / 4)  # that PyTorch's calculate_gain gives for ReLU, tanh and SELU
-NEAR = 3.0  # standard errors, within which a standard deviation must be that of a law with a gain
+CLOSE = 3.0  # standard errors, within which two standard deviations may be one
 CUSTOM = (0.02, 0.01, 0.05, 1.0)  # standard deviations that authors set whatever the fans are
 SHIFTED = 6.0  # standard errors, beyond which a mean is not that of a law around zero
 KURTOSIS = {Normal: 3.0, TruncatedNormal: 2.365537, Uniform: 1.8}
@@ -244,13 +244,13 @@ def _with_gain(part: Part, backend: Backend, values: Values, alpha: float) -> st
     The standard deviation must be as near as chance explains, because an author may have set any other one.
     """
     root, fits = math.sqrt(float(np.mean(values**2))), {"": 0.0}
-    for fans in filter(None, (part.fans, part.unstrided)):
+    for fans in filter(None, dict.fromkeys((part.fans, part.unstrided))):
         for label, base in registered():
             name, comma, cut = label.partition(",")
             for gain in GAINS if name.startswith(("glorot", "lecun")) else ():
                 law = replace(base, scale=base.scale * gain**2).without_fans(*fans, backend)
                 error = error_of_std(KURTOSIS[type(law)], values.size)
-                if abs(root / math.sqrt(law.variance(1, 1)) - 1) < NEAR * error:
+                if abs(root / math.sqrt(law.variance(1, 1)) - 1) < CLOSE * error:
                     fits[f"{name}(gain={gain:.4g}){comma}{cut}"] = p_value(law, values, alpha)
     best = max(fits, key=fits.__getitem__)
     return best if fits[best] >= alpha else None
