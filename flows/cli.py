@@ -185,6 +185,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     from tasks.cells import trainers
     from tasks.core.training.outcome import first_line
     from tasks.core.training.parity import ParityError
+    from tasks.tracking import store
     from tasks.tracking.store import RecordError, StoreError
     from tasks.trainers.process import TrainerError
 
@@ -197,6 +198,7 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
         if todo.left and study.runner == "local":
             pool.warm_up()  # frameworks load while the server starts
         try:
+            store.open_store()  # as well while the server starts
             return benchmark(todo, parity=parity), None
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))

@@ -1,14 +1,14 @@
 """Register the champion of each backend as a model, which MLflow can serve and anybody can load."""
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from safetensors.numpy import save
 
-from tasks import fence, machine, user_code
+from tasks import exports, fence, machine
 from tasks.core.design import grid
 from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
@@ -16,17 +16,10 @@ from tasks.core.design.settings import CellSettings, CsvFile, Data
 from tasks.core.statistics.champion import champion
 from tasks.core.statistics.findings import Findings
 from tasks.core.training import datasets
-from tasks.core.training.datasets import Dataset, Floats, Fold
-from tasks.core.training.outcome import first_line
-from tasks.core.training.own import own
-from tasks.core.training.weights import fans
 from tasks.tracking import reading, registry
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
-from tasks.trainers.process import framework
 
-EXAMPLE_ROWS = 5
-SCALING = ("mean", "scale", "y_mean", "y_scale")  # of train rows: the model takes (x - mean) / scale, and y likewise
 RETRIES = 1  # a trainer that died is replaced
 
 
@@ -97,76 +90,13 @@ def model_name(study: str, dataset: Data, backend: Backend) -> str:
 
 
 def log(candidate: Candidate, benchmark: Benchmark) -> str:
-    """Register a cell's model from a trainer, because only a trainer holds the framework; return the version."""
-    backend = candidate.cell.backend
-    with pool.current().lease(backend) as trainer:
-        return trainer.call(_log, candidate, benchmark, machine.requirements(backend))
-
-
-def _log(candidate: Candidate, benchmark: Benchmark, requirements: Sequence[str]) -> str:
-    """Build a cell's model from its recorded weights, and log it; this runs in the process of a trainer."""
+    """Register a cell's model, which a trainer saves because it holds the framework; return the version."""
     cell, settings = candidate.cell, candidate.settings
-    user_code.held(settings.dataset)
-    data = datasets.load(settings.dataset)
-    fold = datasets.divide(data, settings.split, cell.seed)
     weights = reading.weights(benchmark, candidate.run_id)
-    if settings.own:
-        return _log_own(candidate, benchmark, weights, fold, data, requirements)
-    sizes = fans(settings.perceptron, data.problem.shape[0], data.problem.outputs)
-    return registry.log_model(
-        benchmark,
-        cell.backend,
-        framework(cell.backend).deployed(settings.perceptron, sizes, weights, fold),
-        candidate.name,
-        candidate.run_id,
-        example=data.x[fold.test_rows[:EXAMPLE_ROWS]],
-        given=data.problem.given,
-        step=settings.recipe.epochs,
-        requirements=requirements,
-        metadata={"cell": str(cell), "features": list(data.features), "test_rows": fold.test_rows.tolist()},
-    )
-
-
-def _log_own(
-    candidate: Candidate,
-    benchmark: Benchmark,
-    weights: Mapping[str, Floats],
-    fold: Fold,
-    data: Dataset,
-    requirements: Sequence[str],
-) -> str:
-    """Log a model of a user's own; where MLflow cannot keep it without pickle, keep its weights, builder and source."""
-    cell, settings = candidate.cell, candidate.settings
-    network = own(settings)
-    reference, builder = network.build[cell.backend], user_code.builder(network, cell.backend)
-    program = framework(cell.backend).own(builder, settings, data.problem)
-    program.build(0, fold.x_train[:EXAMPLE_ROWS])
-    about = {
-        "cell": str(cell),
-        "test_rows": fold.test_rows.tolist(),
-        "builder": reference,
-        "code": network.code.get(cell.backend, ""),
-        "options": dict(network.options),
-        "as_built": list(program.layers.left),
-    }
-    try:
-        model = framework(cell.backend).deployed_own(builder, data.problem, weights, fold)
-        return registry.log_model(
-            benchmark,
-            cell.backend,
-            model,
-            candidate.name,
-            candidate.run_id,
-            example=data.x[fold.test_rows[:EXAMPLE_ROWS]],
-            given=data.problem.given,
-            step=settings.recipe.epochs,
-            requirements=requirements,
-            metadata=about,
-        )
-    except Exception as error:  # an exporter raises errors of many kinds where a model is beyond it
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        sources = user_code.sources(reference) if ":" in reference else {}
-        files = {f"code/{module.replace('.', '/')}.py": source.encode() for module, source in sources.items()}
-        files["weights.safetensors"] = save(dict(weights))
-        scaling = {name: np.asarray(getattr(fold, name)).tolist() for name in SCALING}
-        return registry.log_parts(benchmark, candidate.name, candidate.run_id, reason, about | scaling, files)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "model")
+        with pool.current().lease(cell.backend) as trainer:
+            in_parts = trainer.call(exports.save, settings, cell, weights, machine.requirements(cell.backend), folder)
+        if in_parts:
+            return registry.log_parts(benchmark, candidate.name, candidate.run_id, *in_parts)
+        return registry.log_model(benchmark, candidate.name, candidate.run_id, folder, settings.recipe.epochs)

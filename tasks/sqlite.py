@@ -10,6 +10,25 @@ LOGS = ("-wal", "-shm", "-journal")  # ends of the names of what SQLite may leav
 BROKEN_OFF = "_alembic_tmp_"  # start of the names of tables that exist only while Alembic changes other tables
 
 
+def file_of(uri: str) -> Path | None:
+    """Return the file of an SQLite database, made or not; None if the database is of another kind, or in memory.
+
+    >>> file_of("sqlite:////data/mlflow.db"), file_of("http://127.0.0.1:5000"), file_of("sqlite://")
+    (PosixPath('/data/mlflow.db'), None, None)
+    """
+    if not uri.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except ArgumentError:
+        return None
+    held = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+    return Path(str(url.database)).absolute() if held else None
+
+
 def make(file: Path, fill: Callable[[Path], None]) -> None:
     """Make a database in WAL mode if there is none; `fill` makes its tables, in a file that has another name meanwhile.
 

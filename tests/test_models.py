@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tasks import models, user_code
+from tasks import exports, models, user_code
 from tasks.core.design import grid
 from tasks.core.design.layers import Layers
 from tasks.core.design.settings import CsvFile
@@ -150,12 +150,9 @@ def test_what_is_kept_in_parts_says_how_rows_are_scaled(monkeypatch, tmp_path):
 
     program = SimpleNamespace(build=lambda *_: None, layers=Layers((), left=("shift",)))
     framework = SimpleNamespace(own=lambda *_: program, deployed_own=no_export)
-    monkeypatch.setattr(models, "framework", lambda _: framework)
-    kept = []
-    monkeypatch.setattr(registry, "log_parts", lambda *given: kept.append(given[3:]) or "1")
-    candidate = models.Candidate("m", settings, grid.cells(study)[0], "r")
-    assert models._log_own(candidate, None, {"w": np.ones(3, np.float32)}, fold, data, []) == "1"
-    ((reason, about, files),) = kept
+    monkeypatch.setattr(exports, "framework", lambda _: framework)
+    weights = {"w": np.ones(3, np.float32)}
+    reason, about, files = exports.save(settings, grid.cells(study)[0], weights, [], tmp_path / "model")
     assert (reason, about["builder"], about["as_built"]) == ("TypeError: data decide", "mine:build", ["shift"])
     assert {*files} == {"code/mine.py", "weights.safetensors"}
     rows = (data.x[about["test_rows"]] - np.array(about["mean"])) / np.array(about["scale"])

@@ -256,10 +256,11 @@ def _unusable(name: str, variable: str, url: str, error: Exception) -> Line:
 
 def sqlite_store() -> Iterator[Line]:
     """Look at MLflow's SQLite store, and at the folder in which it is, or will be made."""
+    from tasks import sqlite
     from tasks.tracking import local
 
     uri, here = os.environ.get("MLFLOW_TRACKING_URI", ""), f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    file = local.file_of(uri or here)
+    file = sqlite.file_of(uri or here)
     if file and (words := local.fault(file)):
         yield _fault("store", words, "work in another folder, or set MLFLOW_TRACKING_URI")
     else:

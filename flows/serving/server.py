@@ -45,7 +45,6 @@ from prefect.settings import (
 
 from flows.serving import proxies
 from tasks import folders, postgres, sqlite
-from tasks.tracking import local, store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,7 +93,7 @@ def check_free(option: str, port: int) -> None:
 
 def database() -> Path | None:
     """Return the file of the private server's database, made or not; None if its database is no SQLite file."""
-    return local.file_of(str(PREFECT_API_DATABASE_CONNECTION_URL.value()))
+    return sqlite.file_of(str(PREFECT_API_DATABASE_CONNECTION_URL.value()))
 
 
 def home_fault() -> str:
@@ -135,6 +134,8 @@ def check_servers() -> None:
     Raises:
         ValueError: if Prefect's or MLflow's server is not configured, or MLflow's does not answer.
     """
+    from tasks.tracking import store  # here, because the command starts a server first
+
     if PREFECT_API_URL.value() is None or not store.served():
         raise ValueError(
             "runner: workers needs servers that the workers reach as well: set PREFECT_API_URL and MLFLOW_TRACKING_URI"

@@ -23,25 +23,6 @@ PATHS = {  # columns with the place of files, by table
 }
 
 
-def file_of(uri: str) -> Path | None:
-    """Return the file of an SQLite store, made or not; None if the store is of another kind, or in memory.
-
-    >>> file_of("sqlite:////data/mlflow.db"), file_of("http://127.0.0.1:5000"), file_of("sqlite://")
-    (PosixPath('/data/mlflow.db'), None, None)
-    """
-    if not uri.startswith("sqlite"):
-        return None
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(uri)
-    except ArgumentError:
-        return None
-    held = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-    return Path(str(url.database)).absolute() if held else None
-
-
 def artifacts(file: Path) -> Path:
     """Return the folder in which runs of a store keep their files."""
     return file.parent / ARTIFACTS

@@ -16,7 +16,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from safetensors.numpy import save
 
-from tasks import documents
+from tasks import documents, sqlite
 from tasks.core.design.grid import Batch, digest
 from tasks.core.design.initializers import Backend
 from tasks.core.design.own import ArrayFile, Loaded
@@ -376,7 +376,7 @@ def made_experiment(client: MlflowClient, study: str) -> str:
 
 
 def _new_experiment(client: MlflowClient, name: str) -> str:
-    file = local.file_of(client.tracking_uri)
+    file = sqlite.file_of(client.tracking_uri)
     try:
         return str(client.create_experiment(name, local.artifacts(file).as_uri() if file else None))
     except MlflowException:  # another benchmark has made it since

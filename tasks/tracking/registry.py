@@ -1,20 +1,15 @@
 """The registry of models: MLflow keeps the champion of each backend as a model that anybody can load."""
 
-import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import mlflow
-import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
-from numpy.typing import NDArray
+from mlflow.models import Model
+from mlflow.models.model import MLMODEL_FILE_NAME
 
-from tasks.core.design.initializers import Backend
 from tasks.tracking import parts, places, store
 from tasks.tracking.store import BENCHMARK, Benchmark
 
@@ -22,7 +17,6 @@ CHAMPION = "champion"
 FOLDER = 8  # letters of a cell's id or key that name its folder
 UNEXPORTED = "initbench.unexported"  # tag of a version that is no MLflow model: why
 CELL = "initbench.cell_run"  # tag of a version: the id of its cell's run, or the cell's address
-MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "model"}
 
 
 def version_of(benchmark: Benchmark, model: str, run_id: str) -> str | None:
@@ -36,44 +30,39 @@ def version_of(benchmark: Benchmark, model: str, run_id: str) -> str | None:
     return str(found[0].version) if found else None
 
 
-def log_model(
-    benchmark: Benchmark,
-    backend: Backend,
-    model: Any,
-    name: str,
-    run_id: str,
-    *,
-    example: NDArray[Any],
-    given: tuple[int, ...],
-    step: int,
-    requirements: Sequence[str],
-    metadata: Mapping[str, object],
-) -> str:
-    """Log a framework's model with the run that holds its cell and register it; return its version.
+def log_model(benchmark: Benchmark, name: str, cell: str, folder: Path, step: int) -> str:
+    """Log the model that `flavors.save` has saved in a folder with the run that holds its cell, and register it.
 
-    The model takes rows as in `example`, and gives logits, or real numbers, of the shape `given` for each. MLflow
-    shows the metrics of epoch `step` as the model's. It saves a PyTorch model as an exported program and a Keras model
-    as `.keras`; neither is a pickle.
+    Return its version. MLflow shows the metrics of epoch `step` as the model's.
+
+    cell: the id of the cell's run, or the cell's address.
     """
-    mlflow.set_tracking_uri(benchmark.uri)  # for this process, a trainer: flavors cannot be given a client
-    mlflow.set_experiment(experiment_id=benchmark.experiment_id)  # else models are logged under MLflow's default one
-    features = TensorSpec(example.dtype, (-1, *example.shape[1:]))
-    signature = ModelSignature(Schema([features]), Schema([TensorSpec(np.dtype(np.float32), (-1, *given))]))
-    logged = Model.log(
-        None,
-        _flavor(backend),
-        name="model",
-        run_id=parts.run_of(run_id),
-        registered_model_name=name,
-        metadata=dict(metadata),
-        step=step,
-        signature=signature,
-        input_example=example,
-        pip_requirements=list(requirements),
-        validate_serving_input=False,  # the validation would load the model again
-        **{MODEL_ARGUMENTS[backend]: model},
-    )
-    return str(logged.registered_model_version)
+    client, run_id = store.client(benchmark.uri), parts.run_of(cell)
+    logged = client.create_logged_model(benchmark.experiment_id, "model", run_id)
+    saved = Model.load(str(folder))
+    saved.model_id = saved.model_uuid = logged.model_id
+    saved.run_id, saved.artifact_path = run_id, logged.artifact_location
+    saved.save(str(folder / MLMODEL_FILE_NAME))
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
+    client.log_batch(run_id, [*_of_model(client, run_id, logged.model_id, step)])
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    return _registered(client, name, f"models:/{logged.model_id}", run_id, logged.model_id)
+
+
+def _of_model(client: MlflowClient, run_id: str, model_id: str, step: int) -> Iterator[Metric]:
+    """Yield what a run has measured at a step as measured of a model."""
+    for measured in client.get_run(run_id).data.metrics:
+        for at in client.get_metric_history(run_id, measured):
+            if at.step == step:
+                yield Metric(at.key, at.value, at.timestamp, at.step, model_id=model_id, run_id=run_id)
+
+
+def _registered(client: MlflowClient, name: str, source: str, run_id: str, model_id: str | None = None) -> str:
+    """Register a version of a model, which is made if there is none of this name; return the version."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    return str(client.create_model_version(name, source, run_id, model_id=model_id).version)
 
 
 def log_parts(
@@ -94,11 +83,9 @@ def log_parts(
     told = dict(about) | {"not exported": reason}
     location = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
     places.put(location, benchmark.uri, {"model.json": json.dumps(told, indent=2, default=str).encode(), **files})
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
-    version = client.create_model_version(name, location, run_id)
-    client.set_model_version_tag(name, version.version, UNEXPORTED, reason)
-    return str(version.version)
+    version = _registered(client, name, location, run_id)
+    client.set_model_version_tag(name, version, UNEXPORTED, reason)
+    return version
 
 
 def unexported(benchmark: Benchmark, name: str, version: str) -> str | None:
@@ -110,18 +97,6 @@ def unexported(benchmark: Benchmark, name: str, version: str) -> str | None:
 def crowned(benchmark: Benchmark) -> list[ModelVersion]:
     """Return the model versions that this benchmark made champions."""
     return [*store.client(benchmark.uri).search_model_versions(f"tags.`{BENCHMARK}` = '{benchmark.run_id}'")]
-
-
-def _flavor(backend: Backend) -> Any:
-    """Return the MLflow flavor that saves a backend's models; MLflow and initbench name backends alike."""
-    flavor = importlib.import_module(f"mlflow.{backend}")
-
-    def save_model(path: str, **options: Any) -> None:
-        options.pop("validate_serving_input", None)
-        Path(path).mkdir(exist_ok=True)  # MLflow 3.17 writes Keras's input example before it makes this folder
-        flavor.save_model(path=path, **options)
-
-    return SimpleNamespace(__name__=flavor.__name__, save_model=save_model)
 
 
 def crown(

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from tasks import folders, postgres
+from tasks import folders, postgres, sqlite
 from tasks.core.training.outcome import first_line
 from tasks.tracking import local, view
 
@@ -144,7 +144,7 @@ def served() -> bool:
 
 def unmade(uri: str) -> bool:
     """Tell whether this is an SQLite store that is not made yet."""
-    file = local.file_of(uri)
+    file = sqlite.file_of(uri)
     return file is not None and not file.exists()
 
 
@@ -159,7 +159,7 @@ def client(uri: str) -> MlflowClient:
     """
     if uri.startswith("http") and not _answers(uri):
         raise StoreError(f"MLFLOW_TRACKING_URI must be the address of a running MLflow server; {uri} is not")
-    file, url = local.file_of(uri), postgres.url_of(uri)
+    file, url = sqlite.file_of(uri), postgres.url_of(uri)
     if uri.startswith("sqlite") and not file:  # its cells would be lost when the process ends
         raise StoreError(f"MLFLOW_TRACKING_URI must name a file, like sqlite:///mlflow.db; {uri} is in memory")
     try:
@@ -206,7 +206,7 @@ def check(study: str) -> tuple[str, ...]:
     Raises:
         StoreError: if the store cannot be used, or the study's experiment is deleted.
     """
-    file = local.file_of(uri())
+    file = sqlite.file_of(uri())
     if file and not file.exists():
         if words := local.fault(file):
             raise StoreError(f"the store cannot be used: {words}")
@@ -222,7 +222,7 @@ def check_room(needed: int) -> None:
     Raises:
         StoreError: if they cannot.
     """
-    file = local.file_of(uri())
+    file = sqlite.file_of(uri())
     if file and (words := folders.fault(local.artifacts(file), folders.LEAST + needed)):
         raise StoreError(f"the store cannot hold all cells: {words}")
 

@@ -186,6 +186,7 @@ def _start(backend: Backend, slot: Slot, parent: int, log: str) -> tuple[str, in
         _budget[:] = [free_on(slot.gpu)]
     gc.disable()  # a framework makes a million objects and hardly any garbage; looking for it takes a sixth of the time
     device = framework(backend).setup(slot.threads)
+    importlib.import_module("sklearn.model_selection")  # the first batch divides data; a trainer comes before its batch
     gc.freeze()
     gc.enable()
     return device, os.getpid()
