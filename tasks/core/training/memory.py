@@ -16,9 +16,9 @@ from tasks.core.training.outcome import Curves
 from tasks.core.training.signals import FLOW, STATE
 from tasks.core.training.weights import fans
 
-PLACES = (2, 16, 128)  # cells in one program; few sizes, because Keras takes two seconds to compile each
+PLACES = (2, 16, 48, 128)  # cells in one program; Keras compiles each size for seconds, and computes empty places, too
 FLOAT = 4  # bytes
-BUDGET = 2**29  # bytes of one forward pass over all rows; of more cells, some are measured after the others
+BUDGET = 2**28  # bytes of one forward pass over all rows; of more cells, some are measured after the others
 ORDERS = 2**26  # bytes of the orders of rows that a program is given at once
 COPIES = 14  # of a cell's weights: with gradient, moments, what they were before, and what is sent to be recorded
 PASSES = 6  # numbers of each unit and row in a forward pass, or in a step, that are there at once
@@ -38,7 +38,7 @@ def at_once(rows: int, sizes: tuple[int, ...]) -> int:
     sizes: those of all layers, the inputs first.
 
     >>> at_once(120, (4, 64, 32, 3)), at_once(48_000, (784, 64, 32, 10))
-    (1024, 2)
+    (512, 2)
     """
     return int(2 ** max(1, math.floor(math.log2(BUDGET / _pass(rows, sizes)))))
 
@@ -47,7 +47,7 @@ def rows_at_once(activations: int) -> int:
     """Return how many rows fit into BUDGET in one forward pass; activations: the numbers that layers give for a row.
 
     >>> rows_at_once(100_000)
-    223
+    111
     """
     return max(1, BUDGET // (FLOAT * PASSES * max(activations, 1)))
 
