@@ -222,11 +222,12 @@ def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, 
     backend = framework(settings.backend)
     outcomes: list[Outcome] = []
     while len(outcomes) < len(cells):
+        size = min(size, len(cells) - len(outcomes))
         part = slice(len(outcomes), len(outcomes) + size)
         try:
             outcomes += batch.train(backend, settings, cells[part], rates[part], **CLOCKS)
         except backend.OUT_OF_MEMORY:
-            if size == memory.PLACES[0]:
+            if size <= memory.PLACES[0]:
                 raise
             size = max(place for place in memory.PLACES if place < size)
     return outcomes
