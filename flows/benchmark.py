@@ -18,11 +18,12 @@ from flows.result import BenchmarkResult, raise_faults
 from flows.runners import RUNNERS, THREADS, Runner
 from flows.serving.server import end_with_worker, recorded, served_flow
 from tasks import audits, machine, models
-from tasks.cells import prefect_tags, settle, threads
+from tasks.cells import prefect_tags, settle
 from tasks.comparison import Result, collect, compare, publish
 from tasks.core.design.grid import Batch
 from tasks.core.statistics import tuning
 from tasks.core.training.parity import Asked
+from tasks.here import threads
 from tasks.parity import passed
 from tasks.tracking import recording
 from tasks.tracking.store import Benchmark

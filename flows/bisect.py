@@ -14,11 +14,11 @@ from pathlib import Path
 
 from flows import data
 from tasks import throwaway
-from tasks.cells import trainers
 from tasks.core.design import grid
 from tasks.core.design.study import Study
 from tasks.core.training.bits import Bits, digests
 from tasks.core.training.outcome import Outcome
+from tasks.here import trainers
 
 Hashes = Mapping[str, str]
 """A hash of everything that a cell gave, by the cell's name."""

@@ -182,9 +182,9 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     from flows.benchmark import benchmark
     from flows.planning import ready
     from flows.result import BenchmarkError
-    from tasks.cells import trainers
     from tasks.core.training.outcome import first_line
     from tasks.core.training.parity import ParityError
+    from tasks.here import trainers
     from tasks.tracking import store
     from tasks.tracking.store import RecordError, StoreError
     from tasks.trainers.process import TrainerError

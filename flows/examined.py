@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.data import GIB
-from tasks.cells import slots, trainers
 from tasks.core.audit.audit import Audit, judge
 from tasks.core.design import grid
 from tasks.core.design.grid import Batch
@@ -15,6 +14,7 @@ from tasks.core.design.study import Study
 from tasks.core.report import audit_text
 from tasks.core.training import datasets, memory, own_parity
 from tasks.core.training.own import Examined, own
+from tasks.here import slots, trainers
 from tasks.tracking import reuse
 from tasks.tracking.store import DATA
 from tasks.trainers import pool

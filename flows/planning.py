@@ -12,7 +12,6 @@ from flows.examined import changed, examined
 from flows.plan import Plan, Planned
 from flows.serving.server import check_home, check_servers
 from tasks import machine, remote
-from tasks.cells import slots, threads
 from tasks.core.design import grid
 from tasks.core.design.columns import RANKED
 from tasks.core.design.grid import UNTUNED, Batch, Cell, Picks
@@ -22,6 +21,7 @@ from tasks.core.design.settings import CellSettings, Network
 from tasks.core.design.study import Study
 from tasks.core.statistics import planning, ranks, tuning
 from tasks.core.training import datasets
+from tasks.here import slots, threads
 from tasks.tracking import reading, reuse, store
 
 OF_THE_STUDY: Level = ("setting", "of the study")

@@ -8,7 +8,7 @@ from typing import Any
 from prefect import Task
 
 from flows.plan import Plan
-from tasks import cells, models, parity, remote
+from tasks import cells, here, models, parity, remote
 
 THREADS = 200  # tasks at once; nearly all of them wait, and the cells of waiting tasks are trained together
 
@@ -25,7 +25,7 @@ class Runner:
 
 RUNNERS = {
     "local": Runner(
-        lambda plan: cells.trainers(plan.study.backends, plan.networks.in_flight()),
+        lambda plan: here.trainers(plan.study.backends, plan.networks.in_flight()),
         cells.train_cells,
         parity.check_parity,
         models.crown,

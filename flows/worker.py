@@ -11,9 +11,10 @@ from flows import data
 from flows.runners import THREADS
 from flows.serving.server import end_with_worker, recorded, served_flow
 from tasks import fence, machine, models, parity, remote, user_code
-from tasks.cells import settle, slots, threads, train_cells, trainers
+from tasks.cells import settle, train_cells
 from tasks.core.design.grid import Batch, Platform
 from tasks.core.design.settings import source
+from tasks.here import slots, threads, trainers
 from tasks.tracking import recording, reuse, store
 from tasks.tracking.store import Benchmark
 
@@ -29,7 +30,8 @@ def work(part: remote.AnyPart, benchmark: Benchmark) -> None:
     end_with_worker()
     benchmark = replace(benchmark, uri=store.uri())  # this machine's address of the store
     store.check_files(benchmark)
-    with recorded(), trainers([part.backend]):
+    with recorded(), trainers([part.backend]) as pool:
+        pool.warm_up()  # the framework loads while the store is asked for earlier cells
         match part:
             case remote.Train():
                 found: Any = _train(part, benchmark)

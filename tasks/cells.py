@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -10,9 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.utilities.urls import url_for
 
-from tasks import fence, machine
+from tasks import fence
 from tasks.core.design.grid import Batch
-from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import source
 from tasks.core.training import datasets
 from tasks.core.training.outcome import Outcome
@@ -23,21 +21,6 @@ from tasks.trainers import pool, process
 
 _checking = threading.Lock()  # each check holds the file in memory, and many tasks end at the same time
 RETRIES = 2  # a trainer that died is replaced, and tasks whose cells it held then train apart from each other
-
-
-def slots() -> list[process.Slot]:
-    """Return a slot for every GPU of this machine or, without GPUs, for shares of its processors."""
-    return process.slots([gpu.index for gpu in machine.gpus()], machine.processors())
-
-
-def threads() -> int:
-    """Return how many threads each trainer on this machine may use."""
-    return slots()[0].threads
-
-
-def trainers(backends: Sequence[Backend], most: int | None = None) -> AbstractContextManager[pool.Pool]:
-    """Hold trainers for these backends on the slots of this machine; most: how many may train at once, if not all."""
-    return pool.pool(slots(), backends, most)
 
 
 def worth_a_retry(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
