@@ -185,7 +185,6 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
     from tasks.core.training.outcome import first_line
     from tasks.core.training.parity import ParityError
     from tasks.here import trainers
-    from tasks.tracking import store
     from tasks.tracking.store import RecordError, StoreError
     from tasks.trainers.process import TrainerError
 
@@ -198,7 +197,6 @@ def _train(study: Study, *, fresh: bool, parity: bool) -> tuple["BenchmarkResult
         if todo.left and study.runner == "local":
             pool.warm_up()  # frameworks load while the server starts
         try:
-            store.open_store()  # as well while the server starts
             return benchmark(todo, parity=parity), None
         except BenchmarkError as error:
             return error.result, click.ClickException(str(error))

@@ -4,8 +4,8 @@ This module imports neither Prefect nor the store: both take seconds to load, an
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from safetensors.numpy import save as safetensors
@@ -25,7 +25,8 @@ EXAMPLE_ROWS = 5
 SCALING = ("mean", "scale", "y_mean", "y_scale")  # of train rows: the model takes (x - mean) / scale, and y likewise
 
 
-class InParts(NamedTuple):
+@dataclass(frozen=True)
+class InParts:
     """What a model is made of that MLflow cannot keep without a pickle.
 
     reason: why it cannot; about: what is to be known of the parts; files: the parts by their paths.

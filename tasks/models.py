@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 
 from tasks import exports, fence, machine
 from tasks.core.design import grid
@@ -19,6 +20,7 @@ from tasks.core.training import datasets
 from tasks.tracking import reading, registry
 from tasks.tracking.store import Benchmark
 from tasks.trainers import pool
+from tasks.trainers.process import TrainerError
 
 RETRIES = 1  # a trainer that died is replaced
 
@@ -33,7 +35,12 @@ class Candidate:
     run_id: str
 
 
-@task(task_run_name="crown {backend}", retries=RETRIES, cache_policy=NO_CACHE)
+def trainer_died(task: object, run: object, state: State) -> bool:  # noqa: ARG001  # Prefect's signature
+    """Tell whether a task failed because its trainer died: if the store failed, a second model would be logged."""
+    return isinstance(state.result(raise_on_failure=False), TrainerError)
+
+
+@task(task_run_name="crown {backend}", retries=RETRIES, retry_condition_fn=trainer_died, cache_policy=NO_CACHE)
 def crown(findings: Findings, backend: Backend, benchmark: Benchmark) -> str | None:
     """Register a backend's champion with the alias `champion` of the model `model_name`; return its version.
 
@@ -98,5 +105,12 @@ def log(candidate: Candidate, benchmark: Benchmark) -> str:
         with pool.current().lease(cell.backend) as trainer:
             in_parts = trainer.call(exports.save, settings, cell, weights, machine.requirements(cell.backend), folder)
         if in_parts:
-            return registry.log_parts(benchmark, candidate.name, candidate.run_id, *in_parts)
+            return registry.log_parts(
+                benchmark,
+                candidate.name,
+                candidate.run_id,
+                reason=in_parts.reason,
+                about=in_parts.about,
+                files=in_parts.files,
+            )
         return registry.log_model(benchmark, candidate.name, candidate.run_id, folder, settings.recipe.epochs)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,15 +10,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tasks import exports, models, user_code
-from tasks.core.design import grid
-from tasks.core.design.layers import Layers
+from tasks import models
 from tasks.core.design.settings import CsvFile
 from tasks.core.design.study import Study
 from tasks.core.statistics.findings import Findings
-from tasks.core.training import datasets
 from tasks.tracking import parts, registry, runs
 from tasks.tracking.runs import Run
+from tasks.tracking.store import RecordError
+from tasks.trainers.process import TrainerError
 from tests.shared import samples
 
 STUDY = Study(name="small", initializers=("zeros", "he_normal"), seeds=3)
@@ -80,6 +78,14 @@ def test_champion_is_registered(parent, cells, client, log, crown):
     assert version.tags["initbench.benchmark"] == parent.run_id
 
 
+def test_only_a_trainer_that_died_is_worth_a_retry():
+    """If the store failed, a second attempt would log a second model."""
+    errors = {TrainerError("it died"): True, RecordError("the disk is full"): False, ValueError("no"): False}
+    for error, again in errors.items():
+        state = SimpleNamespace(result=lambda raise_on_failure, error=error: error)
+        assert models.trainer_died(None, None, state) == again
+
+
 def test_registered_cell_is_not_logged_again(cells, client, log, crown):
     """A cell that is registered already keeps its version."""
     assert crown(cells) == crown(cells)
@@ -118,7 +124,8 @@ def test_a_model_that_cannot_be_exported_is_kept_in_parts(parent, cells, client,
 
     def log(candidate, benchmark):
         about = {"builder": "mine:build"}
-        return registry.log_parts(benchmark, candidate.name, candidate.run_id, "TypeError: no", about, files)
+        kept = {"reason": "TypeError: no", "about": about, "files": files}
+        return registry.log_parts(benchmark, candidate.name, candidate.run_id, **kept)
 
     found = Findings.of(STUDY, cells, samples.NO_CLAIMS)
     version = client.get_model_version(MODEL, models.register(found, "pytorch", parent, log))
@@ -133,32 +140,6 @@ def test_a_model_that_cannot_be_exported_is_kept_in_parts(parent, cells, client,
     (line,) = models.unexported(parent)
     assert line == f"The champion {MODEL} is registered, but {kept}"
     assert models.unexported(replace(parent, run_id="another")) == []
-
-
-def test_what_is_kept_in_parts_says_how_rows_are_scaled(monkeypatch, tmp_path):
-    """The file beside the weights has the builder, the scaling of train rows, and what no initializer decided."""
-    (tmp_path / "mine.py").write_text("def build(shape, outputs): ...")
-    monkeypatch.setenv(user_code.FOLDERS, str(tmp_path))
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    network = {"build": {"pytorch": "mine:build"}}
-    study = Study(name="sugar", backends=("pytorch",), network=network, dataset="diabetes", controls=None)
-    settings, data = study.settings("pytorch", ()), datasets.load("diabetes")
-    fold = datasets.divide(data, settings.split, 0)
-
-    def no_export(*_):
-        raise TypeError("data decide\nwhere")
-
-    program = SimpleNamespace(build=lambda *_: None, layers=Layers((), left=("shift",)))
-    framework = SimpleNamespace(own=lambda *_: program, deployed_own=no_export)
-    monkeypatch.setattr(exports, "framework", lambda _: framework)
-    weights = {"w": np.ones(3, np.float32)}
-    reason, about, files = exports.save(settings, grid.cells(study)[0], weights, [], tmp_path / "model")
-    assert (reason, about["builder"], about["as_built"]) == ("TypeError: data decide", "mine:build", ["shift"])
-    assert {*files} == {"code/mine.py", "weights.safetensors"}
-    rows = (data.x[about["test_rows"]] - np.array(about["mean"])) / np.array(about["scale"])
-    np.testing.assert_allclose(rows, fold.x_test, rtol=1e-5, atol=1e-6)
-    targets = (data.y[about["test_rows"]] - np.array(about["y_mean"])) / np.array(about["y_scale"])
-    np.testing.assert_allclose(targets, fold.y_test, rtol=1e-5, atol=1e-6)
 
 
 def test_a_champion_never_stands_for_other_data(cells, client, parent, log, crown, tmp_path):

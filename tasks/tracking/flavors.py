@@ -25,7 +25,7 @@ def save(
     requirements: Sequence[str],
     metadata: Mapping[str, object],
 ) -> None:
-    """Save a framework's model in an empty folder.
+    """Save a framework's model in a folder that is empty, or not made yet.
 
     The model takes rows as in `example`, and gives logits, or real numbers, of the shape `given` for each. MLflow saves
     a PyTorch model as an exported program and a Keras model as `.keras`; neither is a pickle.

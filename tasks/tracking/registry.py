@@ -5,10 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from tasks.tracking import parts, places, store
 from tasks.tracking.store import BENCHMARK, Benchmark
@@ -33,42 +36,61 @@ def version_of(benchmark: Benchmark, model: str, run_id: str) -> str | None:
 def log_model(benchmark: Benchmark, name: str, cell: str, folder: Path, step: int) -> str:
     """Log the model that `flavors.save` has saved in a folder with the run that holds its cell, and register it.
 
-    Return its version. MLflow shows the metrics of epoch `step` as the model's.
+    Return its version. MLflow shows the metrics of epoch `step` and the params of the run as the model's. If a step
+    fails, MLflow shows the model as failed.
 
     cell: the id of the cell's run, or the cell's address.
     """
     client, run_id = store.client(benchmark.uri), parts.run_of(cell)
-    logged = client.create_logged_model(benchmark.experiment_id, "model", run_id)
+    run = client.get_run(run_id)
+    logged = client.create_logged_model(benchmark.experiment_id, "model", run_id, params=run.data.params)
+    status = LoggedModelStatus.FAILED
+    try:
+        _tell_ids(folder, logged)
+        client.log_model_artifacts(logged.model_id, str(folder))
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
+        client.log_batch(run_id, [*_of_model(client, run, logged.model_id, step)])
+        status = LoggedModelStatus.READY
+    finally:
+        client.finalize_logged_model(logged.model_id, status)
+    # not by the address models:/<id>, which MLflow looks up in the store of this process, whatever the client's
+    version = _registered(client, name, logged.artifact_location, run_id, logged.model_id)
+    versions = json.dumps([{"name": name, "version": version}])  # MLflow's page links the model with its version by it
+    client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: versions})
+    return version
+
+
+def _tell_ids(folder: Path, logged: LoggedModel) -> None:
+    """Write into a saved model by which ids MLflow knows it."""
     saved = Model.load(str(folder))
     saved.model_id = saved.model_uuid = logged.model_id
-    saved.run_id, saved.artifact_path = run_id, logged.artifact_location
+    saved.run_id, saved.artifact_path = logged.source_run_id, logged.artifact_location
     saved.save(str(folder / MLMODEL_FILE_NAME))
-    client.log_model_artifacts(logged.model_id, str(folder))
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
-    client.log_batch(run_id, [*_of_model(client, run_id, logged.model_id, step)])
-    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    return _registered(client, name, f"models:/{logged.model_id}", run_id, logged.model_id)
 
 
-def _of_model(client: MlflowClient, run_id: str, model_id: str, step: int) -> Iterator[Metric]:
+def _of_model(client: MlflowClient, run: Run, model_id: str, step: int) -> Iterator[Metric]:
     """Yield what a run has measured at a step as measured of a model."""
-    for measured in client.get_run(run_id).data.metrics:
-        for at in client.get_metric_history(run_id, measured):
+    for measured in run.data.metrics:
+        for at in client.get_metric_history(run.info.run_id, measured):
             if at.step == step:
-                yield Metric(at.key, at.value, at.timestamp, at.step, model_id=model_id, run_id=run_id)
+                yield Metric(at.key, at.value, at.timestamp, at.step, model_id=model_id, run_id=run.info.run_id)
 
 
-def _registered(client: MlflowClient, name: str, source: str, run_id: str, model_id: str | None = None) -> str:
+def _registered(client: MlflowClient, name: str, location: str, run_id: str, model_id: str | None = None) -> str:
     """Register a version of a model, which is made if there is none of this name; return the version."""
-    if not client.search_registered_models(f"name = '{name}'"):
+    try:
         client.create_registered_model(name)
-    return str(client.create_model_version(name, source, run_id, model_id=model_id).version)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    return str(client.create_model_version(name, location, run_id, model_id=model_id).version)
 
 
 def log_parts(
     benchmark: Benchmark,
     name: str,
     cell: str,
+    *,
     reason: str,
     about: Mapping[str, object],
     files: Mapping[str, bytes],

@@ -184,13 +184,13 @@ class Pool:
         return {*backends} <= {backend for seat in self._seats for backend in seat.backends}
 
     def warm_up(self) -> None:
-        """Begin to start a trainer for each backend; do not wait until they have started."""
+        """Begin to start a trainer for each backend, and to prepare it for a batch; do not wait for them."""
         for backend in {backend for seat in self._seats for backend in seat.backends}:
             threading.Thread(target=self._start_one, args=(backend,), daemon=True).start()
 
     def _start_one(self, backend: Backend) -> None:
-        with suppress(TrainerError), self.lease(backend):  # the tasks that come to train will get the error
-            pass
+        with suppress(TrainerError), self.lease(backend) as trainer:  # the tasks that come to train will get the error
+            trainer.prepare()
 
     def _wait_for_quiet(self) -> None:
         waiting = 0

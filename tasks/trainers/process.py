@@ -31,7 +31,7 @@ from tasks.core.design.grid import Cell
 from tasks.core.design.initializers import Backend
 from tasks.core.design.settings import CellSettings
 from tasks.core.training import batch, datasets, laws, memory, own, own_parity, parity
-from tasks.core.training.backend import TF32, Framework
+from tasks.core.training.backend import DETERMINISTIC, TF32, Framework
 from tasks.core.training.laws import Finding
 from tasks.core.training.outcome import Outcome, first_line
 from tasks.core.training.own import Examined
@@ -88,6 +88,7 @@ class Trainer:
             "NVIDIA_TF32_OVERRIDE": str(int(TF32)),  # CUDA's libraries ask this before a framework's own setting
             **dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(slot.threads)),
             "TF_CPP_MIN_LOG_LEVEL": "2",
+            "TORCHINDUCTOR_DETERMINISTIC": str(int(DETERMINISTIC)),  # for code of a user's that compiles its model
         }
         self._slot = slot
         self._process = ProcessPoolExecutor(max_workers=1, env=environment)
@@ -109,6 +110,10 @@ class Trainer:
                 "can, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU"
             )
         self.pid = process
+
+    def prepare(self) -> None:
+        """Load what takes seconds and the first batch would wait for, as dividing data does."""
+        self.call(_prepare)
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a function in the trainer's process and return what it returns.
@@ -186,10 +191,13 @@ def _start(backend: Backend, slot: Slot, parent: int, log: str) -> tuple[str, in
         _budget[:] = [free_on(slot.gpu)]
     gc.disable()  # a framework makes a million objects and hardly any garbage; looking for it takes a sixth of the time
     device = framework(backend).setup(slot.threads)
-    importlib.import_module("sklearn.model_selection")  # the first batch divides data; a trainer comes before its batch
     gc.freeze()
     gc.enable()
     return device, os.getpid()
+
+
+def _prepare() -> None:
+    importlib.import_module("sklearn.model_selection")
 
 
 def end_with(parent: int) -> None:

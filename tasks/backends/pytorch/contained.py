@@ -14,7 +14,7 @@ def contained(seed: int) -> Iterator[None]:
     """Seed the global generators for a while; then bring back their states, and PyTorch's and Python's settings."""
     python, numbers, folder = random.getstate(), np.random.get_state(), os.getcwd()  # noqa: NPY002, PTH109  # theirs
     kind, device, gradients = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         random.seed(seed)
@@ -28,5 +28,5 @@ def contained(seed: int) -> Iterator[None]:
             torch.set_default_device(None if device == torch.device("cpu") else device)
             torch.set_grad_enabled(gradients)
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic)
+            torch.set_deterministic_debug_mode(deterministic)
             os.chdir(folder)

@@ -17,7 +17,7 @@ def setup(threads: int) -> str:
     torch.set_default_dtype(torch.float32)  # code that Python runs at its start may have set others
     torch.set_default_device(None)
     torch.set_num_threads(threads)
-    # as use_deterministic_algorithms does, which also imports PyTorch's compiler and takes seconds
+    # use_deterministic_algorithms would import PyTorch's compiler, for seconds; a trainer's environment tells that one
     torch.set_deterministic_debug_mode("error" if DETERMINISTIC else "default")
     torch.set_flush_denormal(True)  # TensorFlow does so too: a vanishing signal becomes zero at the same size in both
     torch.backends.cuda.matmul.allow_tf32 = TF32
