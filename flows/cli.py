@@ -3,7 +3,6 @@
 Prefect, MLflow and pandas take seconds to import, so each command imports only the modules that it needs.
 """
 
-import gc
 import logging
 import os
 import socket
@@ -18,7 +17,7 @@ from zoneinfo import ZoneInfoNotFoundError, available_timezones
 import click
 from tzlocal import get_localzone_name
 
-from flows import studies
+from flows import garbage, studies
 from flows.serving import proxies
 from tasks import documents
 from tasks.core.design import grid
@@ -49,7 +48,6 @@ QUIET = {
 }
 SERVING = ("up", "deploy", "worker")  # the flow runs of these commands log to Prefect
 PORT = click.IntRange(1, 65535)
-GARBAGE = 50_000  # new objects between two collections of garbage; at Python's 700 a sixth of a run's time is theirs
 
 
 def _here() -> str:
@@ -513,7 +511,7 @@ def worker(backend: Backend, gpu: int | None) -> None:
 
 def main() -> None:
     """Run the command; print one line for wrong usage, as for other wrong input, and for an interrupt."""
-    gc.set_threshold(GARBAGE)
+    garbage.rarely()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:

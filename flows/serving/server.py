@@ -43,6 +43,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from flows import garbage
 from flows.serving import proxies
 from tasks import folders, postgres, sqlite
 
@@ -325,8 +326,12 @@ def _wait_until_recorded() -> None:
 
 
 def end_with_worker() -> None:
-    """End this process once the worker that started it has died: the next worker's processes need the GPUs."""
+    """End this process once the worker that started it has died: the next worker's processes need the GPUs.
+
+    A process that a worker has started is ours, so it looks for garbage as the command does.
+    """
     from tasks.trainers import process  # here, because the command starts a server first
 
     if runtime.deployment.id:
+        garbage.rarely()
         process.end_with(os.getppid())

@@ -52,7 +52,7 @@ def test_programs_are_reused():
 
 
 def test_the_most_recent_programs_are_kept(monkeypatch):
-    """Programs beyond the number and the bytes that may be kept are freed; none but the newest holds data."""
+    """Programs beyond the bytes that may be kept are freed; none but the newest holds data."""
     program = import_module("tasks.backends.keras.program")
     monkeypatch.setattr(program, "_kept", OrderedDict())
     study = Study(recipe=Recipe(epochs=1), network=Network(hidden=(3,)), seeds=1)

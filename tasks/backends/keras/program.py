@@ -23,10 +23,10 @@ from tasks.core.training.datasets import Floats
 from tasks.core.training.memory import PLACES
 from tasks.core.training.signals import FLOW, STATE, Start
 
-COMPILED_PROGRAMS = 16  # how many programs are kept for reuse; the least recently used one is dropped first
+GRAPH = 12 * 2**20  # bytes that TensorFlow's graph of a program takes for a layer, as measured with 40 layers
 UNUSED = {name: Recipe.model_fields[name].default for name in ("epochs", "learning_rate", "shuffle")}
 """Settings that a compiled program does not depend on: its batches bring their own rates and orders of rows."""
-KEPT_BYTES = 2**30  # of the variables of programs that are kept beside the newest one
+KEPT_BYTES = 2**28  # of programs that are kept beside the newest one; the least recently used one is dropped first
 
 
 class Program:
@@ -65,8 +65,9 @@ class Program:
 
     @property
     def size(self) -> int:
-        """The bytes of all variables, those of the optimizer among them."""
-        return sum(4 * math.prod(each.shape) for each in (*self.stacks, *self.state, *self.optimizer.variables))
+        """About how many bytes the program takes: its graph, and all variables, those of the optimizer among them."""
+        variables = (*self.stacks, *self.state, *self.optimizer.variables)
+        return GRAPH * len(self.kernels) + sum(4 * math.prod(each.shape) for each in variables)
 
     def _variables(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """Return each stacked variable with the model's own, which keeps the value that Keras built it with."""
@@ -234,7 +235,7 @@ def program(
     found = _kept.pop(key, None)
     for other in _kept.values():
         other.data = ()
-    while len(_kept) >= COMPILED_PROGRAMS or sum(other.size for other in _kept.values()) > KEPT_BYTES:
+    while sum(other.size for other in _kept.values()) > KEPT_BYTES:
         _kept.popitem(last=False)
         gc.collect()  # the functions that TensorFlow has compiled, and their program, refer to each other
     _kept[key] = found or Program(network, recipe, fans, places, task)
