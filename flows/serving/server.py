@@ -328,7 +328,7 @@ def _wait_until_recorded() -> None:
 def end_with_worker() -> None:
     """End this process once the worker that started it has died: the next worker's processes need the GPUs.
 
-    A process that a worker has started is ours, so it looks for garbage as the command does.
+    Such a process runs one flow and nothing else, so it looks for garbage as rarely as the command does.
     """
     from tasks.trainers import process  # here, because the command starts a server first
 
