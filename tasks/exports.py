@@ -3,8 +3,9 @@
 This module imports neither Prefect nor the store: both take seconds to load, and a trainer needs none of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,18 +48,17 @@ def save(
     user_code.held(settings.dataset)
     data = datasets.load(settings.dataset)
     fold = datasets.divide(data, settings.split, cell.seed)
-    if settings.own:
-        return _save_own(settings, cell, weights, fold, data, requirements, folder)
-    sizes = fans(settings.perceptron, data.problem.shape[0], data.problem.outputs)
-    flavors.save(
-        cell.backend,
-        framework(cell.backend).deployed(settings.perceptron, sizes, weights, fold),
-        folder,
-        example=data.x[fold.test_rows[:EXAMPLE_ROWS]],
-        given=data.problem.given,
-        requirements=requirements,
-        metadata={"cell": str(cell), "features": list(data.features), "test_rows": fold.test_rows.tolist()},
+    example = data.x[fold.test_rows[:EXAMPLE_ROWS]]
+    given = data.problem.given
+    to_folder = partial(
+        flavors.save, cell.backend, folder=folder, example=example, given=given, requirements=requirements
     )
+    if settings.own:
+        return _save_own(settings, cell, weights, fold, data, to_folder)
+    sizes = fans(settings.perceptron, data.problem.shape[0], data.problem.outputs)
+    model = framework(cell.backend).deployed(settings.perceptron, sizes, weights, fold)
+    about = {"cell": str(cell), "features": list(data.features), "test_rows": fold.test_rows.tolist()}
+    to_folder(model, metadata=about)
     return None
 
 
@@ -68,9 +68,9 @@ def _save_own(
     weights: Mapping[str, Floats],
     fold: Fold,
     data: Dataset,
-    requirements: Sequence[str],
-    folder: Path,
+    to_folder: Callable[..., None],
 ) -> InParts | None:
+    """Do the work of `save` for a model of a user's own; to_folder: saves a model with its metadata."""
     network = own(settings)
     reference, builder = network.build[cell.backend], user_code.builder(network, cell.backend)
     program = framework(cell.backend).own(builder, settings, data.problem)
@@ -84,15 +84,7 @@ def _save_own(
         "as_built": list(program.layers.left),
     }
     try:
-        flavors.save(
-            cell.backend,
-            framework(cell.backend).deployed_own(builder, data.problem, weights, fold),
-            folder,
-            example=data.x[fold.test_rows[:EXAMPLE_ROWS]],
-            given=data.problem.given,
-            requirements=requirements,
-            metadata=about,
-        )
+        to_folder(framework(cell.backend).deployed_own(builder, data.problem, weights, fold), metadata=about)
     except Exception as error:  # an exporter raises errors of many kinds where a model is beyond it
         sources = user_code.sources(reference) if ":" in reference else {}
         files = {f"code/{module.replace('.', '/')}.py": source.encode() for module, source in sources.items()}

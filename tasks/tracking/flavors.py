@@ -18,8 +18,8 @@ MODEL_ARGUMENTS: dict[Backend, str] = {"pytorch": "pytorch_model", "keras": "mod
 def save(
     backend: Backend,
     model: Any,
-    folder: Path,
     *,
+    folder: Path,
     example: NDArray[Any],
     given: tuple[int, ...],
     requirements: Sequence[str],
