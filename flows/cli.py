@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfoNotFoundError, available_timezones
 import click
 from tzlocal import get_localzone_name
 
-from flows import garbage, studies
+from flows import studies
 from flows.serving import proxies
 from tasks import documents
 from tasks.core.design import grid
@@ -511,7 +511,6 @@ def worker(backend: Backend, gpu: int | None) -> None:
 
 def main() -> None:
     """Run the command; print one line for wrong usage, as for other wrong input, and for an interrupt."""
-    garbage.rarely()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:

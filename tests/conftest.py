@@ -6,15 +6,11 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from flows import garbage
-
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 # networks are small: more threads would only wait for each other, and for the other test process
 os.environ |= dict.fromkeys(["OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"], "1")
-
-garbage.rarely()  # as the command does
 
 # the deadline of an example would be 0.2 s, which a busy machine misses
 hypothesis.settings.register_profile("unhurried", deadline=None)

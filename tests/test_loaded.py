@@ -1,5 +1,6 @@
-"""What is not loaded where it would take seconds for nothing."""
+"""What is not loaded, and not looked for, where it would take seconds for nothing."""
 
+import gc
 import subprocess
 import sys
 
@@ -21,3 +22,8 @@ def test_nothing_is_loaded_that_is_not_needed(module, unwanted):
     used = backend + "with foreign.contained(0): pass\n" if module.endswith("pytorch") else ""
     code = f"import sys, {module}\n{used}print(*{{*{unwanted}}} & {{*sys.modules}})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []
+
+
+def test_garbage_is_seldom_looked_for():
+    """Each Python of the environment, this one too, has read `infra/garbage.pth`."""
+    assert gc.get_threshold()[0] == 50_000

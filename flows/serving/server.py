@@ -43,7 +43,6 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows import garbage
 from flows.serving import proxies
 from tasks import folders, postgres, sqlite
 
@@ -326,12 +325,8 @@ def _wait_until_recorded() -> None:
 
 
 def end_with_worker() -> None:
-    """End this process once the worker that started it has died: the next worker's processes need the GPUs.
-
-    Such a process runs one flow and nothing else, so it looks for garbage as rarely as the command does.
-    """
+    """End this process once the worker that started it has died: the next worker's processes need the GPUs."""
     from tasks.trainers import process  # here, because the command starts a server first
 
     if runtime.deployment.id:
-        garbage.rarely()
         process.end_with(os.getppid())

@@ -189,10 +189,8 @@ def _start(backend: Backend, slot: Slot, parent: int, log: str) -> tuple[str, in
     end_with(parent)
     if slot.gpu is not None:
         _budget[:] = [free_on(slot.gpu)]
-    gc.disable()  # a framework makes a million objects and hardly any garbage; looking for it takes a sixth of the time
     device = framework(backend).setup(slot.threads)
-    gc.freeze()
-    gc.enable()
+    gc.freeze()  # a framework's million objects are not looked through for garbage again
     return device, os.getpid()
 
 
