@@ -40,6 +40,7 @@ from tasks.core.report import audit_text, watch_text
 from tasks.core.watch import night as watching
 from tasks.tracking import benchmarks, pruning
 from tasks.tracking.store import NIGHTLY, Benchmark
+from tasks.trainers import memory
 
 ARTIFACT = "nightly"
 KEEP = 30  # nights whose cells keep all files
@@ -243,6 +244,7 @@ def _trained(study: str, runner: str) -> Night:
     found = state.result(raise_on_failure=False)
     fault = "" if state.is_completed() else _line(state.message)
     tonight = found.result if isinstance(found, BenchmarkError) else found
+    memory.give_back()  # else it would grow from study to study
     result = tonight if isinstance(tonight, BenchmarkResult) else None
     return Night(study, state.name, fault, _answer(before, result), result, before)
 

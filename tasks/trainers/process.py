@@ -36,7 +36,7 @@ from tasks.core.training.laws import Finding
 from tasks.core.training.outcome import Outcome, first_line
 from tasks.core.training.own import Examined
 from tasks.core.training.parity import Level, Trace
-from tasks.trainers.memory import free, free_on
+from tasks.trainers.memory import free, free_on, give_back
 
 CPU_SLOTS = 2  # one for each backend, so that both train at once
 CLOCKS = {"clock": time.perf_counter, "processor": time.process_time}
@@ -236,6 +236,7 @@ def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, 
             if size <= memory.PLACES[0]:
                 raise
             size = max(place for place in memory.PLACES if place < size)
+    give_back()
     return outcomes
 
 

@@ -210,6 +210,15 @@ def test_batches_follow_the_memory_of_a_gpu(pool, monkeypatch, tmp_path):
     assert memory.free_on(3) == 7
 
 
+def test_what_is_freed_goes_back_to_the_machine():
+    """Memory that the C library would keep, here below a block that is still used, is given back."""
+    blocks = [bytearray(60_000) for _ in range(2_000)]
+    blocks = blocks[-1:]
+    kept = memory.held(os.getpid())
+    memory.give_back()
+    assert kept - memory.held(os.getpid()) > 100 * 2**20
+
+
 def test_fewer_cells_train_where_memory_runs_out(monkeypatch):
     """If a framework runs out of memory, the cells that are left train fewer at a time; two are the fewest."""
     sizes = []
