@@ -29,11 +29,10 @@ controls: null
 """
 
 
-@pytest.fixture
-def packages(tmp_path, monkeypatch):
-    """Offer a package to pip in several releases: 1.2 cannot be imported, and from 1.3 on its number is another one."""
-    offered = tmp_path / "offered"
-    offered.mkdir()
+@pytest.fixture(scope="module")
+def offered(tmp_path_factory):
+    """Return a folder that offers a package in releases: 1.2 cannot be imported, from 1.3 on its number is another."""
+    offered = tmp_path_factory.mktemp("offered")
     for release in RELEASES:
         about = f"slopes-{release}.dist-info"
         with zipfile.ZipFile(offered / f"slopes-{release}-py3-none-any.whl", "w") as wheel:
@@ -41,6 +40,27 @@ def packages(tmp_path, monkeypatch):
             wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: slopes\nVersion: {release}\n")
             wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             wheel.writestr(f"{about}/RECORD", "")
+    return offered
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return a function that trains cells as `bisect` does, under each release once for all tests of this file."""
+    found, train = {}, bisect._elsewhere
+
+    def once(python, study, cells):
+        (release,) = (each.name for each in python.parents[1].rglob("slopes-*.dist-info"))
+        if (release, cells) not in found:
+            found[release, cells] = train(python, study, cells)
+        return found[release, cells]
+
+    return once
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch, offered, trained):
+    """Offer the package to pip, and have a study in the current folder whose network needs it."""
+    monkeypatch.setattr(bisect, "_elsewhere", trained)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(offered))
     monkeypatch.setenv(user_code.FOLDERS, "")
