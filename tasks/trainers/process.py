@@ -87,6 +87,7 @@ class Trainer:
             "KERAS_HOME": str(log.parent),  # has no keras.json, so that the user's is not read
             "NVIDIA_TF32_OVERRIDE": str(int(TF32)),  # CUDA's libraries ask this before a framework's own setting
             **dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(slot.threads)),
+            "MALLOC_ARENA_MAX": str(slot.threads),  # else glibc keeps freed memory for each of many more threads
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "TORCHINDUCTOR_DETERMINISTIC": str(int(DETERMINISTIC)),  # for code of a user's that compiles its model
         }
