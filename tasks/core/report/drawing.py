@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.text import Text
+from matplotlib.typing import ColorType
 
 from tasks.core.report import figures, verdict_figures
 from tasks.core.report.styles import styles
@@ -142,7 +146,9 @@ class Picture:
         page = io.BytesIO()
         width, height = self.figure.get_size_inches()
         self.figure.set_layout_engine("none")  # drawing it as SVG has laid it out, which takes as long as to draw it
-        self.figure.savefig(page, format="png", dpi=min(DPI, (PIXELS / (width * height)) ** 0.5))
+        self.figure.set_dpi(min(DPI, (PIXELS / (width * height)) ** 0.5))
+        canvas: Any = FigureCanvasAgg(self.figure)
+        canvas.print_png(page)
         return f'<img alt="" src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
 
 
@@ -247,12 +253,21 @@ def svg(figure: Figure) -> str:
     Text stays text, the ground is transparent, black takes the colour of the page's text, grids that of the page's
     grids. The width is left to the page. The same figure always gives the same SVG.
     """
-    page = io.StringIO()
+    page, grounds = io.StringIO(), [figure.patch, *(axes.patch for axes in figure.axes)]
+    colours = [ground.get_facecolor() for ground in grounds]
+    _paint(grounds, ["none"] * len(grounds))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "initbench", "font.sans-serif": ["DejaVu Sans"]}):
-        figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(page, metadata={"Date": None})  # `savefig` would draw a figure with a layout twice
+    _paint(grounds, colours)
     drawn = page.getvalue()
     drawn = _shortened(_themed(drawn[drawn.index("<svg") :]))
     return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
+
+
+def _paint(grounds: Iterable[Patch], colours: Iterable[ColorType]) -> None:
+    for ground, colour in zip(grounds, colours, strict=True):
+        ground.set_facecolor(colour)
 
 
 def _themed(drawn: str) -> str:
