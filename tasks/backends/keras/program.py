@@ -26,7 +26,7 @@ from tasks.core.training.signals import FLOW, STATE, Start
 GRAPH = 12 * 2**20  # bytes that TensorFlow's graph of a program takes for a layer, as measured with 40 layers
 UNUSED = {name: Recipe.model_fields[name].default for name in ("epochs", "learning_rate", "shuffle")}
 """Settings that a compiled program does not depend on: its batches bring their own rates and orders of rows."""
-KEPT_BYTES = 2**28  # of programs that are kept beside the newest one; the least recently used one is dropped first
+KEPT_BYTES = 2**28  # of programs that are kept; the least recently used one is dropped first, the newest one never
 
 
 class Program:
@@ -235,8 +235,8 @@ def program(
     found = _kept.pop(key, None)
     for other in _kept.values():
         other.data = ()
-    while sum(other.size for other in _kept.values()) > KEPT_BYTES:
+    _kept[key] = found or Program(network, recipe, fans, places, task)
+    while len(_kept) > 1 and sum(each.size for each in _kept.values()) > KEPT_BYTES:
         _kept.popitem(last=False)
         gc.collect()  # the functions that TensorFlow has compiled, and their program, refer to each other
-    _kept[key] = found or Program(network, recipe, fans, places, task)
     return _kept[key]
