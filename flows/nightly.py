@@ -244,7 +244,7 @@ def _trained(study: str, runner: str) -> Night:
     found = state.result(raise_on_failure=False)
     fault = "" if state.is_completed() else _line(state.message)
     tonight = found.result if isinstance(found, BenchmarkError) else found
-    memory.give_back()  # else it would grow from study to study
+    memory.give_back()  # this process lasts all night
     result = tonight if isinstance(tonight, BenchmarkResult) else None
     return Night(study, state.name, fault, _answer(before, result), result, before)
 

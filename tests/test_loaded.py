@@ -25,5 +25,5 @@ def test_nothing_is_loaded_that_is_not_needed(module, unwanted):
 
 
 def test_garbage_is_seldom_looked_for():
-    """Each Python of the environment, this one too, has read `infra/garbage.pth`."""
+    """Each Python of the environment, this one too, reads `infra/initbench.pth`, which `infra/environment` copies."""
     assert gc.get_threshold()[0] == 50_000

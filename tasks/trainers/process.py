@@ -87,7 +87,7 @@ class Trainer:
             "KERAS_HOME": str(log.parent),  # has no keras.json, so that the user's is not read
             "NVIDIA_TF32_OVERRIDE": str(int(TF32)),  # CUDA's libraries ask this before a framework's own setting
             **dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(slot.threads)),
-            "MALLOC_ARENA_MAX": str(slot.threads),  # else glibc keeps freed memory for each of many more threads
+            "MALLOC_ARENA_MAX": str(slot.threads),  # glibc keeps freed memory in so many places, by default in many
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "TORCHINDUCTOR_DETERMINISTIC": str(int(DETERMINISTIC)),  # for code of a user's that compiles its model
         }
@@ -164,7 +164,10 @@ class Trainer:
 def _allowed(folders: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a function in the trainer's process, where the code may be imported that the parent may import now."""
     os.environ[user_code.FOLDERS] = folders
-    return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        give_back()
 
 
 @contextmanager
@@ -192,6 +195,7 @@ def _start(backend: Backend, slot: Slot, parent: int, log: str) -> tuple[str, in
         _budget[:] = [free_on(slot.gpu)]
     device = framework(backend).setup(slot.threads)
     gc.freeze()  # a framework's million objects are not looked through for garbage again
+    gc.set_threshold(700)  # models refer to themselves, and hold memory, a GPU's too, until they are found as garbage
     return device, os.getpid()
 
 
@@ -237,7 +241,6 @@ def _train(settings: CellSettings, cells: tuple[Cell, ...], rates: tuple[float, 
             if size <= memory.PLACES[0]:
                 raise
             size = max(place for place in memory.PLACES if place < size)
-    give_back()
     return outcomes
 
 

@@ -72,6 +72,9 @@ def test_the_most_recent_programs_are_kept(monkeypatch):
     newest = [another(width) for width in range(5, 8)][-1]
     assert list(program._kept.values())[-1] is newest
     assert gone() is None
+    monkeypatch.setattr(program, "KEPT_BYTES", newest.size)
+    last = another(8)  # takes as much as may be kept
+    assert list(program._kept.values()) == [last]
 
 
 def notebook_accuracy(seed):

@@ -235,8 +235,9 @@ def program(
     found = _kept.pop(key, None)
     for other in _kept.values():
         other.data = ()
-    _kept[key] = found or Program(network, recipe, fans, places, task)
-    while len(_kept) > 1 and sum(each.size for each in _kept.values()) > KEPT_BYTES:
+    size = found.size if found else GRAPH * (len(fans) - 1)
+    while _kept and size + sum(other.size for other in _kept.values()) > KEPT_BYTES:
         _kept.popitem(last=False)
         gc.collect()  # the functions that TensorFlow has compiled, and their program, refer to each other
+    _kept[key] = found or Program(network, recipe, fans, places, task)
     return _kept[key]

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.text import Text
-from matplotlib.typing import ColorType
 
 from tasks.core.report import figures, verdict_figures
 from tasks.core.report.styles import styles
@@ -147,7 +146,7 @@ class Picture:
         width, height = self.figure.get_size_inches()
         self.figure.set_layout_engine("none")  # drawing it as SVG has laid it out, which takes as long as to draw it
         self.figure.set_dpi(min(DPI, (PIXELS / (width * height)) ** 0.5))
-        canvas: Any = FigureCanvasAgg(self.figure)
+        canvas: Any = FigureCanvasAgg(self.figure)  # matplotlib does not type what prints
         canvas.print_png(page)
         return f'<img alt="" src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
 
@@ -253,21 +252,31 @@ def svg(figure: Figure) -> str:
     Text stays text, the ground is transparent, black takes the colour of the page's text, grids that of the page's
     grids. The width is left to the page. The same figure always gives the same SVG.
     """
-    page, grounds = io.StringIO(), [figure.patch, *(axes.patch for axes in figure.axes)]
-    colours = [ground.get_facecolor() for ground in grounds]
-    _paint(grounds, ["none"] * len(grounds))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "initbench", "font.sans-serif": ["DejaVu Sans"]}):
-        canvas: Any = FigureCanvasSVG(figure)
+    page = io.StringIO()
+    canvas: Any = FigureCanvasSVG(figure)  # matplotlib does not type what prints
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "initbench", "font.sans-serif": ["DejaVu Sans"]}),
+        _transparent(figure),
+    ):
         canvas.print_svg(page, metadata={"Date": None})  # `savefig` would draw a figure with a layout twice
-    _paint(grounds, colours)
     drawn = page.getvalue()
     drawn = _shortened(_themed(drawn[drawn.index("<svg") :]))
     return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
 
 
-def _paint(grounds: Iterable[Patch], colours: Iterable[ColorType]) -> None:
-    for ground, colour in zip(grounds, colours, strict=True):
-        ground.set_facecolor(colour)
+@contextmanager
+def _transparent(figure: Figure) -> Iterator[None]:
+    """Make a figure's grounds transparent for a drawing; give it its colours and its resolution back in the end."""
+    grounds = [figure.patch, *(axes.patch for axes in figure.axes)]
+    colours, dots = {ground: ground.get_facecolor() for ground in grounds}, figure.dpi
+    for ground in grounds:
+        ground.set_facecolor("none")
+    try:
+        yield
+    finally:
+        for ground, colour in colours.items():
+            ground.set_facecolor(colour)
+        figure.set_dpi(dots)
 
 
 def _themed(drawn: str) -> str:

@@ -11,7 +11,9 @@ from tests.shared.samples import noisy
 def test_drawings_keep_their_numbers():
     """Coordinates are rounded to be short; a number that is written is left as it is."""
     figure = Figure()
-    figure.subplots().text(0.5, 0.5, "0.96667 12.3456")
+    texts, heat = figure.subplots(2)
+    texts.text(0.5, 0.5, "0.96667 12.3456")
+    heat.imshow([[0, 1]])
     drawn = drawing.svg(figure)
     assert "0.96667 12.3456" in drawn
     assert not re.findall(r' d="[^"]*\.\d{3}', drawn)
