@@ -3,7 +3,8 @@
 The cells of a batch train together. A real `nn.Module` says what one cell computes. `vmap` computes it for all cells at
 once, from weights that are stacked along a leading axis of cells, and gives each cell its own gradient. One
 `torch.optim` optimizer updates the stacks, because optimizers act on each number by itself. On a CPU the weights of a
-cell equal those of a plain training loop bit for bit, however many cells the batch has.
+cell equal those of a plain training loop bit for bit, however many cells the batch has; tasks/core/training/README.md
+tells the exceptions.
 """
 
 from tasks.backends.pytorch.device import OUT_OF_MEMORY, setup
