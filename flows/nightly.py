@@ -4,6 +4,7 @@ A night is one flow run of the nightly. If a night was due while the last one wa
 several nights were due while no worker was there to run them, only the newest runs, and the others are Cancelled.
 """
 
+import gc
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -221,6 +222,7 @@ def _night(study: str, runner: str) -> Night:
         night = _trained(study, runner)
     except Exception as error:  # of any kind: the other studies are still trained
         night = Night(study, "Failed", _line(error), ALONE)
+    _give_back()
     get_run_logger().info("%s: %s %s", study, night.state, night.fault)
     return night
 
@@ -231,8 +233,15 @@ def _audited(model: Watched, mark: Mapping[str, str]) -> Audited:
         night = Audited(str(model), again=audit_again(model, {**prefect_tags(), **mark}))
     except Exception as error:  # of any kind: the other models are still audited
         night = Audited(str(model), _line(error))
+    _give_back()
     get_run_logger().info("audit %s: %s", night.name, night.fault or "Completed")
     return night
+
+
+def _give_back() -> None:
+    """Give the memory that a study or an audit has left back to the machine, because this process lasts all night."""
+    gc.collect()  # drawn figures refer to themselves
+    memory.give_back()
 
 
 def _trained(study: str, runner: str) -> Night:
@@ -244,7 +253,6 @@ def _trained(study: str, runner: str) -> Night:
     found = state.result(raise_on_failure=False)
     fault = "" if state.is_completed() else _line(state.message)
     tonight = found.result if isinstance(found, BenchmarkError) else found
-    memory.give_back()  # this process lasts all night
     result = tonight if isinstance(tonight, BenchmarkResult) else None
     return Night(study, state.name, fault, _answer(before, result), result, before)
 

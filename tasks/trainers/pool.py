@@ -98,7 +98,7 @@ class Pool:
     def _watch(self, seat: _Seat, trainer: Trainer) -> None:
         """Note the most memory that a trainer has held, and end it if it holds too much now: the next lease starts one.
 
-        Frameworks keep what they have compiled, and memory that they have freed in small pieces.
+        Frameworks keep what they have compiled.
         """
         if trainer.pid is None:
             return

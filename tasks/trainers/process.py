@@ -162,7 +162,10 @@ class Trainer:
 
 
 def _allowed(folders: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function in the trainer's process, where the code may be imported that the parent may import now."""
+    """Run a function in the trainer's process, where the code may be imported that the parent may import now.
+
+    The memory that it has freed is given back to the machine.
+    """
     os.environ[user_code.FOLDERS] = folders
     try:
         return function(*args, **kwargs)

@@ -75,6 +75,9 @@ def test_the_most_recent_programs_are_kept(monkeypatch):
     monkeypatch.setattr(program, "KEPT_BYTES", newest.size)
     last = another(8)  # takes as much as may be kept
     assert list(program._kept.values()) == [last]
+    monkeypatch.setattr(program, "KEPT_BYTES", last.size + 2 * program.GRAPH)
+    last = another(9)  # there is room for its graph, and none for its variables
+    assert list(program._kept.values()) == [last]
 
 
 def notebook_accuracy(seed):

@@ -50,9 +50,10 @@ def trained():
 
     def once(python, study, cells):
         (release,) = (each.name for each in python.parents[1].rglob("slopes-*.dist-info"))
-        if (release, cells) not in found:
-            found[release, cells] = train(python, study, cells)
-        return found[release, cells]
+        key = release, study.model_dump_json(), cells
+        if key not in found:
+            found[key] = train(python, study, cells)
+        return found[key]
 
     return once
 

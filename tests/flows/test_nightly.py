@@ -1,7 +1,11 @@
 """The nightly on a real Prefect server, store and trainers, with small studies in place of those that ship."""
 
+import gc
+import logging
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 
 from flows import studies
-from flows.nightly import ChangedError, FailedStudiesError, nightly
+from flows.nightly import ChangedError, FailedStudiesError, Night, nightly
 from tasks import comparison, user_code
 from tasks.tracking import benchmarks, nights, store
 from tasks.tracking.store import NIGHTLY
@@ -113,6 +117,29 @@ def test_nights(night, folder):
     assert {"2 studies · 2 audits", "1 studies · 1 audits"} <= {run.name.partition(" · ")[2] for run in runs}
     assert sum(run.parent_task_run_id is not None and "fine" in run.name for run in runs) == 2
     assert {NIGHTLY} == {tag for run in runs if run.parent_task_run_id for tag in run.tags}
+
+
+def test_what_a_study_leaves_is_freed(monkeypatch):
+    """The night, whose process looks for garbage seldom, frees what a study has left that refers to itself."""
+    module, left = import_module("flows.nightly"), []  # the module has the name of the flow
+
+    class Figure:
+        def __init__(self):
+            self.own = self
+
+    def trained(study, runner):
+        figure = Figure()
+        left.append(weakref.ref(figure))
+        return Night(study, "Completed", "", "")
+
+    monkeypatch.setattr(module, "_trained", trained)
+    monkeypatch.setattr(module, "get_run_logger", lambda: logging.getLogger("night"))
+    gc.disable()
+    try:
+        module._night("fine", "local")
+    finally:
+        gc.enable()
+    assert left[0]() is None
 
 
 def worse(trained):

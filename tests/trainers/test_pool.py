@@ -1,5 +1,6 @@
 import ctypes
 import functools
+import gc
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,7 @@ def test_trainer_holds_one_framework(pool):
     """A trainer loads its backend's framework, in a process of its own, with its slot's threads."""
     with pool.lease("pytorch") as trainer:
         loaded, threads = trainer.call(_modules_and_threads)
+        assert trainer.call(gc.get_threshold)[0] == 700  # models are soon found as garbage
     assert "torch" in loaded
     assert not loaded & {"tensorflow", "keras", "prefect", "mlflow"}
     assert threads == 1

@@ -235,9 +235,16 @@ def program(
     found = _kept.pop(key, None)
     for other in _kept.values():
         other.data = ()
-    size = found.size if found else GRAPH * (len(fans) - 1)
-    while _kept and size + sum(other.size for other in _kept.values()) > KEPT_BYTES:
+    if found is None:
+        _make_room(GRAPH * (len(fans) - 1))  # before it is built, too
+        found = Program(network, recipe, fans, places, task)
+    _make_room(found.size)
+    _kept[key] = found
+    return found
+
+
+def _make_room(size: int) -> None:
+    """Drop programs, the least recently used one first, until those that are left and one of this size may be kept."""
+    while _kept and size + sum(each.size for each in _kept.values()) > KEPT_BYTES:
         _kept.popitem(last=False)
         gc.collect()  # the functions that TensorFlow has compiled, and their program, refer to each other
-    _kept[key] = found or Program(network, recipe, fans, places, task)
-    return _kept[key]

@@ -145,9 +145,10 @@ class Picture:
         page = io.BytesIO()
         width, height = self.figure.get_size_inches()
         self.figure.set_layout_engine("none")  # drawing it as SVG has laid it out, which takes as long as to draw it
-        self.figure.set_dpi(min(DPI, (PIXELS / (width * height)) ** 0.5))
         canvas: Any = FigureCanvasAgg(self.figure)  # matplotlib does not type what prints
-        canvas.print_png(page)
+        with _resolution(self.figure):
+            self.figure.set_dpi(min(DPI, (PIXELS / (width * height)) ** 0.5))
+            canvas.print_png(page)
         return f'<img alt="" src="data:image/png;base64,{base64.b64encode(page.getvalue()).decode()}">'
 
 
@@ -257,6 +258,7 @@ def svg(figure: Figure) -> str:
     with (
         mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "initbench", "font.sans-serif": ["DejaVu Sans"]}),
         _transparent(figure),
+        _resolution(figure),
     ):
         canvas.print_svg(page, metadata={"Date": None})  # `savefig` would draw a figure with a layout twice
     drawn = page.getvalue()
@@ -266,9 +268,9 @@ def svg(figure: Figure) -> str:
 
 @contextmanager
 def _transparent(figure: Figure) -> Iterator[None]:
-    """Make a figure's grounds transparent for a drawing; give it its colours and its resolution back in the end."""
+    """Make a figure's grounds transparent for a drawing; give it its colours back in the end."""
     grounds = [figure.patch, *(axes.patch for axes in figure.axes)]
-    colours, dots = {ground: ground.get_facecolor() for ground in grounds}, figure.dpi
+    colours = {ground: ground.get_facecolor() for ground in grounds}
     for ground in grounds:
         ground.set_facecolor("none")
     try:
@@ -276,6 +278,15 @@ def _transparent(figure: Figure) -> Iterator[None]:
     finally:
         for ground, colour in colours.items():
             ground.set_facecolor(colour)
+
+
+@contextmanager
+def _resolution(figure: Figure) -> Iterator[None]:
+    """Give a figure its dots an inch back after a drawing: `print_svg` sets 72, and pixels may have fewer."""
+    dots = figure.dpi
+    try:
+        yield
+    finally:
         figure.set_dpi(dots)
 
 
