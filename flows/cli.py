@@ -228,7 +228,7 @@ def report(run_id: str, out: Path) -> None:
     with refusing():
         benchmark, findings = comparison.rebuild(run_id, out)
     click.echo("\n".join([*answer(findings), ""]))
-    click.echo(f"{out / 'report.html'}, of {benchmark.link}")
+    click.echo(f"Wrote {out / 'report.html'} and its tables, of {benchmark.link}")
 
 
 @cli.command()

@@ -188,14 +188,14 @@ def _of_places(
     elif len(names) == 1:
         yield f"{names[0]}, the only initializer here, trains in {len(known)} of {places}."
     elif all(each.open for each in known):
-        yield f"{_too_few(seeds)} anything in any of {places}."
+        yield f"{_too_few(seeds)} anything by {FIRST.title} in any of {places}."
     else:
         yield from _holding(names, first, places)
         yield from _in_some(first, seeds)
         yield from _turning(known)
         yield from _often([each.best for each in second if each], places)
         if unsure := sum(each.open for each in known):
-            yield f"In {unsure} of {places} {_too_few(seeds)} anything."
+            yield f"In {unsure} of {places} {_too_few(seeds)} anything by {FIRST.title}."
 
 
 def _holding(names: Sequence[str], first: Sequence[Standing | None], places: str) -> Iterator[str]:
@@ -270,9 +270,15 @@ def _framework(names: Sequence[str], rows: pd.DataFrame) -> str:
     ]
     if better:
         return " and ".join(better)
-    if (rows["verdict"] == EQUIVALENT).all():
+    unsure = list(dict.fromkeys(rows.loc[rows["verdict"] != EQUIVALENT, "initializer"]))
+    alike = [name for name in dict.fromkeys(rows["initializer"]) if name not in unsure]
+    if not unsure:
         return "equivalent"
-    return "no difference is shown" if (rows["verdict"] == EQUIVALENT).any() else "too few seeds to tell"
+    return (
+        f"equivalent under {_few(alike)}, too few seeds to tell under {_few(unsure)}"
+        if alike
+        else "too few seeds to tell"
+    )
 
 
 def _few(names: Sequence[str]) -> str:

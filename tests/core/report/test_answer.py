@@ -133,7 +133,7 @@ def test_levels_without_an_answer():
     """Levels in which nothing is decided, or nothing trains, are counted or said."""
     few = noisy(seeds=1)
     assert told(at_rates(few, few, few), seeds=1, **LEVELS)[0] == (
-        "1 seed is too few to tell anything in any of the 3 values of learning_rate."
+        "1 seed is too few to tell anything by test accuracy in any of the 3 values of learning_rate."
     )
     none = at_rates(*[noisy().assign(status="diverged")] * 3)
     assert told(none, **LEVELS)[0].startswith("no initializer trains in any of the 3 values of learning_rate.")
@@ -170,6 +170,15 @@ def test_controls_come_first():
 def test_what_was_reported_comes_first():
     """A number published elsewhere is what its study is about."""
     assert answer(findings(reported={"pytorch": 0.9667}))[0].startswith("The reported 0.9667 is at percentile ")
+
+
+def test_backends_that_are_alike_under_some():
+    """Under which initializers the backends are equivalent is said, and that nothing is known under the others."""
+    _, between = told()
+    assert between == (
+        "PyTorch or Keras: too few seeds to tell by test accuracy; equivalent under zeros, too few seeds to tell under "
+        "glorot_uniform and he_normal by test loss."
+    )
 
 
 def test_backends_that_are_not_compared():
