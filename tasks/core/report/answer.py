@@ -274,11 +274,9 @@ def _framework(names: Sequence[str], rows: pd.DataFrame) -> str:
     alike = [name for name in dict.fromkeys(rows["initializer"]) if name not in unsure]
     if not unsure:
         return "equivalent"
-    return (
-        f"equivalent under {_few(alike)}, too few seeds to tell under {_few(unsure)}"
-        if alike
-        else "too few seeds to tell"
-    )
+    if not alike:
+        return "too few seeds to tell"
+    return f"equivalent under {_few(alike)}, too few seeds to tell under {_few(unsure)}"
 
 
 def _few(names: Sequence[str]) -> str:
